@@ -1,0 +1,29 @@
+"""Everything that a user can get wrong, as one small hierarchy.
+
+A command turns any `XmflowError` into exit code 2 and its one-line message on standard error. The message says what
+was wrong, with the value, and what would be right.
+"""
+
+
+class XmflowError(Exception):
+    """Base of every error that is the input's fault rather than the program's."""
+
+
+class OptionError(XmflowError):
+    """A command-line option or function argument has a value that cannot be used."""
+
+
+class CheckpointError(XmflowError):
+    """A checkpoint's files, keys, shapes or configuration are missing or not fully understood."""
+
+
+class DataError(XmflowError):
+    """A question file or image folder cannot be used at all."""
+
+
+class RunFolderError(XmflowError):
+    """The output folder cannot be used for this run."""
+
+
+class QuestionSetAside(XmflowError):
+    """One question cannot be used; the run goes on without it and records the reason."""
