@@ -1,0 +1,110 @@
+"""Attention weights under edits: which edges are blocked, and what becomes of a row with nothing left.
+
+A row with no permitted source outputs zero. Backends disagree otherwise: an additive mask of the smallest finite
+number gives a uniform average there, and one that also encodes causality lets the row see the future.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+# Far below any real attention logit, and finite, so that `masked - masked` is 0 and not NaN.
+MASKED = -1e30
+
+
+class LayerEdit(NamedTuple):
+    """What one layer is told to do differently. None means: nothing of that kind.
+
+    Attributes:
+        blocked: edges removed before the softmax; the others are renormalised.
+        zeroed: edges whose weight is set to zero after the softmax; the others keep theirs.
+        attention_dropped: positions whose attention output (after the output projection) is zero.
+        mlp_dropped: positions whose MLP output is zero.
+    """
+
+    blocked: Bool[Array, "*#batch #heads target source"] | None = None
+    zeroed: Bool[Array, "*#batch #heads target source"] | None = None
+    attention_dropped: Bool[Array, "*#batch target"] | None = None
+    mlp_dropped: Bool[Array, "*#batch target"] | None = None
+
+
+def drop(
+    output: Float[Array, "*batch target width"], dropped: Bool[Array, "*#batch target"] | None
+) -> Float[Array, "*batch target width"]:
+    """`output` with zero at the dropped positions."""
+    return output if dropped is None else jnp.where(dropped[..., None], jnp.zeros_like(output), output)
+
+
+def attention_weights(
+    logits: Float[Array, "*batch heads target source"],
+    allowed: Bool[Array, "*#batch #heads target source"] | None,
+    zeroed: Bool[Array, "*#batch #heads target source"] | None = None,
+) -> Float[Array, "*batch heads target source"]:
+    """Softmax over the permitted sources.
+
+    Blocked weights are exactly 0, and so is every weight of a row with no permitted source.
+    """
+    if allowed is not None:
+        logits = jnp.where(allowed, logits, MASKED)
+    peak = jnp.max(logits, axis=-1, keepdims=True)
+    weights = jnp.exp(logits - peak)
+    weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
+    if allowed is not None:
+        # exp(MASKED - peak) is exactly 0 unless every source is masked: then it is 1, and must become 0.
+        weights = jnp.where(peak > MASKED / 2, weights, 0.0)
+    return weights if zeroed is None else jnp.where(zeroed, 0.0, weights)
+
+
+def attend(
+    query: Float[Array, "*batch target heads head_width"],
+    key: Float[Array, "*batch source kv_heads head_width"],
+    value: Float[Array, "*batch source kv_heads head_width"],
+    scale: float,
+    allowed: Bool[Array, "*#batch #heads target source"] | None = None,
+    zeroed: Bool[Array, "*#batch #heads target source"] | None = None,
+) -> Float[Array, "*batch target heads head_width"]:
+    """Attention with grouped heads: query head h reads key-value head h // (heads // kv_heads).
+
+    Logits and softmax are float32 (or wider); the weights are cast to the values' type, as published eager code does.
+    """
+    heads, kv_heads = query.shape[-2], key.shape[-2]
+    key, value = (jnp.repeat(x, heads // kv_heads, axis=-2) if kv_heads != heads else x for x in (key, value))
+    wide = jnp.promote_types(query.dtype, jnp.float32)
+    logits = jnp.einsum("...thd,...shd->...hts", query, key, preferred_element_type=wide) * scale
+    weights = attention_weights(logits, allowed, zeroed).astype(value.dtype)
+    return jnp.einsum("...hts,...shd->...thd", weights, value)
+
+
+def causal_attend(
+    query: Float[Array, "batch position heads head_width"],
+    key: Float[Array, "batch position kv_heads head_width"],
+    value: Float[Array, "batch position kv_heads head_width"],
+    scale: float,
+    block: int = 512,
+) -> Float[Array, "batch position heads head_width"]:
+    """Causal attention with nothing blocked, in blocks of rows that skip the sources after them.
+
+    Equal to `attend` with a lower triangle; a long prompt costs little more than half of it.
+    """
+    length = query.shape[1]
+    outputs = []
+    for start in range(0, length, block):
+        stop = min(start + block, length)
+        allowed = jnp.arange(start, stop)[:, None] >= jnp.arange(stop)[None, :]
+        outputs.append(
+            attend(query[:, start:stop], key[:, :stop], value[:, :stop], scale, allowed[None, None])
+        )
+    return jnp.concatenate(outputs, axis=1)
+
+
+def causal_mask(length: int) -> Bool[Array, "target source"]:
+    """Which source each target may see::
+
+    target 0   x . . .
+    target 1   x x . .
+    target 2   x x x .
+    target 3   x x x x
+    """
+    return jax.lax.iota(int, length)[:, None] >= jax.lax.iota(int, length)[None, :]
