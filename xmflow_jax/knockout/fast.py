@@ -1,0 +1,75 @@
+"""The fast engine: a study on a batch of prompts, computing only what can change. Exact.
+
+Stages, each one compiled program (the last: one for each group of configurations): image encoder, base pass, suffix
+passes. They are separate so that a command can time them and so that a group's program serves every batch of its shape.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from xmflow_jax.knockout.arrays import Positions
+from xmflow_jax.knockout.plain import Batch, encode_images
+from xmflow_jax.knockout.plan import Placement, Study, place_study
+from xmflow_jax.knockout.suffix import BaseRun, base_pass, suffix_pass
+
+Tree = Any
+
+encode = jax.jit(encode_images, static_argnames=("graphdef",))
+run_base = jax.jit(base_pass, static_argnames=("graphdef", "rows"))
+run_suffixes = jax.jit(suffix_pass, static_argnames=("graphdef", "trie", "rows", "prefix"))
+
+
+class Swept(NamedTuple):
+    """A study's answer on one batch.
+
+    Attributes:
+        base: logits at the answer position with nothing blocked.
+        knockout: the same under every configuration of the study, in its order.
+    """
+
+    base: Float[Array, "batch vocabulary"]
+    knockout: Float[Array, "batch config vocabulary"]
+
+
+def knock_out(
+    graphdef: Any, params: Tree, base: BaseRun, study: Study, placement: Placement, batch: Batch, positions: Positions
+) -> Float[Array, "batch config vocabulary"]:
+    """Logits under every configuration, from a base run of the same batch."""
+    chosen: list[int] = []
+    parts = []
+    for group, start in zip(placement.groups, placement.starts, strict=True):
+        parts.append(
+            run_suffixes(
+                graphdef,
+                params,
+                base,
+                group.trie,
+                study.switches,
+                positions,
+                start,
+                batch.length,
+                rows=group.rows,
+                prefix=group.prefix,
+            )
+        )
+        chosen.extend(group.trie.configurations)
+    # Configurations in no group change nothing: they are the base run.
+    order = np.full(len(study.knockouts), len(chosen))
+    order[chosen] = np.arange(len(chosen))
+    return jnp.concatenate([*parts, base.logits[:, None]], axis=1)[:, order]
+
+
+def sweep_fast(graphdef: Any, params: Tree, batch: Batch, positions: Positions, study: Study) -> Swept:
+    """Logits at the answer position under every configuration of a study.
+
+    Args:
+        batch, positions: host arrays of the same prompts.
+    """
+    placement = place_study(study, positions, np.asarray(batch.length), batch.tokens.shape[1])
+    features = encode(graphdef, params, batch.pixels)
+    base = run_base(graphdef, params, batch.tokens, batch.length, features, placement.first, rows=placement.rows)
+    return Swept(base.logits, knock_out(graphdef, params, base, study, placement, batch, positions))

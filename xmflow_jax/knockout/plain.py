@@ -1,0 +1,78 @@
+"""The plain engine: `jax.vmap` of the pure forward pass over the knockout pytree. Slow, and obviously right.
+
+It is the definition of a sweep, and what the fast engine is tested against.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from xmflow_jax.knockout.arrays import Positions, Switches, layer_edit
+
+Tree = Any
+
+
+class Batch(NamedTuple):
+    """Prompts padded on the right to one length.
+
+    Attributes:
+        tokens: word ids, with the model's image token at image positions.
+        length: real positions of each prompt; the answer is read at `length - 1`.
+        pixels: normalised images, channels last; every prompt of a batch has the same number of them.
+    """
+
+    tokens: Int[Array, "batch position"]
+    length: Int[Array, " batch"]
+    pixels: Float[Array, "batch images height width 3"]
+
+
+def encode_images(graphdef: Any, params: Tree, pixels: Float[Array, "batch images height width 3"]) -> Array:
+    """Visual features [batch, images * positions, width] of every prompt."""
+    model = nnx.merge(graphdef, params)
+    features = model.image_features(pixels.reshape(-1, *pixels.shape[2:]))
+    return features.reshape(pixels.shape[0], -1, features.shape[-1])
+
+
+def forward(
+    graphdef: Any,
+    params: Tree,
+    batch: Batch,
+    features: Float[Array, "batch visual model"],
+    positions: Positions,
+    knockout: Switches,
+) -> Float[Array, "batch vocabulary"]:
+    """Logits at the answer position under one configuration. Pure.
+
+    Args:
+        knockout: one configuration's switches, with a leading layer axis.
+    """
+    model = nnx.merge(graphdef, params)
+    return model.logits_at(
+        batch.tokens, features, batch.length - 1, knockout, lambda layer: layer_edit(layer, positions)
+    )
+
+
+def sweep_plain(
+    graphdef: Any,
+    params: Tree,
+    batch: Batch,
+    positions: Positions,
+    knockouts: Switches,
+    at_once: int | None = None,
+) -> Float[Array, "config batch vocabulary"]:
+    """Logits at the answer position under every configuration.
+
+    Args:
+        knockouts: switches with a leading configuration axis.
+        at_once: configurations evaluated side by side; None: all (memory grows with it, the result does not change).
+    """
+    features = encode_images(graphdef, params, batch.pixels)
+
+    def one(knockout: Switches) -> Array:
+        return forward(graphdef, params, batch, features, positions, knockout)
+
+    if at_once is None:
+        return jax.vmap(one)(knockouts)
+    return jax.lax.map(one, knockouts, batch_size=at_once)
