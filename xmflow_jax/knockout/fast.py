@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from xmflow_jax.data.batch import Batch
 from xmflow_jax.knockout.arrays import Positions
-from xmflow_jax.knockout.plain import Batch, encode_images
+from xmflow_jax.knockout.plain import encode_images
 from xmflow_jax.knockout.plan import Placement, Study, place_study
 from xmflow_jax.knockout.suffix import BaseRun, base_pass, suffix_pass
 

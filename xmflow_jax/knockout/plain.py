@@ -3,29 +3,16 @@
 It is the definition of a sweep, and what the fast engine is tested against.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from xmflow_jax.data.batch import Batch
 from xmflow_jax.knockout.arrays import Positions, Switches, layer_edit
 
 Tree = Any
-
-
-class Batch(NamedTuple):
-    """Prompts padded on the right to one length.
-
-    Attributes:
-        tokens: word ids, with the model's image token at image positions.
-        length: real positions of each prompt; the answer is read at `length - 1`.
-        pixels: normalised images, channels last; every prompt of a batch has the same number of them.
-    """
-
-    tokens: Int[Array, "batch position"]
-    length: Int[Array, " batch"]
-    pixels: Float[Array, "batch images height width 3"]
 
 
 def encode_images(graphdef: Any, params: Tree, pixels: Float[Array, "batch images height width 3"]) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from xmflow_jax.errors import OptionError
-from xmflow_jax.knockout.arrays import Actions, Positions, Switches, build_switches, collect_actions, kind_of
+from xmflow_jax.knockout.arrays import Actions, Positions, Switches, build_positions, build_switches, collect_actions
 from xmflow_jax.knockout.configuration import Action, Edges, Knockout, RoleSet
 from xmflow_jax.knockout.schedule import Trie, build_trie
 
@@ -121,11 +121,13 @@ class Placement:
 
     Attributes:
         groups: static shapes.
-        starts: first recomputed row of every prompt, for each group.
+        begins: first row of every prompt that can change, for each group.
+        starts: first row recomputed, at or before it, so that all rows lie within the padded length.
         first, rows: the suffix that the base pass must keep.
     """
 
     groups: tuple[Group, ...]
+    begins: tuple[Int[np.ndarray, " batch"], ...]
     starts: tuple[Int[np.ndarray, " batch"], ...]
     first: Int[np.ndarray, " batch"]
     rows: int
@@ -146,7 +148,7 @@ def place_study(study: Study, positions: Positions, length: Int[np.ndarray, " ba
     """
     first = first_rows(positions, study.actions)
     possible = frozenset(action for action, rows in first.items() if (rows >= 0).any())
-    groups, starts = [], []
+    groups, begins, starts = [], [], []
     for actions, trie in group_tries(study, possible):
         # A prompt in which an action can change nothing needs at least its last row.
         begin = np.min([np.where(first[action] < 0, length - 1, first[action]) for action in actions], axis=0)
@@ -154,36 +156,23 @@ def place_study(study: Study, positions: Positions, length: Int[np.ndarray, " ba
         rows = needed if needed == 1 else min(padded, round_up(needed, ROW_STEP))
         start = np.minimum(begin, padded - rows).astype(np.int32)
         groups.append(Group(trie, rows, min(padded, round_up(max(1, int(start.max())), PREFIX_STEP))))
+        begins.append(begin)
         starts.append(start)
     if not groups:
-        return Placement((), (), (length - 1).astype(np.int32), 1)
+        return Placement((), (), (), (length - 1).astype(np.int32), 1)
     # The base pass keeps one window per prompt that holds every group's suffix.
     lowest = np.min(starts, axis=0)
     highest = np.max([start + group.rows for start, group in zip(starts, groups, strict=True)], axis=0)
     rows = min(padded, round_up(int((highest - lowest).max()), ROW_STEP))
-    return Placement(tuple(groups), tuple(starts), np.minimum(lowest, padded - rows).astype(np.int32), rows)
+    return Placement(
+        tuple(groups), tuple(begins), tuple(starts), np.minimum(lowest, padded - rows).astype(np.int32), rows
+    )
 
 
 def impossible_actions(
     prompts: Sequence[Mapping[str, Bool[np.ndarray, " position"]]], actions: Actions
 ) -> frozenset[Action]:
     """Actions that causality makes impossible in all of these prompts, such as text that precedes its source."""
-    from xmflow_jax.knockout.arrays import build_positions
-
     length = max(len(next(iter(roles.values()))) for roles in prompts)
     first = first_rows(build_positions(prompts, actions, length), actions)
     return frozenset(action for action, rows in first.items() if (rows < 0).all())
-
-
-__all__ = [
-    "Group",
-    "Placement",
-    "Study",
-    "build_study",
-    "check_positions",
-    "first_rows",
-    "group_tries",
-    "impossible_actions",
-    "kind_of",
-    "place_study",
-]

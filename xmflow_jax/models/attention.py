@@ -13,6 +13,9 @@ from jaxtyping import Array, Bool, Float
 # Far below any real attention logit, and finite, so that `masked - masked` is 0 and not NaN.
 MASKED = -1e30
 
+# Rows that `causal_attend` takes at a time.
+CAUSAL_BLOCK = 256
+
 
 class LayerEdit(NamedTuple):
     """What one layer is told to do differently. None means: nothing of that kind.
@@ -82,7 +85,7 @@ def causal_attend(
     key: Float[Array, "batch position kv_heads head_width"],
     value: Float[Array, "batch position kv_heads head_width"],
     scale: float,
-    block: int = 512,
+    block: int = CAUSAL_BLOCK,
 ) -> Float[Array, "batch position heads head_width"]:
     """Causal attention with nothing blocked, in blocks of rows that skip the sources after them.
 
@@ -93,9 +96,7 @@ def causal_attend(
     for start in range(0, length, block):
         stop = min(start + block, length)
         allowed = jnp.arange(start, stop)[:, None] >= jnp.arange(stop)[None, :]
-        outputs.append(
-            attend(query[:, start:stop], key[:, :stop], value[:, :stop], scale, allowed[None, None])
-        )
+        outputs.append(attend(query[:, start:stop], key[:, :stop], value[:, :stop], scale, allowed[None, None]))
     return jnp.concatenate(outputs, axis=1)
 
 

@@ -122,9 +122,7 @@ class ClipVision(nnx.Module):
         count = range(self.config.layers + 1)[index]
         block, stacked = split_blocks(self.layers)
         x = self.pre_layrnorm(self.embeddings(pixels))
-        x, _ = jax.lax.scan(
-            lambda x, layer: (block(layer)(x), None), x, layer_slice(stacked, slice(0, count))
-        )
+        x, _ = jax.lax.scan(lambda x, layer: (block(layer)(x), None), x, layer_slice(stacked, slice(0, count)))
         return x
 
     def hidden_states(

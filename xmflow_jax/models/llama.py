@@ -131,9 +131,7 @@ class LlamaDecoder(nnx.Module):
         self.layers = stack_blocks(lambda r: LlamaBlock(config, dtype=dtype, rngs=r), config.layers, rngs)
         self.norm = RMSNorm(config.width, config.norm_eps, dtype=dtype, rngs=rngs)
         if not config.tied:
-            self.lm_head = nnx.Linear(
-                config.width, config.vocabulary, use_bias=False, param_dtype=dtype, rngs=rngs
-            )
+            self.lm_head = nnx.Linear(config.width, config.vocabulary, use_bias=False, param_dtype=dtype, rngs=rngs)
         self.config = config
 
     def rotation(self, positions: Int[Array, "*batch position"]) -> Rotation:
@@ -143,10 +141,7 @@ class LlamaDecoder(nnx.Module):
     def logits(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocabulary"]:
         """Final norm and head, in float32 or wider."""
         wide = jnp.promote_types(x.dtype, jnp.float32)
-        if self.config.tied:
-            head = self.embed_tokens.embedding[...].T
-        else:
-            head = self.lm_head.kernel[...]
+        head = self.embed_tokens.embedding[...].T if self.config.tied else self.lm_head.kernel[...]
         return jnp.einsum("...d,dv->...v", self.norm(x), head, preferred_element_type=wide)
 
     def run(

@@ -46,9 +46,7 @@ class LlavaProjector(nnx.Module):
 
     def __init__(self, config: LlavaConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
         def linear(inputs: int) -> nnx.Linear:
-            return nnx.Linear(
-                inputs, config.text.width, use_bias=config.projector_bias, param_dtype=dtype, rngs=rngs
-            )
+            return nnx.Linear(inputs, config.text.width, use_bias=config.projector_bias, param_dtype=dtype, rngs=rngs)
 
         self.linear_1, self.linear_2 = linear(config.vision.width), linear(config.text.width)
         self.activation = config.projector_activation
@@ -66,9 +64,7 @@ class Llava(nnx.Module):
         self.language_model = LlamaDecoder(config.text, dtype=dtype, rngs=rngs)
         self.config = config
 
-    def image_features(
-        self, pixels: Float[Array, "images height width 3"]
-    ) -> Float[Array, "images positions model"]:
+    def image_features(self, pixels: Float[Array, "images height width 3"]) -> Float[Array, "images positions model"]:
         """Projected patches of each image."""
         hidden = self.vision_tower.hidden_state(pixels, self.config.feature_layer)
         if not self.config.keep_class_token:

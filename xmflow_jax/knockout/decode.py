@@ -1,0 +1,70 @@
+"""The base run's whole answer: greedy decoding from the keys and values that the base pass kept."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Int
+
+from xmflow_jax.knockout.suffix import BaseRun
+from xmflow_jax.models.attention import attend
+from xmflow_jax.models.layers import split_blocks
+
+Tree = Any
+
+
+@partial(jax.jit, static_argnames=("graphdef", "steps"))
+def greedy_answers(
+    graphdef: Any, params: Tree, base: BaseRun, length: Int[Array, " batch"], end_tokens: Int[Array, " end"], steps: int
+) -> Int[Array, "batch step"]:
+    """At most `steps` tokens of each prompt's answer, end tokens included; places after the end hold an end token.
+
+    Args:
+        length: real positions of each prompt.
+        end_tokens: ids that end an answer; the first of them fills the rest.
+    """
+    decoder = nnx.merge(graphdef, params).language_model
+    block_of, stacked = split_blocks(decoder.layers)
+    layers, batch, kv_heads, positions, width = base.key.shape
+    first = jnp.argmax(base.logits, axis=-1)
+    tokens = jnp.full((batch, steps), end_tokens[0], first.dtype).at[:, 0].set(first)
+    new = jnp.zeros((layers, batch, steps, kv_heads, width), base.key.dtype)
+
+    def one_token(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        step, tokens, new_key, new_value = state
+        token = jax.lax.dynamic_index_in_dim(tokens, step, axis=1)
+        rotation = decoder.rotation((length + step)[:, None])
+        allowed = jnp.concatenate(
+            [
+                jnp.arange(positions) < length[:, None],
+                jnp.broadcast_to(jnp.arange(steps) <= step, (batch, steps)),
+            ],
+            axis=1,
+        )[:, None, None, :]
+
+        def layer(x: Array, inputs: tuple[Tree, Array, Array, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+            parameters, base_key, base_value, own_key, own_value = inputs
+            block = block_of(parameters)
+            query, key, value = block.queries_keys_values(x, rotation)
+            own_key = jax.lax.dynamic_update_slice_in_dim(own_key, key, step, axis=1)
+            own_value = jax.lax.dynamic_update_slice_in_dim(own_value, value, step, axis=1)
+            keys = jnp.concatenate([base_key.swapaxes(1, 2), own_key], axis=1)
+            values = jnp.concatenate([base_value.swapaxes(1, 2), own_value], axis=1)
+            x = x + block.attention_output(attend(query, keys, values, block.scale, allowed))
+            return x + block.mlp_output(x), (own_key, own_value)
+
+        x = decoder.embed_tokens(token)
+        x, (new_key, new_value) = jax.lax.scan(layer, x, (stacked, base.key, base.value, new_key, new_value))
+        following = jnp.argmax(decoder.logits(x[:, 0]), axis=-1)
+        ended = jnp.isin(token[:, 0], end_tokens)
+        following = jnp.where(ended, end_tokens[0], following)
+        return step + 1, tokens.at[:, step + 1].set(following), new_key, new_value
+
+    def unfinished(state: tuple[Array, Array, Array, Array]) -> Array:
+        step, tokens, _, _ = state
+        last = jax.lax.dynamic_index_in_dim(tokens, step, axis=1)
+        return (step < steps - 1) & ~jnp.all(jnp.isin(last, end_tokens))
+
+    return jax.lax.while_loop(unfinished, one_token, (jnp.array(0), tokens, new, new))[1]

@@ -1,0 +1,32 @@
+"""What is read off the logits: the base run's first token, and what a knockout does to its probability."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+class Measured(NamedTuple):
+    """The study's measure (arXiv 2411.18620): softmax at temperature 1 at the first answer position.
+
+    Attributes:
+        base_token: argmax of the base run.
+        base_prob: its probability there.
+        knockout_token: argmax under each configuration.
+        knockout_prob: probability of `base_token` (not of `knockout_token`) under each configuration.
+    """
+
+    base_token: Int[Array, " batch"]
+    base_prob: Float[Array, " batch"]
+    knockout_token: Int[Array, "batch config"]
+    knockout_prob: Float[Array, "batch config"]
+
+
+@jax.jit
+def measure(base: Float[Array, "batch vocabulary"], knockout: Float[Array, "batch config vocabulary"]) -> Measured:
+    """Tokens and probabilities from logits."""
+    token = jnp.argmax(base, axis=-1)
+    base_prob = jnp.take_along_axis(jax.nn.softmax(base, axis=-1), token[:, None], axis=-1)[:, 0]
+    prob = jnp.take_along_axis(jax.nn.softmax(knockout, axis=-1), token[:, None, None], axis=-1)[..., 0]
+    return Measured(token, base_prob, jnp.argmax(knockout, axis=-1), prob)
