@@ -39,6 +39,11 @@ def edge_operations(config: LlamaConfig) -> int:
     return 4 * config.heads * config.head_width
 
 
+def key_value_operations(config: LlamaConfig) -> int:
+    """One position through one block's key and value projections."""
+    return 4 * config.width * config.kv_heads * config.head_width
+
+
 def rows_operations(config: LlamaConfig, start: int, stop: int) -> int:
     """Positions `start` to `stop - 1` through one block, each reading itself and everything before it."""
     rows = stop - start
@@ -46,8 +51,14 @@ def rows_operations(config: LlamaConfig, start: int, stop: int) -> int:
     return rows * dense_operations(config) + sources * edge_operations(config)
 
 
+def last_block_operations(config: LlamaConfig, rows: int, sources: int) -> int:
+    """`rows` positions through the last block, of which the answer's row alone reads (`sources` positions)."""
+    keys_values = key_value_operations(config)
+    return rows * keys_values + dense_operations(config) - keys_values + sources * edge_operations(config)
+
+
 def image_operations(config: LlavaConfig, layers: int | None = None) -> int:
-    """One image through the tower's first `layers` blocks (default: those that the projector needs) and the projector."""
+    """One image through the tower's first `layers` blocks (default: those the projector needs) and the projector."""
     vision, positions = config.vision, config.vision.patches + 1
     layers = range(vision.layers + 1)[config.feature_layer] if layers is None else layers
     block = positions * (8 * vision.width**2 + 4 * vision.width * vision.mlp_width) + 4 * vision.width * positions**2
@@ -69,14 +80,15 @@ def necessary_operations(
 ) -> Operations:
     """The least that gives the study's answer on a batch: images and base run once, then only what can change."""
     text = config.text
-    base = sum(text.layers * rows_operations(text, 0, int(one)) for one in length)
-    suffixes, readouts = 0, len(length)
+    base, suffixes, readouts = 0, 0, len(length)
+    for stop in map(int, length):
+        base += (text.layers - 1) * rows_operations(text, 0, stop) + last_block_operations(text, stop, stop)
     for group, begins in zip(placement.groups, placement.begins, strict=True):
-        row_layers = sum(group.trie.necessary)
-        suffixes += row_layers * sum(
-            rows_operations(text, int(begin), int(stop)) for begin, stop in zip(begins, length, strict=True)
-        )
-        readouts += group.trie.necessary[-1] * len(length)
+        *before, last = group.trie.necessary
+        for begin, stop in zip(map(int, begins), map(int, length), strict=True):
+            suffixes += sum(before) * rows_operations(text, begin, stop)
+            suffixes += last * last_block_operations(text, stop - begin, stop)
+        readouts += last * len(length)
     return Operations(
         float(len(length) * images * image_operations(config)),
         float(base),
@@ -96,12 +108,15 @@ def executed_operations(
     """
     text = config.text
     edges = sum((min(start + block, padded) - start) * min(start + block, padded) for start in range(0, padded, block))
-    base = text.layers * (padded * dense_operations(text) + edges * edge_operations(text))
+    base = (text.layers - 1) * (padded * dense_operations(text) + edges * edge_operations(text))
+    base += last_block_operations(text, padded, padded)
     suffixes, readouts = 0, 1
     for group in placement.groups:
+        last = group.trie.necessary[-1]
         row = dense_operations(text) + (group.prefix + group.rows) * edge_operations(text)
-        suffixes += group.trie.executed_row_layers * group.rows * row
-        readouts += group.trie.necessary[-1]
+        suffixes += (group.trie.executed_row_layers - last) * group.rows * row
+        suffixes += last * last_block_operations(text, group.rows, group.prefix + group.rows)
+        readouts += last
     return Operations(
         float(batch * images * image_operations(config)),
         float(batch * base),

@@ -47,7 +47,8 @@ def greedy_answers(
         def layer(x: Array, inputs: tuple[Tree, Array, Array, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
             parameters, base_key, base_value, own_key, own_value = inputs
             block = block_of(parameters)
-            query, key, value = block.queries_keys_values(x, rotation)
+            query = block.queries(x, rotation)
+            key, value = block.keys_values(x, rotation)
             own_key = jax.lax.dynamic_update_slice_in_dim(own_key, key, step, axis=1)
             own_value = jax.lax.dynamic_update_slice_in_dim(own_value, value, step, axis=1)
             keys = jnp.concatenate([base_key.swapaxes(1, 2), own_key], axis=1)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from xmflow_jax.errors import OptionError
-from xmflow_jax.knockout.arrays import Actions, Positions, Switches, build_positions, build_switches, collect_actions
+from xmflow_jax.knockout.arrays import Actions, Positions, Switches, build_switches, collect_actions
 from xmflow_jax.knockout.configuration import Action, Edges, Knockout, RoleSet
 from xmflow_jax.knockout.schedule import Trie, build_trie
 
@@ -61,29 +61,64 @@ def check_positions(prompts: Sequence[Mapping[str, Bool[np.ndarray, " position"]
                     raise OptionError(f"role {chosen.role!r} matches no position of the prompt")
 
 
-def first_rows(positions: Positions, actions: Actions) -> dict[Action, Int[np.ndarray, " batch"]]:
-    """The first position of each prompt that an action can change, or -1 where causality lets it change none."""
+@dataclass(frozen=True)
+class Reach:
+    """An action as one configuration uses it.
+
+    Attributes:
+        to_the_end: an edge set blocked in every layer from the configuration's first one on. Where all positions from
+            some source on are its targets, that source is then never read again: what becomes of it is of no effect,
+            and its row need not be computed. So `Image->All@to-end` costs no image row.
+    """
+
+    action: Action
+    to_the_end: bool
+
+
+def reaches(knockout: Knockout, layers: int) -> tuple[Reach, ...]:
+    """The knockout's actions, in its order."""
+    first = min((layer for part in knockout.switched for layer in part[1]), default=layers)
+    return tuple(
+        Reach(action, isinstance(action, Edges) and heads is None and set(blocked) == set(range(first, layers)))
+        for action, blocked, heads in knockout.switched
+    )
+
+
+def first_rows(
+    positions: Positions, actions: Actions, length: Int[np.ndarray, " batch"]
+) -> dict[Reach, Int[np.ndarray, " batch"]]:
+    """The first row of each prompt that an action can change with effect; -1 where causality leaves it none."""
     first = {}
+    real = np.arange(positions.mask_target.shape[-1]) < length[:, None]
     for kind, chosen in zip(Actions._fields, actions, strict=True):
         for column, action in enumerate(chosen):
+            unread = np.zeros_like(real)
             if isinstance(action, Edges):
                 source = getattr(positions, f"{kind}_source")[:, column]
                 target = getattr(positions, f"{kind}_target")[:, column]
+                # Sources from which on every position is a target.
+                unread = source & np.logical_and.accumulate((target | ~real)[:, ::-1], axis=1)[:, ::-1]
                 # A target sees a source only from the first source on.
                 target = target & np.logical_or.accumulate(source, axis=1)
             else:
                 target = getattr(positions, kind)[:, column]
-            first[action] = np.where(target.any(1), target.argmax(1), -1)
+            # The answer's row is read in any case.
+            unread[np.arange(len(length)), length - 1] = False
+            for to_the_end, rows in ((False, target), (True, target & ~unread)):
+                first[Reach(action, to_the_end)] = np.where(rows.any(1), rows.argmax(1), -1)
     return first
 
 
 @lru_cache(maxsize=64)
-def group_tries(study: Study, possible: frozenset[Action]) -> tuple[tuple[tuple[Action, ...], Trie], ...]:
-    """The study's configurations grouped by the roles they aim at: (the group's possible actions, its trie).
+def group_tries(
+    study: Study, possible: frozenset[Action], shortened: frozenset[Action]
+) -> tuple[tuple[tuple[Reach, ...], Trie], ...]:
+    """The study's configurations grouped by where they start: (what the group does, its trie).
 
     Args:
         possible: actions that can change something; the others are left out, and a configuration without any is the
             base run and in no group.
+        shortened: actions that start at a later row where they are blocked to the end.
     """
     bits = []
     for kind, chosen, switch in zip(Actions._fields, study.actions, study.switches, strict=True):
@@ -92,18 +127,20 @@ def group_tries(study: Study, possible: frozenset[Action]) -> tuple[tuple[tuple[
             keep = keep[:, None]
         bits.append((np.asarray(switch) & keep).reshape(*switch.shape[:2], -1))
     switched = np.concatenate(bits, axis=2)
-    members: dict[frozenset[RoleSet], list[int]] = {}
+    members: dict[frozenset[RoleSet | Reach], list[int]] = {}
+    done: dict[frozenset[RoleSet | Reach], dict[Reach, None]] = {}
     for row, knockout in enumerate(study.knockouts):
-        targets = frozenset(part[0].target for part in knockout.switched if part[0] in possible)
-        if targets and switched[row].any():
-            members.setdefault(targets, []).append(row)
-    groups = []
-    for rows in members.values():
-        actions = dict.fromkeys(
-            part[0] for row in rows for part in study.knockouts[row].switched if part[0] in possible
-        )
-        groups.append((tuple(actions), build_trie(switched, rows)))
-    return tuple(groups)
+        own = [
+            Reach(reach.action, reach.to_the_end and reach.action in shortened)
+            for reach in reaches(knockout, study.layers)
+            if reach.action in possible
+        ]
+        if own and switched[row].any():
+            # Equal targets start at equal rows, unless rows that are never read again are left out.
+            key = frozenset(reach if reach.to_the_end else reach.action.target for reach in own)
+            members.setdefault(key, []).append(row)
+            done.setdefault(key, {}).update(dict.fromkeys(own))
+    return tuple((tuple(done[key]), build_trie(switched, rows)) for key, rows in members.items())
 
 
 @dataclass(frozen=True)
@@ -146,12 +183,15 @@ def place_study(study: Study, positions: Positions, length: Int[np.ndarray, " ba
         length: real positions of each prompt.
         padded: the length that all prompts are padded to.
     """
-    first = first_rows(positions, study.actions)
-    possible = frozenset(action for action, rows in first.items() if (rows >= 0).any())
+    first = first_rows(positions, study.actions, length)
+    possible = frozenset(reach.action for reach, rows in first.items() if (rows >= 0).any())
+    shortened = frozenset(
+        action for action in possible if (first[Reach(action, True)] != first[Reach(action, False)]).any()
+    )
     groups, begins, starts = [], [], []
-    for actions, trie in group_tries(study, possible):
+    for done, trie in group_tries(study, possible, shortened):
         # A prompt in which an action can change nothing needs at least its last row.
-        begin = np.min([np.where(first[action] < 0, length - 1, first[action]) for action in actions], axis=0)
+        begin = np.min([np.where(first[reach] < 0, length - 1, first[reach]) for reach in done], axis=0)
         needed = int((length - begin).max())
         rows = needed if needed == 1 else min(padded, round_up(needed, ROW_STEP))
         start = np.minimum(begin, padded - rows).astype(np.int32)
@@ -169,10 +209,10 @@ def place_study(study: Study, positions: Positions, length: Int[np.ndarray, " ba
     )
 
 
-def impossible_actions(
-    prompts: Sequence[Mapping[str, Bool[np.ndarray, " position"]]], actions: Actions
-) -> frozenset[Action]:
-    """Actions that causality makes impossible in all of these prompts, such as text that precedes its source."""
-    length = max(len(next(iter(roles.values()))) for roles in prompts)
-    first = first_rows(build_positions(prompts, actions, length), actions)
-    return frozenset(action for action, rows in first.items() if (rows < 0).all())
+def impossible_actions(positions: Positions, actions: Actions, length: Int[np.ndarray, " batch"]) -> list[set[Action]]:
+    """For each prompt, the actions that causality makes impossible, such as edges from later text to earlier text."""
+    first = first_rows(positions, actions, length)
+    return [
+        {reach.action for reach, rows in first.items() if not reach.to_the_end and rows[prompt] < 0}
+        for prompt in range(len(length))
+    ]

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from xmflow_jax.knockout.arrays import Positions, Switches, dropped_positions, edge_mask
 from xmflow_jax.knockout.schedule import Segment, Trie
-from xmflow_jax.models.attention import MASKED, drop
+from xmflow_jax.models.attention import MASKED, attend, drop
 from xmflow_jax.models.layers import layer_slice, split_blocks
 
 Tree = Any
@@ -66,26 +66,50 @@ def base_pass(
     def collect(x: Array, key: Array, value: Array) -> tuple[Array, Array, Array]:
         return key.swapaxes(1, 2), value.swapaxes(1, 2), rows_from(x, first, rows)
 
-    last, (key, value, hidden) = decoder.run(model.embed(tokens, features), collect=collect)
-    logits = decoder.logits(rows_from(last, length - 1, 1)[:, 0])
-    return BaseRun(key, value, hidden, first, logits)
+    # Of the last block only the answer's row is needed, beside everyone's keys and values.
+    last_layer = decoder.config.layers - 1
+    x, before = decoder.run(model.embed(tokens, features), collect=collect, blocks=last_layer)
+    block_of, stacked = split_blocks(decoder.layers)
+    block = block_of(layer_slice(stacked, last_layer))
+    key, value = block.keys_values(x, decoder.rotation(jnp.arange(x.shape[1])[None]))
+    answer = rows_from(x, length - 1, 1)
+    query = block.queries(answer, decoder.rotation(length[:, None] - 1))
+    seen = (jnp.arange(x.shape[1]) < length[:, None])[:, None, None]
+    answer = answer + block.attention_output(attend(query, key, value, block.scale, seen))
+    logits = decoder.logits((answer + block.mlp_output(answer))[:, 0])
+    last = jax.tree.map(lambda part: part[None], collect(x, key, value))
+    keys, values, hidden = jax.tree.map(lambda *parts: jnp.concatenate(parts), before, last)
+    return BaseRun(keys, values, hidden, first, logits)
+
+
+class Rows(NamedTuple):
+    """Which positions of each prompt a pass computes, and what they may read.
+
+    Attributes:
+        query: absolute position of every query row.
+        start: first suffix row; prefix positions from there on are not used.
+        rows: suffix rows that have keys and values of their own, from `start` on.
+    """
+
+    query: Int[Array, "batch query"]
+    start: Int[Array, " batch"]
+    rows: int
 
 
 def suffix_attend(
-    query: Float[Array, "batch config row heads head_width"],
+    query: Float[Array, "batch config query heads head_width"],
     key: Float[Array, "batch config row kv_heads head_width"],
     value: Float[Array, "batch config row kv_heads head_width"],
     prefix_key: Float[Array, "batch kv_heads prefix head_width"],
     prefix_value: Float[Array, "batch kv_heads prefix head_width"],
     scale: float,
-    start: Int[Array, " batch"],
+    at: Rows,
     switches: Switches,
     positions: Positions,
-) -> Float[Array, "batch config row heads head_width"]:
+) -> Float[Array, "batch config query heads head_width"]:
     """Attention of suffix rows to the shared prefix and to their own configuration's suffix, one softmax over both.
 
     Args:
-        start: first suffix row of each prompt; prefix positions from there on are not used.
         switches: this layer's, one row per configuration.
     """
     batch, configs, rows, heads, width = query.shape
@@ -93,28 +117,22 @@ def suffix_attend(
     wide = jnp.promote_types(query.dtype, jnp.float32)
     query = query.reshape(batch, configs, rows, kv_heads, heads // kv_heads, width).transpose(0, 3, 4, 1, 2, 5)
 
-    blocked = None
+    before = (jnp.arange(prefix) < at.start[:, None])[:, None, None, None, None, :]
+    causal = at.query[:, :, None] >= (at.start[:, None] + jnp.arange(at.rows))[:, None, :]
+    prefix_allowed, own_allowed = before, causal[:, None, None, None]
     if switches.mask.shape[1]:
-        blocked = suffix_edges(
-            switches.mask, positions.mask_target, positions.mask_source, start, rows, prefix, kv_heads
-        )
-    zeroed = None
-    if switches.zero.shape[1]:
-        zeroed = suffix_edges(
-            switches.zero, positions.zero_target, positions.zero_source, start, rows, prefix, kv_heads
-        )
-
-    before = (jnp.arange(prefix) < start[:, None])[:, None, None, None, None, :]
-    causal = jnp.tril(jnp.ones((rows, rows), bool))
+        masked = suffix_edges(switches.mask, positions.mask_target, positions.mask_source, at, prefix, kv_heads)
+        prefix_allowed, own_allowed = prefix_allowed & ~masked[0], own_allowed & ~masked[1]
     prefix_logits = jnp.einsum("bkgcrd,bkpd->bkgcrp", query, prefix_key, preferred_element_type=wide) * scale
     own_logits = jnp.einsum("bkgcrd,bcskd->bkgcrs", query, key, preferred_element_type=wide) * scale
-    prefix_logits = jnp.where(before if blocked is None else before & ~blocked[0], prefix_logits, MASKED)
-    own_logits = jnp.where(causal if blocked is None else causal & ~blocked[1], own_logits, MASKED)
+    prefix_logits = jnp.where(prefix_allowed, prefix_logits, MASKED)
+    own_logits = jnp.where(own_allowed, own_logits, MASKED)
 
     peak = jnp.maximum(prefix_logits.max(-1, keepdims=True), own_logits.max(-1, keepdims=True))
     prefix_weights, own_weights = jnp.exp(prefix_logits - peak), jnp.exp(own_logits - peak)
     total = prefix_weights.sum(-1, keepdims=True) + own_weights.sum(-1, keepdims=True)
-    if zeroed is not None:
+    if switches.zero.shape[1]:
+        zeroed = suffix_edges(switches.zero, positions.zero_target, positions.zero_source, at, prefix, kv_heads)
         prefix_weights = jnp.where(zeroed[0], 0.0, prefix_weights)
         own_weights = jnp.where(zeroed[1], 0.0, own_weights)
     attended = jnp.einsum(
@@ -129,19 +147,20 @@ def suffix_edges(
     switch: Bool[Array, "config action head"],
     target: Bool[Array, "batch action position"],
     source: Bool[Array, "batch action position"],
-    start: Int[Array, " batch"],
-    rows: int,
+    at: Rows,
     prefix: int,
     kv_heads: int,
-) -> tuple[Bool[Array, "batch k g config row prefix"], Bool[Array, "batch k g config row row"]]:
-    """The dense masks of the switched edges from suffix rows to the prefix and to the suffix itself.
+) -> tuple[Bool[Array, "batch k g config query prefix"], Bool[Array, "batch k g config query row"]]:
+    """The dense masks of the switched edges from query rows to the prefix and to the suffix itself.
 
     Both broadcast over heads unless a study names heads.
     """
-    take = jax.vmap(lambda one, begin: jax.lax.dynamic_slice_in_dim(one, begin, rows, axis=-1))
-    targets, own_sources = take(target, start)[:, None], take(source, start)[:, None]
+    targets = jnp.take_along_axis(target, at.query[:, None], axis=-1)[:, None]
+    own_sources = jax.vmap(lambda one, begin: jax.lax.dynamic_slice_in_dim(one, begin, at.rows, axis=-1))(
+        source, at.start
+    )[:, None]
 
-    def by_group(mask: Bool[Array, "batch config head row source"]) -> Bool[Array, "batch k g config row source"]:
+    def by_group(mask: Bool[Array, "batch config head query source"]) -> Bool[Array, "batch k g config query source"]:
         groups = (1, 1) if mask.shape[2] == 1 else (kv_heads, mask.shape[2] // kv_heads)
         mask = jnp.moveaxis(mask, 2, 1)
         return mask.reshape(mask.shape[0], *groups, *mask.shape[2:])
@@ -173,44 +192,58 @@ def suffix_pass(
     model = nnx.merge(graphdef, params)
     decoder = model.language_model
     block_of, stacked = split_blocks(decoder.layers)
-    rotation = decoder.rotation(start[:, None, None] + jnp.arange(rows))
-    take = jax.vmap(lambda one, begin: jax.lax.dynamic_slice_in_dim(one, begin, rows, axis=-1))
-    attention_targets, mlp_targets = take(positions.attention_output, start), take(positions.mlp_output, start)
+    last_layer = decoder.config.layers - 1
+    every_row = start[:, None] + jnp.arange(rows)
+    rotation = decoder.rotation(every_row[:, None])
 
-    def layer(x: Array, index: Any, on: Switches) -> Array:
+    def layer(x: Array, index: Any, members: Array, answer_only: bool = False) -> Array:
+        """One block over all rows; of the last block only the answer's row is needed, beside all keys and values."""
         block = block_of(layer_slice(stacked, index))
-        query, key, value = block.queries_keys_values(x, rotation)
-        attended = suffix_attend(
-            query, key, value, base.key[index, :, :, :prefix], base.value[index, :, :, :prefix],
-            block.scale, start, on, positions,
-        )  # fmt: skip
-        no_attention = no_mlp = None
-        if on.attention_output.shape[1]:
-            no_attention = dropped_positions(on.attention_output[None], attention_targets[:, None])
-        if on.mlp_output.shape[1]:
-            no_mlp = dropped_positions(on.mlp_output[None], mlp_targets[:, None])
-        x = x + drop(block.attention_output(attended), no_attention)
-        return x + drop(block.mlp_output(x), no_mlp)
+        on = layer_slice(switches, (members, index))
+        key, value = block.keys_values(x, rotation)
+        query_rows = every_row
+        if answer_only:
+            query_rows = length[:, None] - 1
+            x = jax.vmap(lambda one, row: one[:, row, None])(x, length - 1 - start)
+        at = Rows(query_rows, start, rows)
+        query = block.queries(x, decoder.rotation(query_rows[:, None]))
+        prefix_key, prefix_value = base.key[index, :, :, :prefix], base.value[index, :, :, :prefix]
+        attended = suffix_attend(query, key, value, prefix_key, prefix_value, block.scale, at, on, positions)
+        x = x + drop(
+            block.attention_output(attended), dropped_rows(on.attention_output, positions.attention_output, at)
+        )
+        return x + drop(block.mlp_output(x), dropped_rows(on.mlp_output, positions.mlp_output, at))
 
-    def base_rows(index: int) -> Float[Array, "batch 1 row width"]:
-        return rows_from(base.hidden[index], start - base.first, rows)[:, None]
+    def enter(x: Array | None, segment: Segment) -> Array:
+        """The rows of a segment: each continues a row of the one before, or starts from the base run."""
+        base_rows = rows_from(base.hidden[segment.start], start - base.first, rows)[:, None]
+        known = base_rows if x is None else jnp.concatenate([base_rows, x], axis=1)
+        return known[:, jnp.array(segment.parents) + 1]
 
-    def run_segment(x: Array | None, segment: Segment) -> Array:
-        entering = base_rows(segment.start)
-        known = entering if x is None else jnp.concatenate([entering, x], axis=1)
-        x = known[:, jnp.array(segment.parents) + 1]
-        members = jnp.array(segment.members)
-        if segment.stop - segment.start == 1:
-            return layer(x, segment.start, layer_slice(switches, (members, segment.start)))
-        indexes = jnp.arange(segment.start, segment.stop)
-        step = lambda x, index: (layer(x, index, layer_slice(switches, (members, index))), None)  # noqa: E731
-        return jax.lax.scan(step, x, indexes)[0]
+    def run_layers(x: Array, start: int, stop: int, members: Array) -> Array:
+        """Layers `start` to `stop - 1`, the last layer not among them."""
+        if stop - start == 1:
+            return layer(x, start, members)
+        step = lambda x, index: (layer(x, index, members), None)  # noqa: E731
+        return jax.lax.scan(step, x, jnp.arange(start, stop))[0]
 
     x: Array | None = None
     for segment in trie.segments:
-        x = run_segment(x, segment)
+        x, members = enter(x, segment), jnp.array(segment.members)
+        if segment.start < last_layer:
+            x = run_layers(x, segment.start, min(segment.stop, last_layer), members)
+        if segment.stop > last_layer:
+            x = layer(x, last_layer, members, answer_only=True)
     if x is None:
         return jnp.broadcast_to(base.logits[:, None], (len(start), len(trie.ends), base.logits.shape[-1]))
-    answers = jax.vmap(lambda one, row: one[:, row])(x, length - 1 - start)
-    logits = jnp.concatenate([base.logits[:, None], decoder.logits(answers)], axis=1)
+    logits = jnp.concatenate([base.logits[:, None], decoder.logits(x[:, :, 0])], axis=1)
     return logits[:, jnp.array(trie.ends) + 1]
+
+
+def dropped_rows(
+    switch: Bool[Array, "config action"], target: Bool[Array, "batch action position"], at: Rows
+) -> Bool[Array, "batch config query"] | None:
+    """Query rows at which a switched output is zero; None where the study drops no output of this kind."""
+    if not switch.shape[1]:
+        return None
+    return dropped_positions(switch[None], jnp.take_along_axis(target, at.query[:, None], axis=-1)[:, None])

@@ -122,7 +122,8 @@ class ClipVision(nnx.Module):
         count = range(self.config.layers + 1)[index]
         block, stacked = split_blocks(self.layers)
         x = self.pre_layrnorm(self.embeddings(pixels))
-        x, _ = jax.lax.scan(lambda x, layer: (block(layer)(x), None), x, layer_slice(stacked, slice(0, count)))
+        # Indexing inside the scan, where slicing the stack before it would copy the weights.
+        x, _ = jax.lax.scan(lambda x, index: (block(layer_slice(stacked, index))(x), None), x, jnp.arange(count))
         return x
 
     def hidden_states(

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from xmflow_jax.models.attention import LayerEdit, attend, causal_attend, causal_mask, drop
-from xmflow_jax.models.layers import ACTIVATIONS, RMSNorm, split_blocks, stack_blocks
+from xmflow_jax.models.layers import ACTIVATIONS, RMSNorm, layer_slice, split_blocks, stack_blocks
 
 Tree = Any
 Rotation = tuple[Float[Array, "*batch position half"], Float[Array, "*batch position half"]]
@@ -92,20 +92,25 @@ class LlamaBlock(nnx.Module):
         self.mlp = LlamaMLP(config, dtype=dtype, rngs=rngs)
         self.config = config
 
-    def queries_keys_values(
+    def queries(
+        self, x: Float[Array, "*batch position width"], rotation: Rotation
+    ) -> Float[Array, "*batch position heads head_width"]:
+        """Rotated queries of the normed input."""
+        query = self.self_attn.q_proj(self.input_layernorm(x))
+        return rotate(query.reshape(*x.shape[:-1], -1, self.config.head_width), rotation)
+
+    def keys_values(
         self, x: Float[Array, "*batch position width"], rotation: Rotation
     ) -> tuple[
-        Float[Array, "*batch position heads head_width"],
-        Float[Array, "*batch position kv_heads head_width"],
-        Float[Array, "*batch position kv_heads head_width"],
+        Float[Array, "*batch position kv_heads head_width"], Float[Array, "*batch position kv_heads head_width"]
     ]:
-        """Rotated queries and keys, and values, of the normed input."""
-        normed, attention = self.input_layernorm(x), self.self_attn
-        query, key, value = (
+        """Rotated keys, and values, of the normed input."""
+        normed = self.input_layernorm(x)
+        key, value = (
             project(normed).reshape(*x.shape[:-1], -1, self.config.head_width)
-            for project in (attention.q_proj, attention.k_proj, attention.v_proj)
+            for project in (self.self_attn.k_proj, self.self_attn.v_proj)
         )
-        return rotate(query, rotation), rotate(key, rotation), value
+        return rotate(key, rotation), value
 
     def attention_output(
         self, attended: Float[Array, "*batch position heads head_width"]
@@ -150,6 +155,7 @@ class LlamaDecoder(nnx.Module):
         edits: Tree = None,
         layer_edit: Callable[[Tree], LayerEdit] | None = None,
         collect: Callable[[Array, Array, Array], Tree] | None = None,
+        blocks: int | None = None,
     ) -> tuple[Float[Array, "batch position width"], Tree]:
         """All blocks over embedded positions 0, 1, ...; prompts are padded on the right, so causality hides padding.
 
@@ -159,6 +165,7 @@ class LlamaDecoder(nnx.Module):
                 masks. None: the plain model.
             collect: called in every layer with its input hidden state, keys [batch, position, kv_heads, head_width]
                 and values; what it returns is stacked over layers.
+            blocks: run only so many blocks; None: all.
 
         Returns:
             The last block's output before the final norm, and what was collected.
@@ -168,18 +175,19 @@ class LlamaDecoder(nnx.Module):
         block_of, stacked = split_blocks(self.layers)
         causal = causal_mask(length)
 
-        def step(x: Array, layer: tuple[Tree, Tree]) -> tuple[Array, Tree]:
-            block = block_of(layer[0])
-            query, key, value = block.queries_keys_values(x, rotation)
+        def step(x: Array, index: Array) -> tuple[Array, Tree]:
+            block = block_of(layer_slice(stacked, index))
+            query = block.queries(x, rotation)
+            key, value = block.keys_values(x, rotation)
             collected = None if collect is None else collect(x, key, value)
             if layer_edit is None:
                 attended = causal_attend(query, key, value, block.scale)
                 x = x + block.attention_output(attended)
                 return x + block.mlp_output(x), collected
-            edit = layer_edit(layer[1])
+            edit = layer_edit(layer_slice(edits, index))
             allowed = causal[None, None] if edit.blocked is None else causal & ~edit.blocked
             attended = attend(query, key, value, block.scale, allowed, edit.zeroed)
             x = x + drop(block.attention_output(attended), edit.attention_dropped)
             return x + drop(block.mlp_output(x), edit.mlp_dropped), collected
 
-        return jax.lax.scan(step, x, (stacked, edits))
+        return jax.lax.scan(step, x, jnp.arange(self.config.layers if blocks is None else blocks))

@@ -1,0 +1,201 @@
+"""The study's line figures: what blocking each pathway around each layer does to the answer's probability.
+
+One figure per task and an overview with a small panel per task. They show `relative_change` of the summary table
+(`xmflow_jax.analysis.summary`), which is their only input.
+"""
+
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+
+from xmflow_jax.report.figure_files import figure_names, figure_style, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+AXIS_LABEL: Final = "Change in probability (%)"
+NOT_ARROW: Final = "\N{RIGHTWARDS ARROW WITH STROKE}"
+
+# (colour, marker). Okabe and Ito's palette, made for colour-blind readers, without its yellow, which is too faint for
+# lines on white. A pathway keeps its look in every figure of every study; the marker tells lines apart in grey print.
+_LOOKS: Final = {
+    "Image->Question": ("#0072B2", "o"),
+    "Image->Last": ("#E69F00", "s"),
+    "Question->Last": ("#009E73", "^"),
+    "Last->Last": ("#000000", "D"),
+    "Image Central Object->Question": ("#D55E00", "v"),
+    "Image Without Central Object->Question": ("#56B4E9", "P"),
+    "Image->All": ("#CC79A7", "X"),
+}
+_OTHER_COLOURS: Final = ("#882255", "#999933", "#6A51A3", "#8C564B", "#7F7F7F")
+_OTHER_MARKERS: Final = ("<", ">", "p", "*", "h", "d")
+
+# The study's own windows are centred; another style is told by the line and named in the legend.
+_LINES: Final = {"centred": "-", "from-start": "--", "to-end": "-.", "single": ":"}
+
+
+def draw_task_curves(summary: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write `<task>.png` and `<task>.pdf` for every task of the summary; returns the paths in the tasks' order.
+
+    A task's name is made safe for files by `figure_names`. No rows, no files.
+
+    Args:
+        summary: what `summarize` returned, whole, so that colours agree between tasks.
+        folder: an existing folder.
+
+    Raises:
+        RunFolderError: a file cannot be written.
+    """
+    names = figure_names(summary["task"])
+    return [path for task, name in names.items() for path in save_figure(task_figure(summary, task), folder, name)]
+
+
+def draw_overview(summary: pd.DataFrame, path: Path) -> list[Path]:
+    """Write the figure of all tasks as PNG and PDF; returns their paths. No rows, no files.
+
+    Args:
+        summary: what `summarize` returned.
+        path: `figures/overview`, with either suffix or none; its folder exists.
+
+    Raises:
+        RunFolderError: a file cannot be written.
+    """
+    if summary.empty:
+        return []
+    name = path.stem if path.suffix in (".png", ".pdf") else path.name
+    return save_figure(overview_figure(summary), path.parent, name)
+
+
+def task_figure(summary: pd.DataFrame, task: str) -> "Figure":
+    """The figure of one task: a line per pathway and window style, and a band where the summary has intervals.
+
+    Raises:
+        ValueError: the summary has no rows of this task.
+    """
+    if not (summary["task"] == task).any():
+        raise ValueError(f"the summary has no task {task!r}; it has {', '.join(sorted(set(summary['task'])))}")
+    from matplotlib.figure import Figure
+
+    with figure_style():
+        figure = Figure(figsize=(7.0, 3.8), layout="constrained")
+        axes = figure.add_subplot()
+        _draw_lines(axes, summary, task, marker_size=4.0, title_characters=70)
+        _set_layer_ticks(axes, summary, most=17)
+        axes.set_xlabel("Layer")
+        axes.set_ylabel(AXIS_LABEL)
+        _add_legend(figure, [axes], characters=100)
+    return figure
+
+
+def overview_figure(summary: pd.DataFrame) -> "Figure":
+    """All tasks in one figure: small panels with the same axes, one legend.
+
+    Raises:
+        ValueError: the summary has no rows.
+    """
+    from matplotlib.figure import Figure
+
+    tasks = sorted(set(summary["task"]))
+    if not tasks:
+        raise ValueError("the summary has no rows")
+    columns = 2 if len(tasks) == 4 else min(len(tasks), 3)
+    rows = math.ceil(len(tasks) / columns)
+    with figure_style():
+        figure = Figure(figsize=(max(3.4 * columns, 7.0), 2.6 * rows + 0.4), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        panels: list[Axes] = list(grid.flat)
+        for place, (axes, task) in enumerate(zip(panels, tasks, strict=False)):
+            _draw_lines(axes, summary, task, marker_size=2.5, title_characters=36)
+            _set_layer_ticks(axes, summary, most=9)
+            if place + columns >= len(tasks):  # nothing below it
+                axes.set_xlabel("Layer")
+                axes.tick_params(labelbottom=True)
+        for axes in panels[len(tasks) :]:
+            axes.set_visible(False)
+        for axes in panels[::columns]:
+            axes.set_ylabel(AXIS_LABEL)
+        _add_legend(figure, panels, characters=45 * max(columns, 2))
+    return figure
+
+
+def pathway_label(pathway: str) -> str:
+    """`Image->Question` as figures write it: the arrow is struck out, for the way that was blocked."""
+    source, arrow, target = pathway.partition("->")
+    return f"{source.strip()} {NOT_ARROW} {target.strip()}" if arrow else pathway
+
+
+def pathway_looks(pathways: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """(colour, marker) of each pathway, in the order of the legend: the study's own are fixed and come first."""
+    asked = set(pathways)
+    looks = {pathway: look for pathway, look in _LOOKS.items() if pathway in asked}
+    for place, pathway in enumerate(sorted(asked - _LOOKS.keys())):
+        colour = _OTHER_COLOURS[place % len(_OTHER_COLOURS)]
+        looks[pathway] = (colour, _OTHER_MARKERS[place % len(_OTHER_MARKERS)])
+    return looks
+
+
+def _draw_lines(axes: "Axes", summary: pd.DataFrame, task: str, marker_size: float, title_characters: int) -> None:
+    here = summary[summary["task"] == task]
+    axes.axhline(0, color="0.5", linewidth=0.8, zorder=1)
+    for pathway, (colour, marker) in pathway_looks(summary["pathway"]).items():
+        for style in sorted(set(here.loc[here["pathway"] == pathway, "style"])):
+            line = here[(here["pathway"] == pathway) & (here["style"] == style)].sort_values("layer")
+            label = pathway_label(pathway) + ("" if style == "centred" else f" ({style})")
+            layers = line["layer"].to_numpy()
+            axes.plot(
+                layers,
+                line["relative_change"].to_numpy(),
+                color=colour,
+                linestyle=_LINES.get(style, "-"),
+                linewidth=1.5,
+                marker=marker,
+                markersize=marker_size,
+                markeredgewidth=0,
+                label=_plain(label),
+                zorder=3,
+            )
+            low, high = line["relative_change_low"].to_numpy(), line["relative_change_high"].to_numpy()
+            finite = np.isfinite(low) & np.isfinite(high)
+            if finite.any():
+                axes.fill_between(layers, low, high, where=list(finite), color=colour, alpha=0.2, linewidth=0, zorder=2)
+    least, most = here["n"].min(), here["n"].max()
+    title = f"{task} (n = {least if least == most else f'{least}–{most}'})"
+    axes.set_title(_plain("\n".join(textwrap.wrap(title, title_characters))))
+
+
+def _set_layer_ticks(axes: "Axes", summary: pd.DataFrame, most: int) -> None:
+    """Ticks at whole layers, at most so many, on the multiples of a power of two; the same for every task."""
+    first, last = int(summary["layer"].min()), int(summary["layer"].max())
+    step = 1
+    while (last - first) // step + 1 > most:
+        step *= 2
+    axes.set_xticks(range(first + -first % step, last + 1, step))
+    axes.set_xlim(first - 0.5, last + 0.5)
+
+
+def _add_legend(figure: "Figure", panels: Sequence["Axes"], characters: int) -> None:
+    """Below the axes, where it can hide no line; as many columns as fit `characters` in a row."""
+    from matplotlib.patches import Patch
+
+    # From all panels: a task may lack a pathway that another has.
+    entries: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if any(axes.collections for axes in panels):
+        entries["95 % interval"] = Patch(color="0.5", alpha=0.3, linewidth=0)
+    columns = min(max(characters // (max(map(len, entries)) + 6), 1), 3, len(entries))
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.2 * math.ceil(len(entries) / columns))  # the panels keep their height
+    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
+
+
+def _plain(text: str) -> str:
+    # A dollar sign would start a formula.
+    return text.replace("$", r"\$")

@@ -1,0 +1,207 @@
+"""Parquet parts: a study's rows on disk, each part whole or not there at all.
+
+A part is written under a temporary name, fsynced and renamed. Its pages carry checksums, because a page damaged by a
+dying machine may still decode, to other numbers. `xmflow_jax.results` builds the resumable run folder from these.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xmflow_jax.errors import RunFolderError
+
+
+def _required(columns: Mapping[str, pa.DataType]) -> pa.Schema:
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
+
+
+ROW_SCHEMA: Final = _required(
+    {
+        "question_id": pa.string(),
+        "image_id": pa.string(),
+        "task": pa.string(),
+        "pathway": pa.string(),
+        "style": pa.string(),
+        "layer": pa.int32(),
+        "window": pa.int32(),
+        "gold": pa.string(),
+        "base_answer": pa.string(),
+        "knockout_answer": pa.string(),
+        "base_token": pa.int32(),  # the argmax at the first answer position
+        "knockout_token": pa.int32(),
+        "base_prob": pa.float64(),  # of `base_token`, 0 to 1
+        "knockout_prob": pa.float64(),
+        "relative_change": pa.float64(),  # percent; NaN where `base_prob` is 0
+        "base_score": pa.float64(),  # the task's accuracy of the answer, 0 to 1
+        "knockout_score": pa.float64(),
+    }
+)
+
+SET_ASIDE: Final = "set_aside"  # the question could not be used: no image, not found in the prompt, ...
+NOT_SELECTED: Final = "not_selected"  # `--select` left it out, usually because the base run answered wrongly
+
+SKIPPED_SCHEMA: Final = _required(
+    {
+        "question_id": pa.string(),
+        "task": pa.string(),
+        "kind": pa.string(),  # SET_ASIDE or NOT_SELECTED
+        "reason": pa.string(),
+        "base_answer": pa.string(),  # empty where there was no base run
+    }
+)
+
+# The kinds of part: the first word of their file names, with their columns and what makes a row unique.
+SCHEMAS: Final = {"part": ROW_SCHEMA, "skipped": SKIPPED_SCHEMA}
+KEYS: Final = {
+    "part": ["task", "question_id", "pathway", "style", "layer"],
+    "skipped": ["task", "question_id"],
+}
+TEMPORARY: Final = ".xmflow-partial"
+_NAME: Final = re.compile(r"(part|skipped)-(\d{5,})\.parquet(\.unreadable)?")
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader, or a later run, sees either the whole file or the old state.
+
+    Raises:
+        RunFolderError: the file cannot be written, such as on a full disk.
+    """
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    try:
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        # The rename itself outlives a power failure only once the folder is on disk too.
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise RunFolderError(f"cannot write {path}: {error.strerror}") from error
+
+
+def table_of(rows: Iterable[Mapping[str, Any]], kind: str) -> pa.Table:
+    """The rows as a table in exactly the kind's schema.
+
+    Raises:
+        ValueError: a row lacks a column or has one too many, a value is missing, two rows have one key, or a number
+            is not finite (only `relative_change` may be NaN, where `base_prob` is 0).
+    """
+    rows, schema = list(rows), SCHEMAS[kind]
+    for row in rows:  # pyarrow would fill an absent column with nulls and drop an unknown one
+        if row.keys() != set(schema.names):
+            wrong = sorted(row.keys() ^ set(schema.names))
+            raise ValueError(f"a row's columns differ from {kind!r} rows' in {wrong}")
+    table = pa.Table.from_pylist(rows, schema=schema)
+    for name in schema.names:
+        if table[name].null_count:
+            raise ValueError(f"a row has no {name}")
+    frame = table.to_pandas()
+    if frame.duplicated(KEYS[kind]).any():
+        raise ValueError(f"two rows have the same {', '.join(KEYS[kind])}")
+    for name in (field.name for field in schema if pa.types.is_floating(field.type)):
+        allowed = np.isfinite(frame[name])
+        if name == "relative_change":
+            allowed |= frame[name].isna() & (frame["base_prob"] == 0)
+        if not allowed.all():
+            row = frame[~allowed].iloc[0]
+            raise ValueError(f"{name} of question {row['question_id']!r} ({row['task']}) is {row[name]}")
+    return table
+
+
+def write_part(path: Path, table: pa.Table) -> None:
+    """Land `table` as the part `path`.
+
+    Raises:
+        RunFolderError: the part cannot be written.
+    """
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, write_page_checksum=True)
+    write_atomically(path, sink.getvalue().to_pybytes())
+
+
+def next_number(folder: Path) -> int:
+    """One more than any part's number. Unreadable parts count, so that what may be rescued is never overwritten."""
+    return max((int(match[2]) for match, _ in _named(folder)), default=-1) + 1
+
+
+def part_paths(folder: Path, kind: str) -> list[Path]:
+    """The kind's parts in the order they were written; none where the folder does not exist."""
+    parts = [(int(match[2]), path) for match, path in _named(folder) if match[1] == kind and not match[3]]
+    return [path for _, path in sorted(parts)]
+
+
+def _named(folder: Path) -> list[tuple[re.Match[str], Path]]:
+    return [(match, path) for path in folder.glob("*") if (match := _NAME.fullmatch(path.name))]
+
+
+def read_part(path: Path, kind: str) -> pa.Table | None:
+    """The part's table, or None if the file is truncated or damaged.
+
+    Raises:
+        RunFolderError: the file cannot be opened, or is sound but has other columns, so that another version of
+            this program must have written it.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:  # no proof of damage: the part must not be given up for it
+        raise RunFolderError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        table = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read()
+    except (pa.ArrowException, OSError):
+        return None
+    if not table.schema.equals(SCHEMAS[kind]):
+        differing = sorted(set(map(str, table.schema)) ^ set(map(str, SCHEMAS[kind])))
+        raise RunFolderError(f"{path} was written by another version: its columns differ in {', '.join(differing)}")
+    return table
+
+
+def read_parts(folder: Path, kind: str) -> pd.DataFrame:
+    """All rows of a kind, sorted by their key, whatever the order in which the parts were written.
+
+    Raises:
+        RunFolderError: a part is unreadable or of another layout, or a row is there twice.
+    """
+    tables = [SCHEMAS[kind].empty_table()]
+    for path in part_paths(folder, kind):
+        table = read_part(path, kind)
+        if table is None:
+            raise RunFolderError(f"{path} is truncated or damaged; resume the run to have its questions run again")
+        tables.append(table)
+    key = KEYS[kind]
+    rows = pa.concat_tables(tables).to_pandas().sort_values(key, kind="stable", ignore_index=True)
+    repeated = rows.loc[rows.duplicated(key), key]
+    if len(repeated):
+        first = ", ".join(str(value) for value in repeated.iloc[0])
+        raise RunFolderError(f"{folder} holds {len(repeated)} rows twice, the first is ({first})")
+    return rows
+
+
+def put_unreadable_away(folder: Path) -> list[str]:
+    """Rename the parts that are truncated or damaged to `*.unreadable`; returns their names before that.
+
+    Raises:
+        OSError: a part cannot be renamed.
+        RunFolderError: as for `read_part`.
+    """
+    names = []
+    for kind in SCHEMAS:
+        for path in part_paths(folder, kind):
+            if read_part(path, kind) is None:
+                path.rename(path.with_name(f"{path.name}.unreadable"))
+                names.append(path.name)
+    return names

@@ -1,0 +1,267 @@
+"""The run folder: where a study's results land, so that a killed run loses nothing that was finished.
+
+    run.json                       configuration, its digest, a provenance entry per session, set-aside questions
+    results/part-NNNNN.parquet     rows (`ROW_SCHEMA`); all rows of a question lie in one part
+    results/skipped-NNNNN.parquet  questions that have no rows and why (`SKIPPED_SCHEMA`)
+    figures/                       filled by the report
+
+The parts are the only truth about progress, appended and never rewritten, so that thousands of skipped questions cost
+no more than as many rows. `run.json` repeats for people what the skipped parts say: it is rewritten from them when a
+run is opened, when it is closed, and by `RunFolder.write_record`. After a kill it may lag behind until the run is
+resumed. To have skipped questions tried again, delete the skipped parts.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Self
+
+import pandas as pd
+
+from xmflow_jax.errors import RunFolderError
+from xmflow_jax.result_parts import (
+    NOT_SELECTED,
+    ROW_SCHEMA,
+    SET_ASIDE,
+    SKIPPED_SCHEMA,
+    TEMPORARY,
+    next_number,
+    put_unreadable_away,
+    read_parts,
+    table_of,
+    write_atomically,
+    write_part,
+)
+from xmflow_jax.result_record import configuration_digest, read_record, refuse_other_content
+
+__all__ = [
+    "NOT_SELECTED",
+    "ROW_SCHEMA",
+    "SET_ASIDE",
+    "SKIPPED_SCHEMA",
+    "RunFolder",
+    "configuration_digest",
+    "open_run",
+    "read_record",
+    "read_rows",
+    "read_skipped",
+    "write_atomically",
+]
+
+
+def read_rows(folder: str | Path) -> pd.DataFrame:
+    """All rows of a run folder in `ROW_SCHEMA`'s columns, sorted by task, question, pathway, style and layer.
+
+    Takes no lock: parts appear whole, so reading beside a running study is safe.
+
+    Raises:
+        RunFolderError: a part is unreadable or of another layout, or a row is there twice.
+    """
+    return read_parts(Path(folder) / "results", "part")
+
+
+def read_skipped(folder: str | Path) -> pd.DataFrame:
+    """The questions without rows in `SKIPPED_SCHEMA`'s columns, sorted by task and question; no lock either.
+
+    Raises:
+        RunFolderError: as for `read_rows`.
+    """
+    return read_parts(Path(folder) / "results", "skipped")
+
+
+def open_run(
+    path: str | Path, configuration: Mapping[str, Any], provenance: Mapping[str, Any] | None = None
+) -> "RunFolder":
+    """Create a run folder, or resume the run that lies there, and hold its lock until `close`.
+
+    Leftovers of a killed run are removed, and a part that cannot be read in full (its machine died) is renamed to
+    `*.unreadable` so that its questions are run again; `RunFolder.unreadable` and `run.json` name it.
+
+    Args:
+        path: the folder; it and its parents are created.
+        configuration: JSON values that decide the results, digests of weights and data included. A run is resumed
+            only with an equal one.
+        provenance: JSON values that describe this session without deciding its results: versions, backend, ...
+
+    Raises:
+        RunFolderError: a file is in the folder's place, it cannot be written, it holds another run or other results,
+            or a running process uses it.
+    """
+    folder = Path(path)
+    plain = json.loads(json.dumps(configuration, allow_nan=False))  # as a resumed run will read it: tuples are lists
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise RunFolderError(f"a file is in the place of the run folder {folder}; give another path") from error
+    except OSError as error:
+        raise RunFolderError(f"cannot create the run folder {folder}: {error.strerror}") from error
+    refuse_other_content(folder, plain)  # before the lock, so that a refused folder is left exactly as it was
+    lock = _locked(folder)
+    try:
+        refuse_other_content(folder, plain)  # again: another process may have come and gone in between
+        return RunFolder(folder, lock, plain, provenance or {})
+    except BaseException:
+        lock.close()
+        raise
+
+
+class RunFolder:
+    """One locked run folder, made by `open_run`; a context manager that closes itself.
+
+    Attributes:
+        path: the folder.
+        figures: where figures go.
+        unreadable: names of the parts that this session found unreadable and put out of the way.
+    """
+
+    def __init__(self, path: Path, lock: IO[str], configuration: dict[str, Any], provenance: Mapping[str, Any]) -> None:
+        self.path = path
+        self.figures = path / "figures"
+        self._results = path / "results"
+        self._lock = lock
+        self._configuration = configuration
+        record = read_record(path)
+        self._sessions: list[Any] = record["sessions"] if record else []
+        if record is None:  # written before the folders: results without a run.json are somebody else's
+            self._write_json({"counts": {}, "set_aside": []})
+        try:
+            for inner in (self._results, self.figures):
+                inner.mkdir(exist_ok=True)
+            for inner in (path, self._results, self.figures):
+                for leftover in inner.glob(f".*{TEMPORARY}"):
+                    leftover.unlink()
+            self.unreadable = tuple(put_unreadable_away(self._results))
+        except OSError as error:
+            raise RunFolderError(f"cannot write in {path}: {error.strerror}") from error
+        self._number = next_number(self._results)
+        self._finished = _questions(read_rows(path))
+        self._skipped = _questions(read_skipped(path))
+        self._sessions.append(
+            {
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "finished_before": len(self._finished),
+                "unreadable_parts": list(self.unreadable),
+                **provenance,
+            }
+        )
+        self.write_record()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def append_part(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Land all rows of one or more questions as one part, or none of them; no rows, no part.
+
+        Raises:
+            ValueError: a row does not fit `ROW_SCHEMA` (see `table_of`), or its question was finished before.
+            RunFolderError: the part cannot be written.
+        """
+        self._finished |= self._append("part", rows)
+
+    def append_skipped(self, questions: Iterable[Mapping[str, Any]]) -> None:
+        """Remember questions that have no rows (`SKIPPED_SCHEMA`), so that a resumed run leaves them out.
+
+        Raises:
+            ValueError: as for `append_part`, or a `kind` that is neither SET_ASIDE nor NOT_SELECTED.
+            RunFolderError: the part cannot be written.
+        """
+        questions = list(questions)
+        for question in questions:
+            if question.get("kind") not in (SET_ASIDE, NOT_SELECTED):
+                raise ValueError(f"kind is {question.get('kind')!r}; it is {SET_ASIDE!r} or {NOT_SELECTED!r}")
+        self._skipped |= self._append("skipped", questions)
+
+    def finished_questions(self) -> set[tuple[str, str]]:
+        """`(task, question_id)` of every question that needs no more work: with rows, set aside or not selected."""
+        return self._finished | self._skipped
+
+    def read_rows(self) -> pd.DataFrame:
+        """As the function `read_rows`."""
+        return read_rows(self.path)
+
+    def read_skipped(self) -> pd.DataFrame:
+        """As the function `read_skipped`."""
+        return read_skipped(self.path)
+
+    def write_record(self) -> None:
+        """Bring `run.json` up to date: counts of questions, and each set-aside one with its reason.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        skipped = read_skipped(self.path)
+        aside = skipped.loc[skipped["kind"] == SET_ASIDE, ["question_id", "task", "reason"]]
+        unselected = skipped.loc[skipped["kind"] == NOT_SELECTED, "task"].value_counts().sort_index()
+        counts = {
+            "finished": len(self._finished),
+            "set_aside": len(aside),
+            "not_selected": {str(task): int(count) for task, count in unselected.items()},
+        }
+        self._write_json({"counts": counts, "set_aside": aside.to_dict("records")})
+
+    def close(self) -> None:
+        """Bring `run.json` up to date and release the lock; a second call does nothing."""
+        if self._lock.closed:
+            return
+        try:
+            self.write_record()
+        finally:
+            self._lock.close()
+
+    def _write_json(self, progress: Mapping[str, Any]) -> None:
+        record = {
+            "configuration": self._configuration,
+            "configuration_sha256": configuration_digest(self._configuration),
+            "sessions": self._sessions,
+            **progress,
+        }
+        text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomically(self.path / "run.json", f"{text}\n".encode())
+
+    def _append(self, kind: str, rows: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
+        if self._lock.closed:
+            raise ValueError(f"the run folder {self.path} is closed")
+        table = table_of(rows, kind)
+        questions = _questions(table.to_pandas())
+        if again := (questions & self._finished) | (questions & self._skipped):
+            raise ValueError(f"question {min(again)} was finished before")
+        if questions:
+            write_part(self._results / f"{kind}-{self._number:05d}.parquet", table)
+            self._number += 1
+        return questions
+
+
+def _questions(rows: pd.DataFrame) -> set[tuple[str, str]]:
+    unique = rows[["task", "question_id"]].drop_duplicates()
+    return set(zip(unique["task"], unique["question_id"], strict=True))
+
+
+def _locked(folder: Path) -> IO[str]:
+    """The open, locked lock file. The kernel drops the lock with the process, however that ends."""
+    path = folder / ".lock"
+    try:
+        lock = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise RunFolderError(f"cannot write in {folder}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.seek(0)
+        owner = lock.read().strip()
+        lock.close()
+        raise RunFolderError(
+            f"{folder} is in use by a running process ({owner or 'unknown'}); wait for it or give another folder"
+        ) from error
+    except OSError as error:
+        lock.close()
+        raise RunFolderError(f"cannot lock {path}: {error.strerror}") from error
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()}")
+    lock.flush()
+    return lock
