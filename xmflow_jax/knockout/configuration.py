@@ -5,7 +5,7 @@ which switches actions on in some layers. `arrays.py` turns both into the small 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from xmflow_jax.data.roles import ALL
 from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout.pathways import Pathway
-from xmflow_jax.knockout.windows import window_layers
+from xmflow_jax.knockout.windows import CENTRED, window_layers
 
 MASK: Final = "mask"
 ZERO: Final = "zero"
@@ -117,7 +117,8 @@ def combine(*knockouts: Knockout) -> Knockout:
 
 @dataclass(frozen=True)
 class StudyRow:
-    """What a result row says about its configuration."""
+    """What a result row says about its configuration; `window` is the option's width for centred windows, and the
+    number of blocked layers for the other styles."""
 
     pathway: Pathway
     style: str
@@ -139,11 +140,6 @@ def pathway_study(
     for pathway, style in pathways:
         for layer in range(layers):
             blocked = window_layers(style, layer, width, layers)
-            rows.append(StudyRow(pathway, style, layer, len(blocked), block(pathway, blocked, mode, heads)))
+            window = width if style == CENTRED else len(blocked)
+            rows.append(StudyRow(pathway, style, layer, window, block(pathway, blocked, mode, heads)))
     return tuple(rows)
-
-
-def without(knockout: Knockout, actions: Iterable[Action]) -> Knockout:
-    """The knockout less some actions, such as those that causality makes impossible."""
-    gone = set(actions)
-    return replace(knockout, switched=tuple(part for part in knockout.switched if part[0] not in gone))

@@ -1,6 +1,6 @@
 import numpy as np
 
-from xmflow_jax.analysis.effects import relative_change
+from xmflow_jax.metrics.effects import relative_change
 
 
 def test_percent_of_the_base_probability() -> None:

@@ -1,0 +1,107 @@
+"""A tiny random LLaVA and random prompts with roles, for the engines' tests."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from xmflow_jax.data import roles
+from xmflow_jax.data.batch import Batch, build_batch
+from xmflow_jax.knockout.arrays import Positions, build_positions
+from xmflow_jax.knockout.configuration import Knockout
+from xmflow_jax.knockout.fast import sweep_fast
+from xmflow_jax.knockout.plain import sweep_plain
+from xmflow_jax.knockout.plan import Study, build_study
+from xmflow_jax.models.clip import ClipVisionConfig
+from xmflow_jax.models.llama import LlamaConfig
+from xmflow_jax.models.llava import Llava, LlavaConfig
+
+VOCABULARY = 50
+IMAGE_TOKEN = VOCABULARY - 1
+
+
+@dataclass(frozen=True, eq=False)
+class TinyPrompt:
+    token_ids: np.ndarray
+    pixels: np.ndarray
+    roles: Mapping[str, np.ndarray]
+
+
+@lru_cache
+def tiny_llava(
+    layers: int = 4, heads: int = 4, kv_heads: int = 2, head_width: int = 6, tied: bool = False, grid: int = 2
+) -> tuple[LlavaConfig, Any, Any]:
+    """(configuration, graph definition, parameters) with attention far from uniform."""
+    config = LlavaConfig(
+        ClipVisionConfig(14 * grid, 14, width=16, mlp_width=24, layers=2, heads=2),
+        LlamaConfig(VOCABULARY, 24, 40, layers, heads, kv_heads, head_width, tied=tied),
+        image_token=IMAGE_TOKEN,
+    )
+    graphdef, params = nnx.split(Llava(config, rngs=nnx.Rngs(0)))
+    # Sharper queries, and images as loud as words, so that every knockout has an effect far above rounding.
+    for path, leaf in nnx.to_flat_state(params):
+        if "q_proj" in path and "language_model" in path:
+            leaf.set_value(leaf.get_value() * 3)
+        if "embed_tokens" in path or "linear_2" in path:
+            leaf.set_value(leaf.get_value() * 3)
+    return config, graphdef, params
+
+
+def tiny_prompt(
+    seed: int, before: int = 3, question: int = 4, after: int = 3, grid: int = 2, question_first: bool = False
+) -> TinyPrompt:
+    """System words, then image and question in either order, then words of the template."""
+    rng = np.random.default_rng(seed)
+    visual = grid**2
+    length = before + visual + 1 + question + after
+    mask = {role: np.zeros(length, bool) for role in roles.ROLES}
+    image = before + question + 1 if question_first else before
+    asked = before if question_first else before + visual + 1
+    mask[roles.SYSTEM][:before] = True
+    mask[roles.IMAGE][image : image + visual] = True
+    mask[roles.IMAGE_CENTRAL_OBJECT][image + 1 : image + 3] = True
+    mask[roles.IMAGE_WITHOUT_CENTRAL_OBJECT] = mask[roles.IMAGE] & ~mask[roles.IMAGE_CENTRAL_OBJECT]
+    mask[roles.IMAGE_PAD][image] = True
+    mask[roles.QUESTION][asked : asked + question] = True
+    mask[roles.TRUE_OPTION][asked + 1] = True
+    mask[roles.FALSE_OPTION][asked + 2] = True
+    mask[roles.QUESTION_WITHOUT_OPTIONS] = (
+        mask[roles.QUESTION] & ~mask[roles.TRUE_OPTION] & ~mask[roles.FALSE_OPTION]
+    )
+    mask[roles.CENTRAL_OBJECT][asked] = True
+    mask[roles.LAST][-1] = True
+    mask[roles.ALL][:] = True
+    tokens = rng.integers(1, IMAGE_TOKEN, length).astype(np.int32)
+    tokens[mask[roles.IMAGE]] = IMAGE_TOKEN
+    pixels = rng.normal(size=(1, 14 * grid, 14 * grid, 3)).astype(np.float32)
+    return TinyPrompt(tokens, pixels, mask)
+
+
+def arrays(prompts: Sequence[TinyPrompt], study: Study) -> tuple[Batch, Positions]:
+    batch = build_batch(prompts)
+    return batch, build_positions([prompt.roles for prompt in prompts], study.actions, batch.tokens.shape[1])
+
+
+def both_engines(
+    knockouts: Sequence[Knockout], prompts: Sequence[TinyPrompt], **model: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(base logits of the fast engine, its knockouts, the plain engine's), the last two [batch, config, word]."""
+    config, graphdef, params = tiny_llava(**model)
+    study = build_study(knockouts, config.text.layers, config.text.heads)
+    batch, positions = arrays(prompts, study)
+    fast = sweep_fast(graphdef, params, batch, positions, study)
+    plain = run_plain(graphdef, params, batch, positions, study.switches)
+    return np.asarray(fast.base), np.asarray(fast.knockout), np.asarray(plain).swapaxes(0, 1)
+
+
+run_plain = jax.jit(sweep_plain, static_argnames=("graphdef", "at_once"))
+
+
+def widest(x: Any) -> Any:
+    """Parameters in float64, for telling noise from bugs."""
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), x)

@@ -1,0 +1,201 @@
+"""Turns a question into a model's input, with the role of every token position.
+
+Prompts are tokenised as in LLaVA and so in the first study (arXiv 2411.18620): cut at `<image>`, each chunk tokenised
+on its own, the beginning-of-sequence token kept on the first chunk only, the image's positions put between the chunks.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32
+from PIL import Image
+
+from xmflow_jax.data import roles
+from xmflow_jax.data.patches import object_patches, padding_patches
+from xmflow_jax.data.processing import Processing
+from xmflow_jax.data.question import Question
+from xmflow_jax.data.spans import PieceAlphabet, token_range
+from xmflow_jax.data.templates import IMAGE_PLACEHOLDER, QUESTION_PLACEHOLDER, Template
+from xmflow_jax.errors import QuestionSetAside
+
+RoleMask = Bool[np.ndarray, " positions"]
+
+# Stands in for the image token while the prompt is put together: a chunk's own tokens could hold that id as well.
+_IMAGE_POSITION: Final = -1
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedQuestion:
+    """One question as a model reads it.
+
+    Attributes:
+        question: what was asked.
+        prompt: the prompt's text, `<image>` not expanded.
+        token_ids: the prompt's tokens; every image position holds the image token's id.
+        pixels: one normalised image for each `<image>` of the prompt, channels last.
+        roles: the positions of each role. A role that the question has no data for is absent; one that has data but
+            matches no position is all False.
+    """
+
+    question: Question
+    prompt: str
+    token_ids: Int32[np.ndarray, " positions"]
+    pixels: Float32[np.ndarray, "images height width 3"]
+    roles: Mapping[str, RoleMask]
+
+
+@dataclass(frozen=True)
+class _QuestionChunk:
+    """The chunk of the prompt that holds the question, tokenised."""
+
+    pieces: list[str]
+    text_before_question: str
+    offset: int
+    alphabet: PieceAlphabet
+
+
+def prepare_question(question: Question, processing: Processing, template: Template) -> PreparedQuestion:
+    """Reads the question's image, tokenises the prompt and finds every role.
+
+    A template that shows the image several times gets the same pixels as often.
+
+    Raises:
+        QuestionSetAside: the image is missing or cannot be read, it is not of the size that the object's boxes were
+            drawn for, a box lies outside it, or the question's text is not found in the prompt.
+    """
+    if IMAGE_PLACEHOLDER in question.text:
+        raise QuestionSetAside(f"the question's text {question.text!r} holds {IMAGE_PLACEHOLDER}")
+    image = _read_image(question.image_path)
+    token_ids, chunk = _tokenise(question.text, processing, template)
+    is_image = token_ids == _IMAGE_POSITION
+    found = {
+        roles.IMAGE: is_image,
+        **_patch_roles(question, processing, image.size, is_image),
+        **_text_roles(question, chunk, len(token_ids)),
+        roles.LAST: _mask(len(token_ids), len(token_ids) - 1, len(token_ids)),
+        roles.ALL: np.ones(len(token_ids), bool),
+    }
+    system_end = min(np.argmax(is_image), np.argmax(found[roles.QUESTION]))
+    found[roles.SYSTEM] = _mask(len(token_ids), 0, int(system_end))
+    return PreparedQuestion(
+        question=question,
+        prompt=template.render(question.text),
+        token_ids=np.where(is_image, processing.image_token_id, token_ids).astype(np.int32),
+        pixels=np.stack([processing.normalised_pixels(image)] * template.text.count(IMAGE_PLACEHOLDER)),
+        roles=found,
+    )
+
+
+def available_roles(questions: Iterable[Question]) -> tuple[str, ...]:
+    """The roles that `prepare_question` finds for every one of these questions, told from their fields alone."""
+    asked = list(questions)
+
+    def all_have(field: Callable[[Question], object]) -> bool:
+        return all(bool(field(question)) for question in asked)
+
+    boxes, options = all_have(lambda q: q.boxes), all_have(lambda q: q.true_option and q.false_option)
+    missing = {
+        roles.IMAGE_CENTRAL_OBJECT: not boxes,
+        roles.IMAGE_WITHOUT_CENTRAL_OBJECT: not boxes,
+        roles.QUESTION_WITHOUT_OPTIONS: not options,
+        roles.TRUE_OPTION: not all_have(lambda q: q.true_option),
+        roles.FALSE_OPTION: not all_have(lambda q: q.false_option),
+        roles.CENTRAL_OBJECT: not all_have(lambda q: q.central_object),
+    }
+    return tuple(role for role in roles.ROLES if not missing.get(role, False))
+
+
+def _read_image(path: Path) -> Image.Image:
+    if not path.is_file():
+        raise QuestionSetAside(f"image {path} does not exist")
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    # Pillow's readers raise whatever their parsing runs into: OSError, SyntaxError, ValueError, struct.error and more.
+    except Exception as error:
+        raise QuestionSetAside(f"image {path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _tokenise(
+    text: str, processing: Processing, template: Template
+) -> tuple[Int32[np.ndarray, " positions"], _QuestionChunk]:
+    """The prompt's tokens, with -1 at every image position, and the chunk that holds the question."""
+    tokenizer, token_ids, question_chunk = processing.tokenizer, [], None
+    for index, chunk in enumerate(template.text.split(IMAGE_PLACEHOLDER)):
+        if index > 0:
+            token_ids += [_IMAGE_POSITION] * processing.image_positions
+        chunk_ids = list(tokenizer(chunk.replace(QUESTION_PLACEHOLDER, text)).input_ids)
+        if tokenizer.bos_token_id is not None and chunk_ids[:1] == [tokenizer.bos_token_id]:
+            del chunk_ids[0]
+            token_ids += [tokenizer.bos_token_id] if index == 0 else []
+        if QUESTION_PLACEHOLDER in chunk:
+            question_chunk = _QuestionChunk(
+                pieces=tokenizer.convert_ids_to_tokens(chunk_ids),
+                text_before_question=chunk.partition(QUESTION_PLACEHOLDER)[0],
+                offset=len(token_ids),
+                alphabet=processing.alphabet,
+            )
+        token_ids += chunk_ids
+    assert question_chunk is not None, "Template guarantees one question"
+    return np.array(token_ids, np.int32), question_chunk
+
+
+def _text_roles(question: Question, chunk: _QuestionChunk, positions: int) -> dict[str, RoleMask]:
+    def span(text: str) -> RoleMask:
+        first, end = token_range(chunk.pieces, text, chunk.alphabet, chunk.text_before_question)
+        return _mask(positions, chunk.offset + first, chunk.offset + end)
+
+    def span_or_nothing(text: str) -> RoleMask:
+        # An option that the question words differently leaves the role empty; only pathways that need it are affected.
+        try:
+            return span(text)
+        except QuestionSetAside:
+            return np.zeros(positions, bool)
+
+    named = {
+        roles.TRUE_OPTION: question.true_option,
+        roles.FALSE_OPTION: question.false_option,
+        roles.CENTRAL_OBJECT: question.central_object,
+    }
+    found = {roles.QUESTION: span(question.text)}
+    found |= {role: span_or_nothing(text) for role, text in named.items() if text}
+    if roles.TRUE_OPTION in found and roles.FALSE_OPTION in found:
+        options = found[roles.TRUE_OPTION] | found[roles.FALSE_OPTION]
+        found[roles.QUESTION_WITHOUT_OPTIONS] = found[roles.QUESTION] & ~options
+    return found
+
+
+def _patch_roles(
+    question: Question, processing: Processing, size: tuple[int, int], is_image: RoleMask
+) -> dict[str, RoleMask]:
+    def at_image_positions(patches: Bool[np.ndarray, " patches"]) -> RoleMask:
+        # The class token, where it is kept, shows the whole image: it is neither object nor padding.
+        one_image = np.concatenate([np.zeros(processing.class_positions, bool), patches])
+        role = np.zeros_like(is_image)
+        role[is_image] = np.tile(one_image, int(is_image.sum()) // len(one_image))
+        return role
+
+    found = {roles.IMAGE_PAD: at_image_positions(padding_patches(processing, size))}
+    if question.boxes:
+        if question.image_size not in (None, size):
+            raise QuestionSetAside(
+                f"image {question.image_path} is {_words(size)}, "
+                f"but the object's box was drawn for {_words(question.image_size)}"
+            )
+        central = at_image_positions(object_patches(processing, size, question.boxes))
+        found[roles.IMAGE_CENTRAL_OBJECT] = central
+        found[roles.IMAGE_WITHOUT_CENTRAL_OBJECT] = is_image & ~central & ~found[roles.IMAGE_PAD]
+    return found
+
+
+def _mask(positions: int, first: int, end: int) -> RoleMask:
+    mask = np.zeros(positions, bool)
+    mask[first:end] = True
+    return mask
+
+
+def _words(size: tuple[int, int] | None) -> str:
+    return "of no size" if size is None else f"{size[0]}x{size[1]}"

@@ -1,0 +1,130 @@
+"""Answers one task's questions and lands their rows, batch by batch."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from xmflow_jax.data.batch import in_batches
+from xmflow_jax.data.processing import Processing
+from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
+from xmflow_jax.data.question import Question
+from xmflow_jax.data.templates import Template
+from xmflow_jax.errors import QuestionSetAside
+from xmflow_jax.knockout.plan import build_study
+from xmflow_jax.knockout.study_batch import answer_batch
+from xmflow_jax.metrics.exact import exact_match
+from xmflow_jax.results import NOT_SELECTED, SET_ASIDE, RunFolder
+from xmflow_jax.study.options import CORRECT, EVERY, WRONG
+from xmflow_jax.study.plan import TaskStudy
+from xmflow_jax.study.rows import question_rows
+from xmflow_jax.weights.load import LoadedModel
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all of a run's questions are answered with.
+
+    Attributes:
+        select: CORRECT, WRONG or EVERY.
+        batch_size: questions at a time.
+        answer_length: most tokens of a base answer.
+    """
+
+    model: LoadedModel
+    processing: Processing
+    template: Template
+    engine: str
+    select: str
+    batch_size: int
+    answer_length: int
+
+
+def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Callable[[int], None]) -> None:
+    """Answer the questions that are not in the run folder yet; every batch lands as one part.
+
+    Args:
+        advance: told how many more questions are done.
+    """
+    text = setting.model.config.text
+    built = build_study([row.knockout for row in study.rows], text.layers, text.heads)
+    done = run.finished_questions()
+    tokenizer = setting.processing.tokenizer
+
+    def skipped(question: Question, kind: str, reason: str, base_answer: str = "") -> dict[str, Any]:
+        return {
+            "question_id": question.question_id,
+            "task": question.task,
+            "kind": kind,
+            "reason": reason,
+            "base_answer": base_answer,
+        }
+
+    def prepared() -> Iterator[PreparedQuestion]:
+        for question in study.questions:
+            if (question.task, question.question_id) in done:
+                continue
+            try:
+                yield _prepare(question, setting, study.roles)
+            except QuestionSetAside as reason:
+                run.append_skipped([skipped(question, SET_ASIDE, str(reason))])
+                advance(1)
+
+    for prompts in in_batches(prepared(), setting.batch_size):
+        answers: list[str] = []
+        finite = np.ones(len(prompts), bool)
+
+        def select(
+            tokens: Int[np.ndarray, "batch step"],
+            logits: Float[np.ndarray, "batch vocabulary"],
+            prompts: list[PreparedQuestion] = prompts,
+            answers: list[str] = answers,
+            finite: Bool[np.ndarray, " batch"] = finite,
+        ) -> Bool[np.ndarray, " batch"]:
+            answers.extend(tokenizer.decode(row, skip_special_tokens=True).strip() for row in tokens)
+            finite &= np.isfinite(logits).all(axis=-1)
+            golds = [prompt.question.answer for prompt in prompts]
+            right = np.array([exact_match(*pair) == 1.0 for pair in zip(answers, golds, strict=True)])
+            return finite & {CORRECT: right, WRONG: ~right, EVERY: np.ones_like(right)}[setting.select]
+
+        answered = answer_batch(
+            setting.model.graphdef,
+            setting.model.state,
+            prompts,
+            built,
+            end_tokens(setting.processing),
+            setting.answer_length,
+            select,
+            setting.engine,
+        )
+        rows, rest = [], []
+        for place, prompt in enumerate(prompts):
+            question, answer, measured = prompt.question, answers[place], answered.measured
+            if not finite[place]:
+                rest.append(skipped(question, SET_ASIDE, "the model's output is not finite", answer))
+            elif measured is None or not answered.selected[place]:
+                rest.append(skipped(question, NOT_SELECTED, f"answered {answer!r} to {question.answer!r}", answer))
+            elif not np.isfinite(measured.knockout_prob[place]).all():
+                rest.append(skipped(question, SET_ASIDE, "the model's output under knockout is not finite", answer))
+            else:
+                impossible = answered.impossible[place]
+                rows += question_rows(question, answer, study.rows, impossible, measured, place, tokenizer.decode)
+        run.append_part(rows)
+        if rest:
+            run.append_skipped(rest)
+        advance(len(prompts))
+
+
+def end_tokens(processing: Processing) -> tuple[int, ...]:
+    """Ids that end an answer."""
+    return (int(processing.tokenizer.eos_token_id),)
+
+
+def _prepare(question: Question, setting: Setting, needed: frozenset[str]) -> PreparedQuestion:
+    prompt = prepare_question(question, setting.processing, setting.template)
+    # A pathway from or to nothing would silently block nothing.
+    if empty := sorted(role for role in needed if not prompt.roles[role].any()):
+        raise QuestionSetAside(f"role {empty[0]!r} matches no position of the prompt")
+    return prompt

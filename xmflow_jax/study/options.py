@@ -1,0 +1,144 @@
+"""The sweep's options: one dataclass, its command line, and the defaults that depend on model and data."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from xmflow_jax.errors import OptionError
+from xmflow_jax.knockout import ENGINES, FAST
+from xmflow_jax.knockout.configuration import MASK, MODES
+from xmflow_jax.knockout.pathways import parse_pathways
+from xmflow_jax.knockout.windows import CENTRED, STYLES
+
+DEMO_MODEL: Final = "random-tiny"
+DEMO_DATA: Final = "demo"
+
+CORRECT: Final = "correct"
+WRONG: Final = "wrong"
+EVERY: Final = "all"
+SELECTIONS: Final = (CORRECT, WRONG, EVERY)
+
+DTYPES: Final = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """What a sweep is asked to do; None means the default that fits the model, the data or the machine.
+
+    Attributes:
+        model: a shipped name, a directory in Hugging Face or converted format, or a hub id.
+        data: a shipped name, or question files and folders of them.
+        images: the folder that holds the question files' images.
+        template: a named prompt, or a text holding `{question}` and `<image>`.
+        pathways: comma-separated, a window style may follow `@`.
+        window, style: width and style of the windows.
+        mode: `mask` blocks before the softmax, `zero` sets weights to zero after it.
+        heads: blocked heads; None: all.
+        select: questions by what the base run answers: `correct`, `wrong` or `all`.
+        samples: at most so many questions, spread evenly over the tasks.
+        engine: `fast` or `plain`.
+        dtype: of the parameters and hidden states; logits, softmax and norms are float32 in any case.
+        batch_size: questions at a time.
+        answer_length: most tokens of a base answer.
+        seed: of the choice of samples.
+        out: the run folder.
+    """
+
+    model: str = DEMO_MODEL
+    data: tuple[str, ...] = (DEMO_DATA,)
+    images: Path | None = None
+    template: str | None = None
+    pathways: str | None = None
+    window: int | None = None
+    style: str = CENTRED
+    mode: str = MASK
+    heads: tuple[int, ...] | None = None
+    select: str | None = None
+    samples: int | None = None
+    engine: str = FAST
+    dtype: str | None = None
+    batch_size: int | None = None
+    answer_length: int = 10
+    seed: int = 0
+    out: Path | None = None
+
+
+def check_options(options: SweepOptions) -> None:
+    """Whatever can be checked without model and data.
+
+    Raises:
+        OptionError: a value is not one of its choices, or a count is not positive.
+    """
+    choices: tuple[tuple[str, str | None, Sequence[str]], ...] = (
+        ("mode", options.mode, MODES),
+        ("style", options.style, STYLES),
+        ("select", options.select, SELECTIONS),
+        ("engine", options.engine, ENGINES),
+        ("dtype", options.dtype, DTYPES),
+    )
+    for name, value, allowed in choices:
+        if value is not None and value not in allowed:
+            raise OptionError(f"--{name} {value!r} is not one of: {', '.join(allowed)}")
+    for name in ("window", "samples", "batch_size", "answer_length"):
+        count = getattr(options, name)
+        if count is not None and count < 1:
+            raise OptionError(f"--{name.replace('_', '-')} {count} is not 1 or more")
+    if options.data != (DEMO_DATA,) and options.images is None:
+        raise OptionError(f"--data {' '.join(options.data)} needs --images, the folder of its images")
+    if options.pathways is not None:
+        parse_pathways(options.pathways, options.style)
+
+
+def parse_heads(text: str) -> tuple[int, ...]:
+    """`"0,3,8-11"` to head numbers."""
+    heads: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list of heads such as 0,3,8-11")
+        heads.extend(range(int(first), int(last if dash else first) + 1))
+    return tuple(dict.fromkeys(heads))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Bad arguments end like every other bad input: one line, exit code 2."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise OptionError(message)
+
+
+def parse_arguments(arguments: Sequence[str]) -> SweepOptions:
+    """The command line of `python -m xmflow_jax.sweep`.
+
+    Raises:
+        OptionError: an unknown option or an unusable value.
+    """
+    parser = _Parser(
+        prog="python -m xmflow_jax.sweep",
+        description="Attention knockout over every layer of a multimodal LLM: where does visual information flow? "
+        "Without arguments it runs a demonstration on a tiny model with random weights.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--model", default=DEMO_MODEL, help="shipped name, checkpoint directory, or hub id")
+    add("--data", nargs="+", default=[DEMO_DATA], help="shipped name, or question files (.csv) and folders of them")
+    add("--images", type=Path, help="folder of the question files' images")
+    add("--template", help="vicuna_v1, llava_llama_3, plain, or a text with {question} and <image>")
+    add("--pathways", help='such as "Image->Question, Image->Last@to-end"')
+    add("--window", type=int, help="layers blocked at a time (default: 9 from 32 layers up, 5 from 10, else 3)")
+    add("--style", default=CENTRED, help=f"window style: {', '.join(STYLES)}")
+    add("--mode", default=MASK, help="mask: block before the softmax; zero: after it, without renormalising")
+    add("--heads", type=parse_heads, help="heads to block, such as 0,3,8-11 (default: all)")
+    add("--select", help="questions that the base run answers: correct (default), wrong, all")
+    add("--samples", type=int, help="at most so many questions, spread over the tasks")
+    add("--engine", default=FAST, help="fast, or plain: the slow reference")
+    add("--dtype", help="float32 (default on a CPU) or bfloat16 (default elsewhere)")
+    add("--batch-size", type=int, help="questions at a time (default: 1 on a CPU, else 8)")
+    add("--answer-length", type=int, default=10, help="most tokens of a base answer")
+    add("--seed", type=int, default=0, help="seed of the choice of samples")
+    add("--out", type=Path, help="run folder (default: runs/MODEL-DATA); an unfinished run in it is resumed")
+    parsed = vars(parser.parse_args(arguments))
+    parsed["data"] = tuple(parsed["data"])
+    return SweepOptions(**parsed)

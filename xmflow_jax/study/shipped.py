@@ -1,0 +1,54 @@
+"""Models and data that a name stands for, so that the sweep runs with no arguments.
+
+So far there is one of each, both made on the spot: `random-tiny`, a LLaVA of a few hundred kilobytes with random
+weights, and `demo`, drawn scenes with questions of the study's six kinds. They show that everything runs; curves of
+random weights mean nothing.
+"""
+
+import json
+from pathlib import Path
+
+from xmflow_jax.data.demo import write_demo_questions
+from xmflow_jax.data.demo_tokenizer import write_demo_tokenizer
+from xmflow_jax.models.clip import ClipVisionConfig
+from xmflow_jax.models.llama import LlamaConfig
+from xmflow_jax.models.llava import LlavaConfig
+from xmflow_jax.weights.random_checkpoint import write_random_llava
+
+IMAGE_SIZE = 56
+PATCH_SIZE = 14
+
+
+def write_image_processor(folder: Path, image_size: int) -> None:
+    """`preprocessor_config.json` of CLIP's image processor: shortest edge to `image_size` pixels, then the centre."""
+    square = {"height": image_size, "width": image_size}
+    settings = {
+        "image_processor_type": "CLIPImageProcessor",
+        "size": {"shortest_edge": image_size},
+        "crop_size": square,
+        "do_resize": True,
+        "do_center_crop": True,
+        "do_rescale": True,
+        "do_normalize": True,
+        "do_convert_rgb": True,
+        "resample": 3,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+
+
+def write_random_tiny(folder: Path, layers: int = 12, seed: int = 0) -> Path:
+    """A whole LLaVA-1.5 checkpoint in Hugging Face format with random weights; returns `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = write_demo_tokenizer(folder)
+    write_image_processor(folder, IMAGE_SIZE)
+    vision = ClipVisionConfig(IMAGE_SIZE, PATCH_SIZE, width=32, mlp_width=64, layers=3, heads=4)
+    text = LlamaConfig(vocabulary, width=64, mlp_width=128, layers=layers, heads=4, kv_heads=4, head_width=16)
+    write_random_llava(folder, LlavaConfig(vision, text, image_token=vocabulary - 1), seed=seed)
+    return folder
+
+
+def write_demo(folder: Path, per_task: int = 8) -> tuple[list[Path], Path]:
+    """The demonstration's question files and image folder."""
+    return write_demo_questions(folder, per_task=per_task, seed=0)

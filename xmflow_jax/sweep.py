@@ -1,0 +1,207 @@
+"""The command `python -m xmflow_jax.sweep`: an attention-knockout study, from one line to its figures."""
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from xmflow_jax.errors import XmflowError
+from xmflow_jax.study.options import (
+    CORRECT,
+    DEMO_DATA,
+    DEMO_MODEL,
+    EVERY,
+    SweepOptions,
+    check_options,
+    parse_arguments,
+)
+
+if TYPE_CHECKING:  # What takes seconds to import is imported where it is used, so that --help answers at once.
+    import pandas as pd
+
+    from xmflow_jax.results import RunFolder
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep leaves: the run folder, its tables as data frames, and the figures' files."""
+
+    folder: Path
+    rows: "pd.DataFrame"
+    summary: "pd.DataFrame"
+    figures: tuple[Path, ...]
+
+
+def run_sweep(say: Say = lambda line: None, **options: Any) -> SweepResult:
+    """Run a study, or go on with it where its run folder holds a part of it.
+
+    Args:
+        say: called with each line of news; by default nothing is printed.
+        options: the fields of `SweepOptions`.
+
+    Raises:
+        XmflowError: an option, the checkpoint, the data or the run folder cannot be used.
+    """
+    chosen = SweepOptions(**options)
+    check_options(chosen)
+    with ExitStack() as stack:
+        return _run(chosen, say, stack)
+
+
+def _run(options: SweepOptions, say: Say, stack: ExitStack) -> SweepResult:
+    import jax
+
+    from xmflow_jax.data.processing import load_processing
+    from xmflow_jax.data.sources import read_questions
+    from xmflow_jax.data.templates import resolve_template
+    from xmflow_jax.results import open_run
+    from xmflow_jax.study.answer import Setting, answer_task
+    from xmflow_jax.study.plan import choose_samples, plan_studies
+    from xmflow_jax.weights.load import load_llava, resolve_source
+
+    on_cpu = jax.default_backend() == "cpu"
+    scratch = Path(stack.enter_context(TemporaryDirectory(prefix="xmflow-")))
+    template = resolve_template(options.template or "vicuna_v1")
+    files, images = _question_files(options, scratch)
+    questions = choose_samples(read_questions(files, images), options.samples, options.seed)
+    folder = _shipped_model(scratch, say) if options.model == DEMO_MODEL else resolve_source(options.model)
+    processing = load_processing(folder)
+    model = load_llava(folder, options.dtype or ("float32" if on_cpu else "bfloat16"))
+    if model.dtype == "float32":
+        # A GPU would multiply in TF32 and a TPU in bfloat16: float32 means float32 here.
+        stack.enter_context(jax.default_matmul_precision("highest"))
+    select = options.select or (EVERY if options.model == DEMO_MODEL else CORRECT)
+    studies = plan_studies(questions, options, model.config.text, say)
+    configuration = {
+        "model": {"name": _name(options.model), "digest": model.digest, "dtype": model.dtype},
+        "data": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+        "template": asdict(template),
+        "pathways": {
+            study.task: list(dict.fromkeys(f"{row.pathway}@{row.style}:{row.window}" for row in study.rows))
+            for study in studies
+        },
+        "mode": options.mode,
+        "heads": options.heads,
+        "select": select,
+        "samples": options.samples,
+        "seed": options.seed,
+        "engine": options.engine,
+        "answer_length": options.answer_length,
+        "scoring": "exact match; under knockout of the first answer token",
+    }
+    out = options.out or Path("runs") / f"{_name(options.model)}-{_name(options.data[0])}"
+    setting = Setting(
+        model=model,
+        processing=processing,
+        template=template,
+        engine=options.engine,
+        select=select,
+        batch_size=options.batch_size or (1 if on_cpu else 8),
+        answer_length=options.answer_length,
+    )
+    with open_run(out, configuration, _provenance(setting.batch_size)) as run:
+        done = run.finished_questions()
+        every = {(question.task, question.question_id) for study in studies for question in study.questions}
+        knockouts = sum(len(study.questions) * len(study.rows) for study in studies)
+        say(
+            f"{len(every)} questions of {len(studies)} tasks, {knockouts} knockouts; {len(every & done)} questions done"
+        )
+        with _progress(len(every - done)) as advance:
+            for study in studies:
+                answer_task(study, setting, run, advance)
+        return _report(run, say)
+
+
+def _shipped_model(scratch: Path, say: Say) -> Path:
+    from xmflow_jax.study.shipped import write_random_tiny
+
+    say(f"{DEMO_MODEL}: a tiny LLaVA with random weights; this shows that everything runs, its curves mean nothing")
+    return write_random_tiny(scratch / DEMO_MODEL)
+
+
+def _question_files(options: SweepOptions, scratch: Path) -> tuple[list[Path], Path]:
+    """The question files (folders expanded) and the folder of their images."""
+    from xmflow_jax.data.sources import question_files
+    from xmflow_jax.study.shipped import write_demo
+
+    if options.data == (DEMO_DATA,):
+        return write_demo(scratch / DEMO_DATA)
+    assert options.images is not None, "check_options"
+    return question_files([Path(text) for text in options.data]), options.images
+
+
+def _name(text: str) -> str:
+    """A model's or data set's name for the run folder: the last part of its path or hub id."""
+    return Path(text).resolve().stem if Path(text).exists() else text.rsplit("/", 1)[-1]
+
+
+def _provenance(batch_size: int) -> dict[str, Any]:
+    """What describes a session without deciding its results."""
+    import jax
+
+    packages = ("xmflow-jax", "jax", "jaxlib", "flax", "transformers", "numpy")
+    return {
+        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in packages}},
+        "backend": jax.default_backend(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "batch_size": batch_size,
+    }
+
+
+@contextmanager
+def _progress(questions: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error with the time left."""
+    from tqdm import tqdm
+
+    with tqdm(total=questions, unit="question", smoothing=0.1, dynamic_ncols=True) as bar:
+
+        def advance(count: int) -> None:
+            bar.update(count)
+
+        yield advance
+
+
+def _report(run: "RunFolder", say: Say) -> SweepResult:
+    """Summary and figures, from the landed rows alone."""
+    from xmflow_jax.analysis.summary import summarize
+    from xmflow_jax.report.curves import draw_overview, draw_task_curves
+    from xmflow_jax.results import NOT_SELECTED, SET_ASIDE, write_atomically
+
+    run.write_record()
+    rows, skipped = run.read_rows(), run.read_skipped()
+    summary = summarize(rows)
+    write_atomically(run.path / "summary.csv", summary.to_csv(index=False).encode())
+    figures = [*draw_task_curves(summary, run.figures), *draw_overview(summary, run.figures / "overview")]
+    answered = len(rows[["task", "question_id"]].drop_duplicates())
+    aside, unselected = (int((skipped["kind"] == kind).sum()) for kind in (SET_ASIDE, NOT_SELECTED))
+    say(f"{answered} questions in the results, {aside} set aside (reasons in run.json), {unselected} not selected")
+    say(f"results {run.path}, summary {run.path / 'summary.csv'}, figures {run.figures}")
+    return SweepResult(run.path, rows, summary, tuple(figures))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Exit codes: 0 done, 2 bad input (one line on standard error), 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        run_sweep(say=print, **vars(parse_arguments(arguments)))
+    except XmflowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        again = " ".join(["python -m xmflow_jax.sweep", *arguments])
+        print(
+            f"\ninterrupted; what was finished is kept, and this command goes on from there: {again}", file=sys.stderr
+        )
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
