@@ -1,6 +1,7 @@
 """The command `python -m xmflow_jax.sweep`: an attention-knockout study, from one line to its figures."""
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -64,7 +65,8 @@ def _run(options: SweepOptions, say: Say, stack: ExitStack) -> SweepResult:
     from xmflow_jax.results import open_run
     from xmflow_jax.study.answer import Setting, answer_task
     from xmflow_jax.study.plan import choose_samples, plan_studies
-    from xmflow_jax.weights.load import load_llava, resolve_source
+    from xmflow_jax.weights.load import load_llava
+    from xmflow_jax.weights.source import resolve_source
 
     on_cpu = jax.default_backend() == "cpu"
     scratch = Path(stack.enter_context(TemporaryDirectory(prefix="xmflow-")))
@@ -181,16 +183,31 @@ def _report(run: "RunFolder", say: Say) -> SweepResult:
     figures = [*draw_task_curves(summary, run.figures), *draw_overview(summary, run.figures / "overview")]
     answered = len(rows[["task", "question_id"]].drop_duplicates())
     aside, unselected = (int((skipped["kind"] == kind).sum()) for kind in (SET_ASIDE, NOT_SELECTED))
+    for (task, pathway), own in rows.groupby(["task", "pathway"])["question_id"]:
+        without = rows.loc[rows["task"] == task, "question_id"].nunique() - own.nunique()
+        if without:
+            say(f"{task}: {pathway} does not exist in {without} questions (no such position, or none comes after it)")
     say(f"{answered} questions in the results, {aside} set aside (reasons in run.json), {unselected} not selected")
     say(f"results {run.path}, summary {run.path / 'summary.csv'}, figures {run.figures}")
     return SweepResult(run.path, rows, summary, tuple(figures))
+
+
+def _prepare_process() -> None:
+    """Settings of a process that is a sweep: compiled programs are kept on disk, and transformers says no more than
+    errors (that PyTorch is missing is no news here). A setting of the user's own wins."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "xmflow_jax" / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit codes: 0 done, 2 bad input (one line on standard error), 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        run_sweep(say=print, **vars(parse_arguments(arguments)))
+        options = parse_arguments(arguments)
+        _prepare_process()
+        run_sweep(say=print, **vars(options))
     except XmflowError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -15,7 +15,7 @@ def fixture_tokenizer(tmp_path_factory: pytest.TempPathFactory):  # type: ignore
 
 def test_same_bytes_every_time(tmp_path: Path) -> None:
     sizes = [write_demo_tokenizer(tmp_path / part) for part in "ab"]
-    assert sizes[0] == sizes[1] < 400
+    assert sizes[0] == sizes[1] < 600
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 

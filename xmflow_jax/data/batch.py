@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int32
 
 # Padded lengths are multiples of this, so that a study compiles a handful of programs.
-LENGTH_STEP = 8
+LENGTH_STEP = 16
 
 # Built with numpy on the host, traced as jax arrays inside the engines.
 Array = Any

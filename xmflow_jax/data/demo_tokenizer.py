@@ -14,10 +14,14 @@ from typing import Final
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
 IMAGE: Final = "<image>"
 
-# The answers of the demonstration questions and the commonest words of its prompts; each is one piece.
+# The words of the demonstration's questions, of its answers and of the prompts around them; each is one piece.
 _WORDS: Final = (
     *("red", "blue", "green", "yellow", "left", "right", "yes", "no", "color", "size"),
-    *("circle", "square", "star", "cross", "the", "is", "or", "of"),
+    *("circle", "square", "star", "cross", "the", "is", "or", "of", "to", "a", "there", "that", "Is", "What", "do"),
+    *("both", "and", "have", "in", "common", "On", "which", "Which", "side", "image", "photo", "kind", "shape"),
+    *("A", "chat", "between", "curious", "user", "an", "artificial", "intelligence", "assistant", "The", "gives"),
+    *("helpful", "detailed", "polite", "answers", "user's", "questions", "USER", "ASSISTANT"),
+    *("question", "using", "single", "word", "phrase"),
 )
 _LETTERS: Final = string.ascii_letters + string.digits + ".,?!:;'\"-_/()"
 

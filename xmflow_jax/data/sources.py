@@ -29,7 +29,7 @@ def read_questions(paths: Sequence[Path], images: Path) -> list[Question]:
         raise DataError(f"{images}: no such image folder")
     questions = []
     seen: dict[tuple[str, str], Path] = {}
-    for path in _expand(paths):
+    for path in question_files(paths):
         for question in _reader_of(path)(path, images):
             earlier = seen.setdefault((question.task, question.question_id), path)
             if earlier != path:
@@ -40,7 +40,12 @@ def read_questions(paths: Sequence[Path], images: Path) -> list[Question]:
     return questions
 
 
-def _expand(paths: Iterable[Path]) -> list[Path]:
+def question_files(paths: Iterable[Path]) -> list[Path]:
+    """The question files that are meant, a folder standing for those in it, sorted by name.
+
+    Raises:
+        DataError: a path does not exist, a folder holds no question file, or a file is named twice.
+    """
     files: list[Path] = []
     for path in paths:
         found = [path]

@@ -21,6 +21,11 @@ from xmflow_jax.knockout.schedule import Trie, build_trie
 ROW_STEP = 8
 PREFIX_STEP = 16
 
+# Row-layers that a group may compute beyond the necessary, so that it compiles fewer segments: a group of single rows
+# is cheap to run and as slow to compile as any.
+WASTE = 0.04
+WASTE_OF_SINGLE_ROWS = 0.25
+
 
 @dataclass(frozen=True, eq=False)
 class Study:
@@ -111,7 +116,7 @@ def first_rows(
 
 @lru_cache(maxsize=64)
 def group_tries(
-    study: Study, possible: frozenset[Action], shortened: frozenset[Action]
+    study: Study, possible: frozenset[Action], shortened: frozenset[Action], waste: float
 ) -> tuple[tuple[tuple[Reach, ...], Trie], ...]:
     """The study's configurations grouped by where they start: (what the group does, its trie).
 
@@ -119,6 +124,7 @@ def group_tries(
         possible: actions that can change something; the others are left out, and a configuration without any is the
             base run and in no group.
         shortened: actions that start at a later row where they are blocked to the end.
+        waste: see `segment_layers`.
     """
     bits = []
     for kind, chosen, switch in zip(Actions._fields, study.actions, study.switches, strict=True):
@@ -140,7 +146,7 @@ def group_tries(
             key = frozenset(reach if reach.to_the_end else reach.action.target for reach in own)
             members.setdefault(key, []).append(row)
             done.setdefault(key, {}).update(dict.fromkeys(own))
-    return tuple((tuple(done[key]), build_trie(switched, rows)) for key, rows in members.items())
+    return tuple((tuple(done[key]), build_trie(switched, rows, waste)) for key, rows in members.items())
 
 
 @dataclass(frozen=True)
@@ -189,11 +195,13 @@ def place_study(study: Study, positions: Positions, length: Int[np.ndarray, " ba
         action for action in possible if (first[Reach(action, True)] != first[Reach(action, False)]).any()
     )
     groups, begins, starts = [], [], []
-    for done, trie in group_tries(study, possible, shortened):
+    tries, of_single_rows = (group_tries(study, possible, shortened, x) for x in (WASTE, WASTE_OF_SINGLE_ROWS))
+    for (done, trie), (_, coarser) in zip(tries, of_single_rows, strict=True):
         # A prompt in which an action can change nothing needs at least its last row.
         begin = np.min([np.where(first[reach] < 0, length - 1, first[reach]) for reach in done], axis=0)
         needed = int((length - begin).max())
         rows = needed if needed == 1 else min(padded, round_up(needed, ROW_STEP))
+        trie = coarser if rows == 1 else trie
         start = np.minimum(begin, padded - rows).astype(np.int32)
         groups.append(Group(trie, rows, min(padded, round_up(max(1, int(start.max())), PREFIX_STEP))))
         begins.append(begin)

@@ -17,7 +17,7 @@ from xmflow_jax.models.attention import LayerEdit, attend, causal_attend, causal
 from xmflow_jax.models.layers import ACTIVATIONS, RMSNorm, layer_slice, split_blocks, stack_blocks
 
 Tree = Any
-Rotation = tuple[Float[Array, "*batch position half"], Float[Array, "*batch position half"]]
+Rotation = tuple[Float[Array, "*#batch position half"], Float[Array, "*#batch position half"]]
 
 
 @dataclass(frozen=True)

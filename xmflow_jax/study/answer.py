@@ -67,7 +67,7 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
             if (question.task, question.question_id) in done:
                 continue
             try:
-                yield _prepare(question, setting, study.roles)
+                yield prepare_question(question, setting.processing, setting.template)
             except QuestionSetAside as reason:
                 run.append_skipped([skipped(question, SET_ASIDE, str(reason))])
                 advance(1)
@@ -110,7 +110,10 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
                 rest.append(skipped(question, SET_ASIDE, "the model's output under knockout is not finite", answer))
             else:
                 impossible = answered.impossible[place]
-                rows += question_rows(question, answer, study.rows, impossible, measured, place, tokenizer.decode)
+                own = question_rows(question, answer, study.rows, impossible, measured, place, tokenizer.decode)
+                if not own:
+                    rest.append(skipped(question, SET_ASIDE, "none of the pathways exists in its prompt", answer))
+                rows += own
         run.append_part(rows)
         if rest:
             run.append_skipped(rest)
@@ -120,11 +123,3 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
 def end_tokens(processing: Processing) -> tuple[int, ...]:
     """Ids that end an answer."""
     return (int(processing.tokenizer.eos_token_id),)
-
-
-def _prepare(question: Question, setting: Setting, needed: frozenset[str]) -> PreparedQuestion:
-    prompt = prepare_question(question, setting.processing, setting.template)
-    # A pathway from or to nothing would silently block nothing.
-    if empty := sorted(role for role in needed if not prompt.roles[role].any()):
-        raise QuestionSetAside(f"role {empty[0]!r} matches no position of the prompt")
-    return prompt

@@ -119,25 +119,29 @@ def parse_arguments(arguments: Sequence[str]) -> SweepOptions:
         prog="python -m xmflow_jax.sweep",
         description="Attention knockout over every layer of a multimodal LLM: where does visual information flow? "
         "Without arguments it runs a demonstration on a tiny model with random weights.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--model", default=DEMO_MODEL, help="shipped name, checkpoint directory, or hub id")
-    add("--data", nargs="+", default=[DEMO_DATA], help="shipped name, or question files (.csv) and folders of them")
+    add("--model", default=DEMO_MODEL, help=f"shipped name, checkpoint directory, or hub id (default: {DEMO_MODEL})")
+    add(
+        "--data",
+        nargs="+",
+        default=[DEMO_DATA],
+        help=f"shipped name, or question files (.csv) and folders of them (default: {DEMO_DATA})",
+    )
     add("--images", type=Path, help="folder of the question files' images")
-    add("--template", help="vicuna_v1, llava_llama_3, plain, or a text with {question} and <image>")
+    add("--template", help="vicuna_v1 (default), llava_llama_3, plain, or a text with {question} and <image>")
     add("--pathways", help='such as "Image->Question, Image->Last@to-end"')
     add("--window", type=int, help="layers blocked at a time (default: 9 from 32 layers up, 5 from 10, else 3)")
-    add("--style", default=CENTRED, help=f"window style: {', '.join(STYLES)}")
-    add("--mode", default=MASK, help="mask: block before the softmax; zero: after it, without renormalising")
+    add("--style", default=CENTRED, help=f"window style: {', '.join(STYLES)} (default: {CENTRED})")
+    add("--mode", default=MASK, help="mask: block before the softmax (default); zero: after it, without renormalising")
     add("--heads", type=parse_heads, help="heads to block, such as 0,3,8-11 (default: all)")
     add("--select", help="questions that the base run answers: correct (default), wrong, all")
     add("--samples", type=int, help="at most so many questions, spread over the tasks")
-    add("--engine", default=FAST, help="fast, or plain: the slow reference")
+    add("--engine", default=FAST, help="fast (default), or plain: the slow reference")
     add("--dtype", help="float32 (default on a CPU) or bfloat16 (default elsewhere)")
     add("--batch-size", type=int, help="questions at a time (default: 1 on a CPU, else 8)")
-    add("--answer-length", type=int, default=10, help="most tokens of a base answer")
-    add("--seed", type=int, default=0, help="seed of the choice of samples")
+    add("--answer-length", type=int, default=10, help="most tokens of a base answer (default: 10)")
+    add("--seed", type=int, default=0, help="seed of the choice of samples (default: 0)")
     add("--out", type=Path, help="run folder (default: runs/MODEL-DATA); an unfinished run in it is resumed")
     parsed = vars(parser.parse_args(arguments))
     parsed["data"] = tuple(parsed["data"])

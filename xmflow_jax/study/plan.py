@@ -29,11 +29,6 @@ class TaskStudy:
     questions: tuple[Question, ...]
     rows: tuple[StudyRow, ...]
 
-    @property
-    def roles(self) -> frozenset[str]:
-        """The roles that its pathways name."""
-        return frozenset(role for row in self.rows for role in (row.pathway.source, row.pathway.target))
-
 
 def choose_samples(questions: Sequence[Question], samples: int | None, seed: int) -> list[Question]:
     """At most `samples` questions, as evenly from the tasks as can be, drawn by `seed`, in the order they came."""

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from xmflow_jax.metrics.effects import relative_change
 from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.configuration import Action, StudyRow
 from xmflow_jax.knockout.measure import Measured
+from xmflow_jax.metrics.effects import relative_change
 from xmflow_jax.metrics.exact import exact_match
 
 
@@ -25,9 +25,13 @@ def question_rows(
     place: int,
     decode: Callable[[int], str],
 ) -> list[Mapping[str, Any]]:
-    """All result rows of one question (`ROW_SCHEMA`), without those of pathways that causality makes impossible.
+    """All result rows of one question (`ROW_SCHEMA`), without those of pathways that its prompt does not have.
+
+    Nothing is blocked where no target comes after a source, or a role matches no position: such a row would say that
+    the knockout has no effect, so there is none.
 
     Args:
+        impossible: actions that block nothing in this prompt.
         measured: the batch's, `place` being the question's row in it.
         decode: one token id to text.
     """

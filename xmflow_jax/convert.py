@@ -1,0 +1,80 @@
+"""`python -m xmflow_jax.convert SOURCE TARGET`: a published checkpoint as one that loads faster.
+
+The target holds the parameters as an Orbax checkpoint, transposed and cast once and for all, beside the source's
+configuration, tokenizer and processor files. Wherever a model is named, it may stand for the source.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from flax import nnx
+
+from xmflow_jax.errors import CheckpointError, XmflowError
+from xmflow_jax.weights import orbax
+from xmflow_jax.weights.load import DTYPES, load_llava
+from xmflow_jax.weights.safetensors_files import INDEX
+from xmflow_jax.weights.source import resolve_source
+
+# Configuration, tokenizer and processor files by their endings.
+COPIED = frozenset({".json", ".model", ".txt", ".jinja"})
+
+
+def convert(source: str | Path, target: str | Path, dtype: str | None = None) -> Path:
+    """Write a converted checkpoint; the target appears whole or not at all.
+
+    Args:
+        source: anything that `load_llava` reads.
+        target: a path that does not exist.
+        dtype: "float32" or "bfloat16"; None as in `load_llava`.
+
+    Returns:
+        The target's path.
+
+    Raises:
+        CheckpointError: the source cannot be read, or the target exists or cannot be written.
+        OptionError: another dtype.
+    """
+    target = Path(target).expanduser()
+    if target.exists() or target.is_symlink():
+        raise CheckpointError(f"{target} exists; name a folder that does not")
+    directory = resolve_source(source)
+    model = load_llava(directory, dtype)
+    arrays = {path: variable.get_value() for path, variable in nnx.to_flat_state(model.state)}
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # On the target's own file system, so that renaming is atomic.
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+            partial = Path(temporary) / target.name
+            partial.mkdir()
+            orbax.save(partial, arrays, orbax.Marker(dtype=model.dtype, digest=model.digest))
+            for file in sorted(directory.iterdir()):
+                if file.is_file() and file.suffix in COPIED and file.name not in (INDEX, orbax.MARKER):
+                    shutil.copyfile(file, partial / file.name)
+            partial.rename(target)
+    except OSError as error:
+        raise CheckpointError(f"{target} cannot be written: {error}") from None
+    return target
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m xmflow_jax.convert", description=(__doc__ or "").split("\n\n")[1])
+    parser.add_argument("source", help="a directory in Hugging Face format, or a hub id")
+    parser.add_argument("target", help="the folder to write; it must not exist")
+    parser.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 if the source mostly is, else float32")
+    arguments = parser.parse_args(argv)
+    try:
+        target = convert(arguments.source, arguments.target, arguments.dtype)
+    except XmflowError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"wrote {target}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

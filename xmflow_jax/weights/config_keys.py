@@ -1,0 +1,162 @@
+"""Every key that a LLaVA checkpoint's `config.json` may hold, and what becomes of it.
+
+A key is read, must have one of a few values, or is known not to change what the study computes. A key that stands in
+none of these tables is refused: it may switch on a computation that the models here do not perform.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+# Written into every part of a configuration by one version of transformers or another.
+BOOKKEEPING = "names, provenance and storage; no part of the computation"
+GENERATION = "settings of text generation; the study decodes greedily from the logits"
+TRAINING = "initialisation and dropout; inference has neither"
+LABELS = "labels of classification models"
+EXECUTION = "how it is computed and what is returned, not what"
+
+COMMON_HARMLESS: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "_commit_hash"),
+            BOOKKEEPING,
+        ),
+        **dict.fromkeys(("tokenizer_class", "processor_class", "prefix"), BOOKKEEPING),
+        **dict.fromkeys(
+            (
+                "bad_words_ids", "begin_suppress_tokens", "bos_token_id", "decoder_start_token_id", "diversity_penalty",
+                "do_sample", "early_stopping", "encoder_no_repeat_ngram_size", "eos_token_id",
+                "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id", "length_penalty",
+                "max_length", "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams",
+                "num_return_sequences", "pad_token_id", "remove_invalid_values", "repetition_penalty", "sep_token_id",
+                "suppress_tokens", "task_specific_params", "temperature", "top_k", "top_p", "typical_p",
+            ),
+            GENERATION,
+        ),
+        **dict.fromkeys(("finetuning_task", "id2label", "label2id", "num_labels", "problem_type"), LABELS),
+        **dict.fromkeys(("attention_dropout", "dropout", "initializer_factor", "initializer_range"), TRAINING),
+        **dict.fromkeys(
+            (
+                "_attn_implementation_autoset", "attn_implementation", "chunk_size_feed_forward",
+                "output_attentions", "output_hidden_states", "output_scores", "return_dict", "return_dict_in_generate",
+                "tf_legacy_loss", "torchscript", "use_bfloat16", "use_cache",
+            ),
+            EXECUTION,
+        ),
+    }
+)  # fmt: skip
+
+COMMON_FIXED: Mapping[str, tuple[Any, ...]] = MappingProxyType(
+    {
+        "add_cross_attention": (False,),
+        "cross_attention_hidden_size": (None,),
+        "is_decoder": (False,),
+        "is_encoder_decoder": (False,),
+        "pruned_heads": ({}, None),
+        "quantization_config": (None,),
+        "tie_encoder_decoder": (False,),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the file.
+
+    Attributes:
+        name: its key in the file; empty for the outermost part.
+        read: keys whose values reach `LlavaConfig`.
+        fixed: keys that must have one of these values.
+        harmless: keys that do not matter, and why.
+    """
+
+    name: str
+    read: frozenset[str]
+    fixed: Mapping[str, tuple[Any, ...]]
+    harmless: Mapping[str, str]
+
+
+LLAVA = Section(
+    name="",
+    read=frozenset(
+        {
+            "image_token_id",
+            "image_token_index",
+            "model_type",
+            "multimodal_projector_bias",
+            "projector_hidden_act",
+            "text_config",
+            "tie_word_embeddings",
+            "vision_config",
+            "vision_feature_layer",
+            "vision_feature_select_strategy",
+        }
+    ),
+    # The original authors' checkpoints share the model type, not the layout.
+    fixed={**COMMON_FIXED, "architectures": (["LlavaForConditionalGeneration"], None)},
+    harmless={
+        **COMMON_HARMLESS,
+        "ignore_index": "the label that training leaves out",
+        "image_seq_length": "the processor's; image positions follow from the tower's sizes",
+        "vocab_size": "a copy of text_config.vocab_size, which the embedding's shape is checked against",
+    },
+)
+
+TEXT = Section(
+    name="text_config",
+    read=frozenset(
+        {
+            "head_dim",
+            "hidden_act",
+            "hidden_size",
+            "intermediate_size",
+            "model_type",
+            "num_attention_heads",
+            "num_hidden_layers",
+            "num_key_value_heads",
+            "partial_rotary_factor",
+            "rms_norm_eps",
+            "rope_parameters",
+            "rope_scaling",
+            "rope_theta",
+            "tie_word_embeddings",
+            "vocab_size",
+        }
+    ),
+    fixed={
+        **COMMON_FIXED,
+        "attention_bias": (False,),
+        "mlp_bias": (False,),
+        "sliding_window": (None,),
+    },
+    harmless={
+        **COMMON_HARMLESS,
+        "max_position_embeddings": "a limit; rotary angles are computed for the positions there are",
+        "pretraining_tp": "how pretraining split the matrices; the products are the same",
+    },
+)
+
+VISION = Section(
+    name="vision_config",
+    read=frozenset(
+        {
+            "hidden_act",
+            "hidden_size",
+            "image_size",
+            "intermediate_size",
+            "layer_norm_eps",
+            "model_type",
+            "num_attention_heads",
+            "num_hidden_layers",
+            "patch_size",
+        }
+    ),
+    fixed={**COMMON_FIXED, "num_channels": (3,)},
+    harmless={
+        **COMMON_HARMLESS,
+        "projection_dim": "of CLIP's contrastive head, which LLaVA does not have",
+        "vocab_size": "of CLIP's text tower, which LLaVA does not have",
+        "tie_word_embeddings": "the tower has no words",
+    },
+)

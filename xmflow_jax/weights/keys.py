@@ -1,0 +1,194 @@
+"""Published tensor names of the LLaVA family, and where each tensor goes.
+
+The table speaks one canonical spelling: that of transformers 5 in memory, without its leading `model.`. `LAYOUTS` says
+how each published layout spells the canonical beginnings.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from xmflow_jax.errors import CheckpointError
+from xmflow_jax.models.llava import LlavaConfig
+
+Path = tuple[str, ...]
+
+# Orders of axes that turn a published tensor into ours.
+VECTOR = (0,)
+AS_IS = (0, 1)
+LINEAR = (1, 0)  # (out, in) -> (in, out)
+CONVOLUTION = (2, 3, 1, 0)  # (out, in, height, width) -> (height, width, in, out)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One parameter.
+
+    Attributes:
+        published: canonical tensor name; `*` stands for the layer.
+        path: of the parameter in the NNX state. With a `*` in the name, the parameter's leading axis is the layer.
+        axes: the published tensor is transposed to this order.
+        layers: how many layers `*` runs over; 0 without a `*`.
+    """
+
+    published: str
+    path: Path
+    axes: tuple[int, ...]
+    layers: int = 0
+
+    def names(self) -> tuple[str, ...]:
+        """The canonical tensor names that make up the parameter, in layer order."""
+        if not self.layers:
+            return (self.published,)
+        return tuple(self.published.replace("*", str(layer)) for layer in range(self.layers))
+
+    def published_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of each published tensor of a parameter of this shape."""
+        ours = shape[1:] if self.layers else shape
+        return tuple(ours[self.axes.index(axis)] for axis in range(len(ours)))
+
+
+# canonical beginning -> published beginning, of each published layout.
+LAYOUTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "hub": {
+            "language_model.": "language_model.model.",
+            "lm_head.": "language_model.lm_head.",
+            "vision_tower.": "vision_tower.vision_model.",
+            "multi_modal_projector.": "multi_modal_projector.",
+        },
+        "4.52": {
+            "language_model.": "model.language_model.",
+            "lm_head.": "lm_head.",
+            "vision_tower.": "model.vision_tower.vision_model.",
+            "multi_modal_projector.": "model.multi_modal_projector.",
+        },
+        "v5-memory": {
+            "language_model.": "model.language_model.",
+            "lm_head.": "lm_head.",
+            "vision_tower.": "model.vision_tower.",
+            "multi_modal_projector.": "model.multi_modal_projector.",
+        },
+        "v5-save": {
+            "language_model.": "language_model.model.",
+            "lm_head.": "language_model.lm_head.",
+            "vision_tower.": "vision_tower.",
+            "multi_modal_projector.": "multi_modal_projector.",
+        },
+    }
+)
+
+# Tensors that some files hold and no model needs, by the end of their names, and why.
+HARMLESS: Mapping[str, str] = MappingProxyType(
+    {
+        r"\.embeddings\.position_ids": "the numbers 0, 1, ... that index CLIP's position embedding",
+        r"\.rotary_emb\.inv_freq": "rotary frequencies, which follow from rope_theta",
+    }
+)
+
+HEAD = "lm_head.weight"
+EMBEDDING = "language_model.embed_tokens.weight"
+
+
+def key_table(config: LlavaConfig) -> tuple[Rule, ...]:
+    """The rules of all parameters of a LLaVA of this configuration, each parameter once."""
+    return (*_vision_rules(config), *_projector_rules(config), *_text_rules(config))
+
+
+def _linear(published: str, path: Path, layers: int = 0, *, bias: bool) -> Iterator[Rule]:
+    yield Rule(f"{published}.weight", (*path, "kernel"), LINEAR, layers)
+    if bias:
+        yield Rule(f"{published}.bias", (*path, "bias"), VECTOR, layers)
+
+
+def _norm(published: str, path: Path, layers: int = 0, *, bias: bool) -> Iterator[Rule]:
+    yield Rule(f"{published}.weight", (*path, "scale"), VECTOR, layers)
+    if bias:
+        yield Rule(f"{published}.bias", (*path, "bias"), VECTOR, layers)
+
+
+def _vision_rules(config: LlavaConfig) -> Iterator[Rule]:
+    tower, layers = "vision_tower", config.vision.layers
+    embeddings = (tower, "embeddings")
+    yield Rule(f"{tower}.embeddings.class_embedding", (*embeddings, "class_embedding"), VECTOR)
+    yield Rule(f"{tower}.embeddings.patch_embedding.weight", (*embeddings, "patch_embedding"), CONVOLUTION)
+    yield Rule(f"{tower}.embeddings.position_embedding.weight", (*embeddings, "position_embedding"), AS_IS)
+    for norm in ("pre_layrnorm", "post_layernorm"):
+        yield from _norm(f"{tower}.{norm}", (tower, norm), bias=True)
+    block = f"{tower}.encoder.layers.*"
+    for norm in ("layer_norm1", "layer_norm2"):
+        yield from _norm(f"{block}.{norm}", (tower, "layers", norm), layers, bias=True)
+    for part, name in [
+        *(("self_attn", f"{name}_proj") for name in ("q", "k", "v", "out")),
+        *(("mlp", name) for name in ("fc1", "fc2")),
+    ]:
+        yield from _linear(f"{block}.{part}.{name}", (tower, "layers", part, name), layers, bias=True)
+
+
+def _projector_rules(config: LlavaConfig) -> Iterator[Rule]:
+    projector = "multi_modal_projector"
+    for name in ("linear_1", "linear_2"):
+        yield from _linear(f"{projector}.{name}", (projector, name), bias=config.projector_bias)
+
+
+def _text_rules(config: LlavaConfig) -> Iterator[Rule]:
+    model, layers = "language_model", config.text.layers
+    yield Rule(EMBEDDING, (model, "embed_tokens", "embedding"), AS_IS)
+    yield from _norm(f"{model}.norm", (model, "norm"), bias=False)
+    block = f"{model}.layers.*"
+    for norm in ("input_layernorm", "post_attention_layernorm"):
+        yield from _norm(f"{block}.{norm}", (model, "layers", norm), layers, bias=False)
+    for part, name in [
+        *(("self_attn", f"{name}_proj") for name in "qkvo"),
+        *(("mlp", f"{name}_proj") for name in ("gate", "up", "down")),
+    ]:
+        yield from _linear(f"{block}.{part}.{name}", (model, "layers", part, name), layers, bias=False)
+    if not config.text.tied:
+        yield from _linear("lm_head", (model, "lm_head"), bias=False)
+
+
+def published_name(canonical: str, layout: str) -> str:
+    """A canonical tensor name as this layout spells it."""
+    ours, published = next(pair for pair in LAYOUTS[layout].items() if canonical.startswith(pair[0]))
+    return published + canonical.removeprefix(ours)
+
+
+def canonical_names(published: Iterable[str], config: LlavaConfig, where: str) -> dict[str, str]:
+    """Which published tensor each canonical name is, for exactly the tensors that the configuration calls for.
+
+    A tied model's file may hold the head, the embedding, or both; every one that is there is named.
+
+    Args:
+        published: all tensor names of the checkpoint.
+        where: the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: a tensor is missing or left over in the best-fitting of the four layouts.
+    """
+    found = {name for name in published if not any(re.search(f"{end}$", name) for end in HARMLESS)}
+    wanted = [name for rule in key_table(config) for name in rule.names()]
+    if config.text.tied:
+        wanted.append(HEAD)
+    spellings = {layout: {published_name(name, layout): name for name in wanted} for layout in LAYOUTS}
+    layout = max(spellings, key=lambda name: len(found & spellings[name].keys()))
+    names = {canonical: name for name, canonical in spellings[layout].items() if name in found}
+    absent = [name for name in wanted if name not in names]
+    if config.text.tied and not {HEAD, EMBEDDING} <= set(absent):
+        absent = [name for name in absent if name not in (HEAD, EMBEDDING)]
+    left_over = sorted(found - spellings[layout].keys())
+    problems = []
+    if absent:
+        hint = " (only a model with tie_word_embeddings may lack it)" if absent == [HEAD] else ""
+        problems.append(f"{len(absent)} missing: {_few([published_name(name, layout) for name in absent])}{hint}")
+    if left_over:
+        problems.append(f"{len(left_over)} not understood: {_few(left_over)}")
+    if problems:
+        raise CheckpointError(
+            f"{where}: tensors do not match config.json in the nearest layout, {layout!r}: {'; '.join(problems)}"
+        )
+    return names
+
+
+def _few(names: list[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

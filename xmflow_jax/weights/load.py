@@ -1,0 +1,182 @@
+"""Published or converted weights -> the parameters of a Flax NNX model.
+
+A parameter is assembled from its tensors and moved to the device before the next one is begun, so the host never holds
+more than one parameter beside the model.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from xmflow_jax.errors import CheckpointError, OptionError
+from xmflow_jax.models.llava import Llava, LlavaConfig
+from xmflow_jax.weights import orbax
+from xmflow_jax.weights.audit import llava_config
+from xmflow_jax.weights.digest import cast_digest, stored_digest
+from xmflow_jax.weights.keys import EMBEDDING, HEAD, LINEAR, Rule, canonical_names, key_table
+from xmflow_jax.weights.safetensors_files import FLOATING, StoredTensor, list_tensors, read_tensor
+from xmflow_jax.weights.source import resolve_source
+
+DTYPES = ("float32", "bfloat16")
+
+# Source rows per copy when a matrix is transposed: both sides of the copy stay in the processor's cache.
+TRANSPOSE_ROWS = 256
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model, split as `nnx.split` does: `nnx.merge(graphdef, state)` is the module.
+
+    Attributes:
+        dtype: of every parameter, "float32" or "bfloat16".
+        digest: identifies the parameters' values (`weights.digest`).
+    """
+
+    config: LlavaConfig
+    graphdef: Any
+    state: Any
+    dtype: str
+    digest: str
+
+
+def load_llava(source: str | Path, dtype: str | None = None) -> LoadedModel:
+    """A LLaVA-1.5 checkpoint on JAX's default device.
+
+    Args:
+        source: a directory in Hugging Face format, a directory that `xmflow_jax.convert` wrote, or a hub id.
+        dtype: "float32" or "bfloat16", to which all tensors are cast. None: bfloat16 if most of the stored numbers
+            are, else float32, which holds float16 exactly.
+
+    Raises:
+        OptionError: another dtype.
+        CheckpointError: files, keys, shapes or configuration are missing or not fully understood.
+    """
+    if dtype not in (None, *DTYPES):
+        raise OptionError(f"dtype is {dtype!r}; supported: {' or '.join(DTYPES)}")
+    directory = resolve_source(source)
+    config = llava_config(directory)
+    marker = orbax.read_marker(directory)
+    if marker is not None:
+        dtype = dtype or marker.dtype
+        graphdef, abstract = abstract_llava(config, dtype)
+        arrays = orbax.restore(directory, shapes(abstract))
+        digest = cast_digest(marker.digest, [marker.dtype], dtype)
+    else:
+        published = list_tensors(directory)
+        names = canonical_names(published, config, str(directory))
+        tensors = {canonical: published[name] for canonical, name in names.items()}
+        dtype = dtype or _dominant_dtype(tensors.values())
+        graphdef, abstract = abstract_llava(config, dtype)
+        arrays = dict(_assemble(config, tensors, shapes(abstract), str(directory)))
+        digest = cast_digest(stored_digest(config, tensors), (tensor.dtype for tensor in tensors.values()), dtype)
+    return LoadedModel(config, graphdef, fill_state(abstract, arrays), dtype, digest)
+
+
+@lru_cache(maxsize=16)
+def abstract_llava(config: LlavaConfig, dtype: str) -> tuple[Any, Any]:
+    """The model's graph definition, and its state with shapes and types in place of arrays."""
+    # Any seed will do: nothing is drawn.
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: Llava(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))))
+    return graphdef, state
+
+
+def shapes(abstract: Any) -> dict[tuple[str, ...], jax.ShapeDtypeStruct]:
+    """Shape and type of every parameter, by its path."""
+    return {path: variable.get_value() for path, variable in nnx.to_flat_state(abstract)}
+
+
+def fill_state(abstract: Any, arrays: Mapping[tuple[str, ...], jax.Array]) -> Any:
+    """The state with arrays in it.
+
+    Raises:
+        RuntimeError: paths differ, which `nnx.merge` would accept and leave parameters without values.
+    """
+    flat = dict(nnx.to_flat_state(abstract))
+    if flat.keys() != arrays.keys():
+        raise RuntimeError(f"parameters and weights differ in {sorted(flat.keys() ^ arrays.keys())}")
+    return nnx.from_flat_state([(path, variable.replace(arrays[path])) for path, variable in flat.items()])
+
+
+def _dominant_dtype(tensors: Any) -> str:
+    """The supported type to hold what most of the stored numbers are."""
+    counts: Counter[str] = Counter()
+    for tensor in tensors:
+        counts[tensor.dtype] += int(np.prod(tensor.shape))
+    return "bfloat16" if counts.most_common(1)[0][0] == "BF16" else "float32"
+
+
+def _assemble(
+    config: LlavaConfig,
+    tensors: Mapping[str, StoredTensor],
+    expected: Mapping[tuple[str, ...], jax.ShapeDtypeStruct],
+    where: str,
+) -> Iterator[tuple[tuple[str, ...], jax.Array]]:
+    """Each parameter on the device, after every tensor's type and shape has been checked."""
+    table = key_table(config)
+    if {rule.path for rule in table} != expected.keys():
+        raise RuntimeError(f"key table and model differ in {sorted({r.path for r in table} ^ expected.keys())}")
+    tensors = dict(tensors)
+    rules = {name: rule for rule in table for name in rule.names()}
+    _check_tensors(rules, tensors, expected, where)
+    if config.text.tied and HEAD in tensors:
+        _drop_tied_head(tensors, where)
+    for rule in table:
+        target = expected[rule.path]
+        buffer = np.empty(target.shape, target.dtype)
+        for layer, name in enumerate(rule.names()):
+            _copy(buffer[layer] if rule.layers else buffer, read_tensor(tensors[name]), rule.axes)
+        # Waiting keeps the buffers of parameters still on their way to the device from adding up.
+        yield rule.path, jax.block_until_ready(jax.device_put(buffer))
+
+
+def _check_tensors(
+    rules: Mapping[str, Rule],
+    tensors: Mapping[str, StoredTensor],
+    expected: Mapping[tuple[str, ...], jax.ShapeDtypeStruct],
+    where: str,
+) -> None:
+    """Refuse stored types and shapes that the configuration does not call for."""
+    wrong = []
+    for name, tensor in tensors.items():
+        # A tied model's head has no rule of its own; it is a copy of the embedding.
+        rule = rules.get(name) or rules[EMBEDDING]
+        shape = rule.published_shape(expected[rule.path].shape)
+        if tensor.dtype not in FLOATING:
+            wrong.append(f"{tensor.name} has type {tensor.dtype}, expected one of {', '.join(sorted(FLOATING))}")
+        elif tensor.shape != shape:
+            wrong.append(f"{tensor.name} has shape {tensor.shape}, expected {shape}")
+    if wrong:
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise CheckpointError(f"{where}: {wrong[0]} by config.json{more}")
+
+
+def _drop_tied_head(tensors: dict[str, StoredTensor], where: str) -> None:
+    """Leave the embedding alone of embedding and head, which must hold the same values.
+
+    Published versions disagree on a tied model with two different tensors: some use the embedding for both, some each.
+    """
+    head = tensors.pop(HEAD)
+    embedding = tensors.setdefault(EMBEDDING, head)
+    if embedding is not head and not np.array_equal(read_tensor(embedding), read_tensor(head)):
+        raise CheckpointError(
+            f"{where}: tie_word_embeddings is true, but {head.name} and {embedding.name} hold different values; "
+            "set it to false in config.json if the head is meant to be used"
+        )
+
+
+def _copy(target: np.ndarray, source: np.ndarray, axes: tuple[int, ...]) -> None:
+    """Write the transposed and cast source into the target."""
+    if axes != LINEAR:
+        target[...] = source.transpose(axes)
+        return
+    for start in range(0, source.shape[0], TRANSPOSE_ROWS):
+        rows = slice(start, start + TRANSPOSE_ROWS)
+        target[:, rows] = source[rows].T
