@@ -4,6 +4,7 @@ Stages, each one compiled program (the last: one for each group of configuration
 passes. They are separate so that a command can time them and so that a group's program serves every batch of its shape.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -40,25 +41,29 @@ def knock_out(
     graphdef: Any, params: Tree, base: BaseRun, study: Study, placement: Placement, batch: Batch, positions: Positions
 ) -> Float[Array, "batch config vocabulary"]:
     """Logits under every configuration, from a base run of the same batch."""
-    chosen: list[int] = []
-    parts = []
-    for group, start in zip(placement.groups, placement.starts, strict=True):
-        parts.append(
-            run_suffixes(
-                graphdef,
-                params,
-                base,
-                group.trie,
-                study.switches,
-                positions,
-                start,
-                batch.length,
-                rows=group.rows,
-                prefix=group.prefix,
-            )
+    parts = [
+        run_suffixes(
+            graphdef,
+            params,
+            base,
+            group.trie,
+            study.switches,
+            positions,
+            start,
+            batch.length,
+            rows=group.rows,
+            prefix=group.prefix,
         )
-        chosen.extend(group.trie.configurations)
-    # Configurations in no group change nothing: they are the base run.
+        for group, start in zip(placement.groups, placement.starts, strict=True)
+    ]
+    return assemble(study, placement, base, parts)
+
+
+def assemble(
+    study: Study, placement: Placement, base: BaseRun, parts: Sequence[Float[Array, "batch _ vocabulary"]]
+) -> Float[Array, "batch config vocabulary"]:
+    """The groups' logits in the study's order; configurations in no group change nothing and are the base run."""
+    chosen = [member for group in placement.groups for member in group.trie.configurations]
     order = np.full(len(study.knockouts), len(chosen))
     order[chosen] = np.arange(len(chosen))
     return jnp.concatenate([*parts, base.logits[:, None]], axis=1)[:, order]

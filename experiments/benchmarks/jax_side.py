@@ -1,0 +1,163 @@
+"""Our side of the benchmark: the fast engine stage by stage, and the plain engine."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.benchmarks.workload import Preset, RandomQuestion, spread, study_rows
+
+
+def run_jax(
+    preset: Preset, checkpoint: Path, questions: list[RandomQuestion], batch_size: int, plain: bool
+) -> dict[str, Any]:
+    """Time the fast engine on fresh questions after a warm-up that compiles their shapes, then the plain one.
+
+    Returns:
+        Seconds of every stage, summed over the questions; operations necessary and executed; the first question's
+        measures under every configuration; seconds of one configuration in the plain engine, and its measures.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from xmflow_jax.data.batch import build_batch, in_batches
+    from xmflow_jax.knockout.arrays import build_positions
+    from xmflow_jax.knockout.costs import executed_operations, necessary_operations, usual_operations
+    from xmflow_jax.knockout.fast import assemble, encode, run_base, run_suffixes
+    from xmflow_jax.knockout.measure import measure
+    from xmflow_jax.knockout.plan import build_study, place_study
+    from xmflow_jax.models.attention import CAUSAL_BLOCK
+    from xmflow_jax.weights.load import load_llava
+
+    if preset.dtype == "float32":
+        jax.config.update("jax_default_matmul_precision", "highest")
+    model = load_llava(checkpoint, preset.dtype)
+    text = model.config.text
+    rows = study_rows(preset)
+    study = build_study([row.knockout for row in rows], text.layers, text.heads)
+    graphdef, params = model.graphdef, model.state
+    seconds = dict.fromkeys(("host", "image encoder", "base pass", "suffix passes", "readout"), 0.0)
+    operations: dict[str, Any] = {"necessary": np.zeros(4), "executed": np.zeros(4), "usual": 0.0}
+    groups: dict[str, float] = {}
+
+    def run(batch_of: list[RandomQuestion], record: bool) -> Any:
+        clock = [time.perf_counter()]
+
+        def lap(stage: str, result: Any = None) -> None:
+            jax.block_until_ready(result)
+            clock.append(time.perf_counter())
+            if record:
+                seconds[stage] += clock[-1] - clock[-2]
+
+        batch = build_batch(batch_of)
+        positions = build_positions([question.roles for question in batch_of], study.actions, batch.tokens.shape[1])
+        placement = place_study(study, positions, batch.length, batch.tokens.shape[1])
+        lap("host")
+        features = encode(graphdef, params, batch.pixels)
+        lap("image encoder", features)
+        base = run_base(graphdef, params, batch.tokens, batch.length, features, placement.first, rows=placement.rows)
+        lap("base pass", base)
+        parts = []
+        for group, start in zip(placement.groups, placement.starts, strict=True):
+            before = time.perf_counter()
+            parts.append(
+                run_suffixes(
+                    graphdef,
+                    params,
+                    base,
+                    group.trie,
+                    study.switches,
+                    positions,
+                    start,
+                    batch.length,
+                    rows=group.rows,
+                    prefix=group.prefix,
+                )
+            )
+            jax.block_until_ready(parts)
+            if record:
+                name = f"{group.rows} rows, {len(group.trie.segments)} segments"
+                groups[name] = groups.get(name, 0.0) + time.perf_counter() - before
+        lap("suffix passes", parts)
+        result = jax.device_get(measure(base.logits, assemble(study, placement, base, parts)))
+        lap("readout")
+        if record:
+            stages = necessary_operations(model.config, placement, batch.length, preset.images)
+            operations["necessary"] += np.array([stages.images, stages.base, stages.suffixes, stages.readout])
+            stages = executed_operations(
+                model.config, placement, len(batch_of), batch.tokens.shape[1], preset.images, CAUSAL_BLOCK
+            )
+            operations["executed"] += np.array([stages.images, stages.base, stages.suffixes, stages.readout])
+            operations["usual"] += usual_operations(model.config, batch.length, preset.images, len(rows))
+        return result
+
+    batches = list(in_batches(questions, batch_size))
+    start = time.perf_counter()
+    for batch_of in batches:
+        run(batch_of, record=False)
+    warm_up = time.perf_counter() - start
+    start = time.perf_counter()
+    for batch_of in batches:
+        run(batch_of, record=True)
+    total = time.perf_counter() - start
+    first = run(questions[:1], record=False)
+    found: dict[str, Any] = {
+        "seconds_per_question": total / len(questions),
+        "stages": {stage: spent / len(questions) for stage, spent in seconds.items()},
+        "groups": {name: spent / len(questions) for name, spent in groups.items()},
+        "warm_up_seconds": warm_up,
+        "necessary": list(operations["necessary"] / len(questions)),
+        "executed": list(operations["executed"] / len(questions)),
+        "usual": operations["usual"] / len(questions),
+        "base_token": int(first.base_token[0]),
+        "base_prob": float(first.base_prob[0]),
+        "probs": first.knockout_prob[0].astype(float).tolist(),
+        "tokens": first.knockout_token[0].tolist(),
+        "device": jax.devices()[0].device_kind,
+        "matmul_rate": _matmul_rate(jax, jnp, preset.dtype),
+        "peak_bytes": (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"),
+    }
+    if plain:
+        found |= _run_plain(preset, model, study, questions[0], jax)
+    return found
+
+
+def _run_plain(preset: Preset, model: Any, study: Any, question: RandomQuestion, jax: Any) -> dict[str, Any]:
+    from xmflow_jax.data.batch import build_batch
+    from xmflow_jax.knockout.arrays import build_positions
+    from xmflow_jax.knockout.measure import measure
+    from xmflow_jax.knockout.plain import sweep_plain
+
+    at_once = min(8, preset.plain_knockouts)
+    sweep = jax.jit(sweep_plain, static_argnames=("graphdef", "at_once"))
+    batch = build_batch([question])
+    positions = build_positions([question.roles], study.actions, batch.tokens.shape[1])
+    chosen = spread(len(study.knockouts), preset.plain_knockouts)
+    some = jax.tree.map(lambda switch: switch[np.array(chosen)], study.switches)
+    spent = 0.0
+    logits: Any = None
+    for _ in range(2):  # the first compiles
+        start = time.perf_counter()
+        logits = sweep(model.graphdef, model.state, batch, positions, some, at_once=at_once).block_until_ready()
+        spent = time.perf_counter() - start
+    base = sweep(model.graphdef, model.state, batch, positions, jax.tree.map(np.zeros_like, some), at_once=at_once)[0]
+    result = jax.device_get(measure(base, logits.swapaxes(0, 1)))
+    return {
+        "plain_seconds_per_knockout": spent / len(chosen),
+        "plain_chosen": chosen,
+        "plain_probs": result.knockout_prob[0].astype(float).tolist(),
+    }
+
+
+def _matmul_rate(jax: Any, jnp: Any, dtype: str) -> float:
+    """Operations per second of one large matmul."""
+    side = 2048 if jax.default_backend() == "cpu" else 8192
+    a, b = (jax.random.normal(jax.random.key(seed), (side, side), jnp.dtype(dtype)) for seed in range(2))
+    product = jax.jit(jnp.matmul)
+    best = float("inf")
+    for _ in range(6):
+        start = time.perf_counter()
+        product(a, b).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best
