@@ -50,7 +50,7 @@ def convert(source: str | Path, target: str | Path, dtype: str | None = None) ->
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
             partial = Path(temporary) / target.name
             partial.mkdir()
-            orbax.save(partial, arrays, orbax.Marker(dtype=model.dtype, digest=model.digest))
+            orbax.save(partial, arrays, model.dtype, model.digest)
             for file in sorted(directory.iterdir()):
                 if file.is_file() and file.suffix in COPIED and file.name not in (INDEX, orbax.MARKER):
                     shutil.copyfile(file, partial / file.name)

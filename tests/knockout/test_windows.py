@@ -11,7 +11,7 @@ from xmflow_jax.knockout.windows import STYLES, default_width, parse_style, wind
 @given(st.integers(1, 48).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1), st.integers(1, n))))
 def test_centred_is_the_studys_expression(case: tuple[int, int, int]) -> None:
     layers, layer, width = case
-    theirs = [i for i in range(max(0, layer - width // 2), min(layers, layer - (-width // 2)))]
+    theirs = list(range(max(0, layer - width // 2), min(layers, layer - (-width // 2))))
     assert list(window_layers("centred", layer, width, layers)) == theirs
 
 

@@ -70,9 +70,7 @@ def tiny_prompt(
     mask[roles.QUESTION][asked : asked + question] = True
     mask[roles.TRUE_OPTION][asked + 1] = True
     mask[roles.FALSE_OPTION][asked + 2] = True
-    mask[roles.QUESTION_WITHOUT_OPTIONS] = (
-        mask[roles.QUESTION] & ~mask[roles.TRUE_OPTION] & ~mask[roles.FALSE_OPTION]
-    )
+    mask[roles.QUESTION_WITHOUT_OPTIONS] = mask[roles.QUESTION] & ~mask[roles.TRUE_OPTION] & ~mask[roles.FALSE_OPTION]
     mask[roles.CENTRAL_OBJECT][asked] = True
     mask[roles.LAST][-1] = True
     mask[roles.ALL][:] = True

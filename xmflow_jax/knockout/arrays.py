@@ -112,7 +112,7 @@ def build_switches(knockouts: Sequence[Knockout], actions: Actions, layers: int,
 
 
 def build_positions(
-    prompts: Sequence[Mapping[str, Bool[np.ndarray, " position"]]], actions: Actions, length: int
+    prompts: Sequence[Mapping[str, Bool[np.ndarray, " _"]]], actions: Actions, length: int
 ) -> Positions:
     """Numpy positions of a batch of prompts, padded on the right to `length`; padding belongs to no action.
 
@@ -140,9 +140,9 @@ def build_positions(
 
 
 def edge_mask(
-    switch: Bool[Array, "*config action head"],
-    target: Bool[Array, "*batch action target"],
-    source: Bool[Array, "*batch action source"],
+    switch: Bool[Masks, "*config action head"],
+    target: Bool[Masks, "*batch action target"],
+    source: Bool[Masks, "*batch action source"],
 ) -> Bool[Array, "..."]:
     """Dense [head, target, source] of the switched edges.
 
@@ -153,8 +153,8 @@ def edge_mask(
 
 
 def dropped_positions(
-    switch: Bool[Array, "*config action"], target: Bool[Array, "*batch action target"]
-) -> Bool[Array, "*batch target"]:
+    switch: Bool[Masks, "*config action"], target: Bool[Masks, "*batch action target"]
+) -> Bool[Array, "... target"]:
     """Positions at which a switched output is zero."""
     return jnp.any(switch[..., :, None] & target, axis=-2)
 

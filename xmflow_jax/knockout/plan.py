@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from xmflow_jax.errors import OptionError
-from xmflow_jax.knockout.arrays import Actions, Positions, Switches, build_switches, collect_actions
+from xmflow_jax.knockout.arrays import Actions, Positions, Switches, build_switches, collect_actions, kind_of
 from xmflow_jax.knockout.configuration import Action, Edges, Knockout, RoleSet
 from xmflow_jax.knockout.schedule import Trie, build_trie
 
@@ -50,7 +50,7 @@ def build_study(knockouts: Sequence[Knockout], layers: int, heads: int) -> Study
     return Study(tuple(knockouts), actions, build_switches(knockouts, actions, layers, heads))
 
 
-def check_positions(prompts: Sequence[Mapping[str, Bool[np.ndarray, " position"]]], actions: Actions) -> None:
+def check_positions(prompts: Sequence[Mapping[str, Bool[np.ndarray, " _"]]], actions: Actions) -> None:
     """Every role set that an action names has at least one position in every prompt: no silent no-op.
 
     Raises:
@@ -73,7 +73,8 @@ class Reach:
     Attributes:
         to_the_end: an edge set blocked in every layer from the configuration's first one on. Where all positions from
             some source on are its targets, that source is then never read again: what becomes of it is of no effect,
-            and its row need not be computed. So `Image->All@to-end` costs no image row.
+            and its row need not be computed. So `Image->All@to-end` costs no image row. (Only where edges are masked:
+            in mode `zero` a source's key still takes its part of the softmax.)
     """
 
     action: Action
@@ -83,8 +84,9 @@ class Reach:
 def reaches(knockout: Knockout, layers: int) -> tuple[Reach, ...]:
     """The knockout's actions, in its order."""
     first = min((layer for part in knockout.switched for layer in part[1]), default=layers)
+    to_the_end = set(range(first, layers))
     return tuple(
-        Reach(action, isinstance(action, Edges) and heads is None and set(blocked) == set(range(first, layers)))
+        Reach(action, kind_of(action) == "mask" and heads is None and set(blocked) == to_the_end)
         for action, blocked, heads in knockout.switched
     )
 

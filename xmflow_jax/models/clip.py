@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from xmflow_jax.models.attention import attend
-from xmflow_jax.models.layers import ACTIVATIONS, LayerNorm, layer_slice, split_blocks, stack_blocks
+from xmflow_jax.models.layers import ACTIVATIONS, DType, LayerNorm, layer_slice, split_blocks, stack_blocks
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ClipVisionConfig:
 class ClipEmbeddings(nnx.Module):
     """Patches, a class token before them, and learned positions."""
 
-    def __init__(self, config: ClipVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ClipVisionConfig, *, dtype: DType, rngs: nnx.Rngs) -> None:
         patch, width = config.patch_size, config.width
         normal = nnx.initializers.normal(0.02)
         self.class_embedding = nnx.Param(normal(rngs.params(), (width,), dtype))
@@ -62,7 +62,7 @@ class ClipEmbeddings(nnx.Module):
 class ClipAttention(nnx.Module):
     """Full self-attention with biases."""
 
-    def __init__(self, config: ClipVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ClipVisionConfig, *, dtype: DType, rngs: nnx.Rngs) -> None:
         def linear() -> nnx.Linear:
             return nnx.Linear(config.width, config.width, param_dtype=dtype, rngs=rngs)
 
@@ -79,7 +79,7 @@ class ClipAttention(nnx.Module):
 class ClipMLP(nnx.Module):
     """Two linear layers around the configured activation."""
 
-    def __init__(self, config: ClipVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ClipVisionConfig, *, dtype: DType, rngs: nnx.Rngs) -> None:
         self.fc1 = nnx.Linear(config.width, config.mlp_width, param_dtype=dtype, rngs=rngs)
         self.fc2 = nnx.Linear(config.mlp_width, config.width, param_dtype=dtype, rngs=rngs)
         self.activation = config.activation
@@ -91,7 +91,7 @@ class ClipMLP(nnx.Module):
 class ClipBlock(nnx.Module):
     """Pre-norm transformer block."""
 
-    def __init__(self, config: ClipVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ClipVisionConfig, *, dtype: DType, rngs: nnx.Rngs) -> None:
         self.layer_norm1 = LayerNorm(config.width, config.norm_eps, dtype=dtype, rngs=rngs)
         self.self_attn = ClipAttention(config, dtype=dtype, rngs=rngs)
         self.layer_norm2 = LayerNorm(config.width, config.norm_eps, dtype=dtype, rngs=rngs)
@@ -105,7 +105,7 @@ class ClipBlock(nnx.Module):
 class ClipVision(nnx.Module):
     """The tower. `pre_layrnorm` is spelt as in every published checkpoint."""
 
-    def __init__(self, config: ClipVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ClipVisionConfig, *, dtype: DType, rngs: nnx.Rngs) -> None:
         self.embeddings = ClipEmbeddings(config, dtype=dtype, rngs=rngs)
         self.pre_layrnorm = LayerNorm(config.width, config.norm_eps, dtype=dtype, rngs=rngs)
         self.layers = stack_blocks(lambda r: ClipBlock(config, dtype=dtype, rngs=r), config.layers, rngs)

@@ -12,12 +12,13 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 Tree = Any
+DType = Any  # whatever jnp.dtype() takes
 
 
 class RMSNorm(nnx.Module):
     """Root-mean-square norm: `scale * x / sqrt(mean(x^2) + eps)` (transformers `LlamaRMSNorm`)."""
 
-    def __init__(self, width: int, eps: float, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, width: int, eps: float, *, dtype: DType, rngs: nnx.Rngs) -> None:
         self.scale = nnx.Param(jnp.ones((width,), dtype))
         self.eps = eps
 
@@ -30,7 +31,7 @@ class RMSNorm(nnx.Module):
 class LayerNorm(nnx.Module):
     """Layer norm with scale and bias, statistics in float32 (`torch.nn.LayerNorm`)."""
 
-    def __init__(self, width: int, eps: float, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, width: int, eps: float, *, dtype: DType, rngs: nnx.Rngs) -> None:
         self.scale = nnx.Param(jnp.ones((width,), dtype))
         self.bias = nnx.Param(jnp.zeros((width,), dtype))
         self.eps = eps

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from xmflow_jax.models.attention import LayerEdit, attend, causal_attend, causal_mask, drop
-from xmflow_jax.models.layers import ACTIVATIONS, RMSNorm, layer_slice, split_blocks, stack_blocks
+from xmflow_jax.models.layers import ACTIVATIONS, DType, RMSNorm, layer_slice, split_blocks, stack_blocks
 
 Tree = Any
 Rotation = tuple[Float[Array, "*#batch position half"], Float[Array, "*#batch position half"]]
@@ -56,7 +56,7 @@ def rotate(
 class LlamaAttention(nnx.Module):
     """The four projections; attention itself is the caller's, who knows what is blocked."""
 
-    def __init__(self, config: LlamaConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: LlamaConfig, *, dtype: DType, rngs: nnx.Rngs) -> None:
         def linear(inputs: int, outputs: int) -> nnx.Linear:
             return nnx.Linear(inputs, outputs, use_bias=False, param_dtype=dtype, rngs=rngs)
 
@@ -69,7 +69,7 @@ class LlamaAttention(nnx.Module):
 class LlamaMLP(nnx.Module):
     """`down(silu(gate(x)) * up(x))`."""
 
-    def __init__(self, config: LlamaConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: LlamaConfig, *, dtype: DType, rngs: nnx.Rngs) -> None:
         def linear(inputs: int, outputs: int) -> nnx.Linear:
             return nnx.Linear(inputs, outputs, use_bias=False, param_dtype=dtype, rngs=rngs)
 
@@ -85,7 +85,7 @@ class LlamaMLP(nnx.Module):
 class LlamaBlock(nnx.Module):
     """One decoder layer, in the parts that a recomputation needs."""
 
-    def __init__(self, config: LlamaConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: LlamaConfig, *, dtype: DType, rngs: nnx.Rngs) -> None:
         self.input_layernorm = RMSNorm(config.width, config.norm_eps, dtype=dtype, rngs=rngs)
         self.self_attn = LlamaAttention(config, dtype=dtype, rngs=rngs)
         self.post_attention_layernorm = RMSNorm(config.width, config.norm_eps, dtype=dtype, rngs=rngs)
@@ -131,7 +131,7 @@ class LlamaBlock(nnx.Module):
 class LlamaDecoder(nnx.Module):
     """Embedding, stacked blocks, final norm and head (the embedding itself where tied)."""
 
-    def __init__(self, config: LlamaConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: LlamaConfig, *, dtype: DType, rngs: nnx.Rngs) -> None:
         self.embed_tokens = nnx.Embed(config.vocabulary, config.width, param_dtype=dtype, rngs=rngs)
         self.layers = stack_blocks(lambda r: LlamaBlock(config, dtype=dtype, rngs=r), config.layers, rngs)
         self.norm = RMSNorm(config.width, config.norm_eps, dtype=dtype, rngs=rngs)

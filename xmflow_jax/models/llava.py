@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from xmflow_jax.models.attention import LayerEdit
 from xmflow_jax.models.clip import ClipVision, ClipVisionConfig
-from xmflow_jax.models.layers import ACTIVATIONS
+from xmflow_jax.models.layers import ACTIVATIONS, DType
 from xmflow_jax.models.llama import LlamaConfig, LlamaDecoder
 
 Tree = Any
@@ -44,7 +44,7 @@ class LlavaConfig:
 class LlavaProjector(nnx.Module):
     """Vision width -> text width, through two linear layers."""
 
-    def __init__(self, config: LlavaConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: LlavaConfig, *, dtype: DType, rngs: nnx.Rngs) -> None:
         def linear(inputs: int) -> nnx.Linear:
             return nnx.Linear(inputs, config.text.width, use_bias=config.projector_bias, param_dtype=dtype, rngs=rngs)
 
@@ -58,7 +58,7 @@ class LlavaProjector(nnx.Module):
 class Llava(nnx.Module):
     """Image positions of the prompt take the projected patches; everything after is a Llama."""
 
-    def __init__(self, config: LlavaConfig, *, dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: LlavaConfig, *, dtype: DType = jnp.float32, rngs: nnx.Rngs) -> None:
         self.vision_tower = ClipVision(config.vision, dtype=dtype, rngs=rngs)
         self.multi_modal_projector = LlavaProjector(config, dtype=dtype, rngs=rngs)
         self.language_model = LlamaDecoder(config.text, dtype=dtype, rngs=rngs)

@@ -4,8 +4,9 @@ A parameter is assembled from its tensors and moved to the device before the nex
 more than one parameter beside the model.
 """
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,9 @@ from xmflow_jax.weights.safetensors_files import FLOATING, StoredTensor, list_te
 from xmflow_jax.weights.source import resolve_source
 
 DTYPES = ("float32", "bfloat16")
+
+# Bytes; XLA's CPU device takes over buffers that are so aligned.
+ALIGNMENT = 64
 
 # Source rows per copy when a matrix is transposed: both sides of the copy stay in the processor's cache.
 TRANSPOSE_ROWS = 256
@@ -67,7 +71,7 @@ def load_llava(source: str | Path, dtype: str | None = None) -> LoadedModel:
     if marker is not None:
         dtype = dtype or marker.dtype
         graphdef, abstract = abstract_llava(config, dtype)
-        arrays = orbax.restore(directory, shapes(abstract))
+        arrays = orbax.restore(directory, marker, shapes(abstract))
         digest = cast_digest(marker.digest, [marker.dtype], dtype)
     else:
         published = list_tensors(directory)
@@ -109,7 +113,7 @@ def _dominant_dtype(tensors: Any) -> str:
     """The supported type to hold what most of the stored numbers are."""
     counts: Counter[str] = Counter()
     for tensor in tensors:
-        counts[tensor.dtype] += int(np.prod(tensor.shape))
+        counts[tensor.dtype] += math.prod(tensor.shape)
     return "bfloat16" if counts.most_common(1)[0][0] == "BF16" else "float32"
 
 
@@ -120,7 +124,7 @@ def _assemble(
     where: str,
 ) -> Iterator[tuple[tuple[str, ...], jax.Array]]:
     """Each parameter on the device, after every tensor's type and shape has been checked."""
-    table = key_table(config)
+    table: Sequence[Rule] = key_table(config)
     if {rule.path for rule in table} != expected.keys():
         raise RuntimeError(f"key table and model differ in {sorted({r.path for r in table} ^ expected.keys())}")
     tensors = dict(tensors)
@@ -128,9 +132,10 @@ def _assemble(
     _check_tensors(rules, tensors, expected, where)
     if config.text.tied and HEAD in tensors:
         _drop_tied_head(tensors, where)
+    # The largest first: what the host holds beside the model is then at its most while the model is at its least.
+    table = sorted(table, key=lambda rule: -math.prod(expected[rule.path].shape))
     for rule in table:
-        target = expected[rule.path]
-        buffer = np.empty(target.shape, target.dtype)
+        buffer = _aligned_empty(expected[rule.path])
         for layer, name in enumerate(rule.names()):
             _copy(buffer[layer] if rule.layers else buffer, read_tensor(tensors[name]), rule.axes)
         # Waiting keeps the buffers of parameters still on their way to the device from adding up.
@@ -170,6 +175,14 @@ def _drop_tied_head(tensors: dict[str, StoredTensor], where: str) -> None:
             f"{where}: tie_word_embeddings is true, but {head.name} and {embedding.name} hold different values; "
             "set it to false in config.json if the head is meant to be used"
         )
+
+
+def _aligned_empty(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    """An uninitialised array that starts at a multiple of 64 bytes, which a CPU device takes over without a copy."""
+    size = math.prod(leaf.shape) * leaf.dtype.itemsize
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size].view(leaf.dtype).reshape(leaf.shape)
 
 
 def _copy(target: np.ndarray, source: np.ndarray, axes: tuple[int, ...]) -> None:

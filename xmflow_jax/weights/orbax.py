@@ -2,19 +2,27 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.weights.json_files import read_json_object
 
+# Of a parameter in the state.
+Keys = tuple[str, ...]
+
 MARKER = "xmflow.json"
 PARAMETERS = "parameters"
 FORMAT = 1
+
+# Pieces that a parameter is stored in, which are read side by side.
+CHUNK_BYTES = 2**24
 FAMILY = "llava"
 
 
@@ -26,12 +34,14 @@ class Marker:
         dtype: of every parameter.
         digest: of the parameters as they were when they were converted; it is not computed again from Orbax's files,
             whose own checksums guard them.
+        files: size in bytes of each of Orbax's files, by its path within the parameters' folder.
         format: version of this layout.
         family: of the model.
     """
 
     dtype: str
     digest: str
+    files: Mapping[str, int]
     format: int = FORMAT
     family: str = FAMILY
 
@@ -51,53 +61,90 @@ def read_marker(directory: Path) -> Marker | None:
             raise CheckpointError(
                 f"{path}: {key} is {content.get(key)!r}; supported: {' or '.join(map(repr, supported))}"
             )
-    if content.keys() != {field.name for field in dataclasses.fields(Marker)} or not isinstance(content["digest"], str):
-        raise CheckpointError(f"{path} is damaged: expected format, family, dtype and digest")
+    complete = content.keys() == {field.name for field in dataclasses.fields(Marker)}
+    if not complete or not isinstance(content["digest"], str) or not isinstance(content["files"], dict):
+        raise CheckpointError(f"{path} is damaged: expected format, family, dtype, digest and files")
     return Marker(**content)
 
 
-def save(directory: Path, arrays: Mapping[tuple[str, ...], jax.Array], marker: Marker) -> None:
+def save(directory: Path, arrays: Mapping[Keys, jax.Array], dtype: str, digest: str) -> None:
     """Write parameters and marker into a directory that holds neither."""
-    checkpointer = _checkpointer()
-    with checkpointer:
-        # Orbax wants an absolute path.
-        checkpointer.save((directory / PARAMETERS).resolve(), _nest(arrays))
+    from orbax.checkpoint import SaveArgs
+    from orbax.checkpoint.args import PyTreeSave
+
+    # Orbax wants an absolute path.
+    folder = (directory / PARAMETERS).resolve()
+    chunks = {path: SaveArgs(chunk_byte_size=CHUNK_BYTES) for path in arrays}
+    with _checkpointer() as checkpointer:
+        checkpointer.save(folder, args=PyTreeSave(_nest(arrays), save_args=_nest(chunks)))
+    marker = Marker(dtype, digest, _file_sizes(folder))
     (directory / MARKER).write_text(json.dumps(dataclasses.asdict(marker), indent=2) + "\n", encoding="utf-8")
 
 
-def restore(
-    directory: Path, expected: Mapping[tuple[str, ...], jax.ShapeDtypeStruct]
-) -> dict[tuple[str, ...], jax.Array]:
+def _file_sizes(folder: Path) -> dict[str, int]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+
+
+def restore(directory: Path, marker: Marker, expected: Mapping[Keys, jax.ShapeDtypeStruct]) -> dict[Keys, jax.Array]:
     """The parameters, cast to the expected types, on JAX's default device.
 
     Raises:
         CheckpointError: files are missing or damaged, or hold other parameters than those expected.
     """
-    path = (directory / PARAMETERS).resolve()
-    if not path.is_dir():
-        raise CheckpointError(f"{path} is missing; convert the checkpoint again")
-    # The device that an unplaced array goes to, honouring `jax_default_device`.
-    sharding = jax.numpy.zeros(()).sharding
-    abstract = {key: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding) for key, leaf in expected.items()}
-    checkpointer = _checkpointer()
-    with checkpointer:
+    folder = (directory / PARAMETERS).resolve()
+    # Looked at first because Orbax, on a file that ends early, also prints tracebacks from its threads.
+    found = _file_sizes(folder)
+    wrong = sorted(name for name, size in marker.files.items() if found.get(name) != size)
+    if wrong:
+        raise CheckpointError(f"{folder}: {len(wrong)} file(s) missing or of another size ({wrong[0]}); convert again")
+    with _checkpointer() as checkpointer:
         try:
-            restored = checkpointer.restore(path, _nest(abstract))
-        # Orbax and the storage library below it raise errors of many kinds over missing and damaged files.
+            stored = _flatten(checkpointer.metadata(folder).item_metadata.tree)
+            fits = {path: tuple(leaf.shape) for path, leaf in stored.items()} == {
+                path: leaf.shape for path, leaf in expected.items()
+            }
+            # The largest first, and one at a time: Orbax holds what it reads twice for a while.
+            order = sorted(expected, key=lambda path: -math.prod(expected[path].shape)) if fits else ()
+            arrays = {path: _restore_one(checkpointer, folder, path, expected[path]) for path in order}
+        # Orbax and the storage library below it raise errors of many kinds over damaged files.
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
-            raise CheckpointError(f"{path} is damaged or does not fit config.json: {reason}") from None
-    return {key: _leaf(restored, key) for key in expected}
+            raise CheckpointError(f"{folder} is damaged: {reason}") from None
+    if not fits:
+        raise CheckpointError(f"{folder} holds other parameters than config.json calls for; convert again")
+    return arrays
+
+
+def _restore_one(checkpointer: Any, folder: Path, path: Keys, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    from orbax.checkpoint.args import PyTreeRestore
+    from orbax.checkpoint.checkpoint_utils import construct_restore_args
+
+    # The device that an unplaced array goes to, honouring `jax_default_device`.
+    placed = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=jnp.zeros(()).sharding)
+    tree = _nest({path: placed})
+    arguments = PyTreeRestore(tree, restore_args=construct_restore_args(tree), partial_restore=True)
+    restored = _flatten(checkpointer.restore(folder, args=arguments))
+    return jax.block_until_ready(restored[path])
 
 
 def _checkpointer() -> Any:
     # Imported here because Orbax takes a while to import and reading safetensors does without it.
-    import orbax.checkpoint
+    from orbax.checkpoint import Checkpointer, PyTreeCheckpointHandler
 
-    return orbax.checkpoint.StandardCheckpointer()
+    # Weights hardly compress, and decompressing them takes longer than reading safetensors.
+    return Checkpointer(PyTreeCheckpointHandler(use_compression=False))
 
 
-def _nest(flat: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+def _flatten(tree: Mapping[str, Any], path: Keys = ()) -> dict[Keys, Any]:
+    """Leaves by their paths."""
+    flat: dict[Keys, Any] = {}
+    for name, branch in tree.items():
+        flat.update(_flatten(branch, (*path, name)) if isinstance(branch, Mapping) else {(*path, name): branch})
+    return flat
+
+
+def _nest(flat: Mapping[Keys, Any]) -> dict[str, Any]:
     """Nested dictionaries from paths."""
     tree: dict[str, Any] = {}
     for path, leaf in flat.items():
@@ -106,10 +153,3 @@ def _nest(flat: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
             branch = branch.setdefault(part, {})
         branch[path[-1]] = leaf
     return tree
-
-
-def _leaf(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    branch: Any = tree
-    for part in path:
-        branch = branch[part]
-    return branch

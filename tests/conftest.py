@@ -1,0 +1,22 @@
+"""Settings for every test: no network, full precision, several CPU devices, and shapes checked at run time.
+
+Left as they are: JAX's strict dtype promotion, under which `jnp.promote_types` itself raises, and its strict rank
+promotion, which a bias added to a batch would trip over.
+"""
+
+import os
+
+# Before anything imports the libraries that read them.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+
+import jax
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_default_matmul_precision", "highest")
+
+# Checks the shapes and types that signatures state, under test alone: in the rooms that compute with JAX arrays. In the
+# others beartype trips over NumPy's ArrayLike and over Self in data classes.
+install_import_hook(["xmflow_jax.models", "xmflow_jax.knockout"], "beartype.beartype")

@@ -1,0 +1,173 @@
+"""The fast engine against the plain one: every style, mode, site and head subset, and random studies."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.knockout.tiny_study import arrays, both_engines, tiny_llava, tiny_prompt
+from xmflow_jax.data import roles
+from xmflow_jax.knockout.configuration import (
+    MODES,
+    NOTHING,
+    OUTPUTS,
+    Knockout,
+    block,
+    combine,
+    keep_only,
+    pathway_study,
+    zero_output,
+)
+from xmflow_jax.knockout.fast import sweep_fast
+from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
+from xmflow_jax.knockout.plan import build_study, place_study
+from xmflow_jax.knockout.windows import STYLES
+
+BOUND = 1e-5
+LAYERS, HEADS = 4, 4
+PATHWAYS = (*STUDY_PATHWAYS, Pathway("Image", "All"), Pathway("System", "Image"), Pathway("All", "Last"))
+# Prompts of different lengths, so that rows are padded and start at different positions.
+PROMPTS = [tiny_prompt(0), tiny_prompt(1, before=2, question=7, after=2), tiny_prompt(2, question=5, after=5)]
+
+
+def check(knockouts: list[Knockout], prompts: list, **model) -> None:  # type: ignore[type-arg, no-untyped-def]
+    base, fast, plain = both_engines(knockouts, prompts, **model)
+    np.testing.assert_allclose(fast, plain, rtol=0, atol=BOUND)
+    assert np.isfinite(fast).all()
+    del base
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_style_and_mode(mode: str) -> None:
+    rows = pathway_study([(pathway, style) for pathway in PATHWAYS for style in STYLES], LAYERS, 3, mode)
+    check([row.knockout for row in rows], PROMPTS)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_head_subsets(mode: str) -> None:
+    pathways = [(pathway, "centred") for pathway in PATHWAYS]
+    rows = [row for heads in ((0,), (1, 2), (3, 0, 2), None) for row in pathway_study(pathways, LAYERS, 3, mode, heads)]
+    check([row.knockout for row in rows], PROMPTS)
+
+
+def test_zeroed_outputs() -> None:
+    names = (roles.IMAGE, roles.QUESTION, roles.LAST)
+    check([zero_output(site, role, [layer]) for site in OUTPUTS for role in names for layer in range(LAYERS)], PROMPTS)
+
+
+def test_keep_only_and_combinations() -> None:
+    image, last = Pathway("Image", "Question"), Pathway("Question", "Last")
+    check(
+        [
+            *(keep_only(image, [layer]) for layer in range(LAYERS)),
+            keep_only(last, range(LAYERS)),
+            combine(block(image, [1]), block(last, [2], "zero", [1]), zero_output("mlp-output", "Last", [3])),
+            combine(block(image, [1]), block(image, [1, 2], "mask", [0])),
+            NOTHING,
+        ],
+        PROMPTS,
+    )
+
+
+def test_question_before_the_image() -> None:
+    prompts = [tiny_prompt(seed, question=3 + seed, question_first=True) for seed in range(3)]
+    reverse = Pathway("Question", "Image")
+    rows = pathway_study([(pathway, "centred") for pathway in (*PATHWAYS, reverse)], LAYERS, 3)
+    check([row.knockout for row in rows], prompts)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads", "tied"), [(4, 4, False), (4, 1, True), (6, 3, False)])
+def test_head_layouts(heads: int, kv_heads: int, tied: bool) -> None:
+    rows = pathway_study([(pathway, "centred") for pathway in STUDY_PATHWAYS], LAYERS, 3)
+    some = pathway_study([(PATHWAYS[3], "to-end")], LAYERS, 3, "zero", (0, heads - 1))
+    check([row.knockout for row in (*rows, *some)], PROMPTS[:2], heads=heads, kv_heads=kv_heads, tied=tied)
+
+
+def test_several_images_in_a_prompt() -> None:
+    prompts = []
+    for seed in range(2):
+        one = tiny_prompt(seed, grid=2)
+        # Two images of four positions each: the first four image positions read the first image.
+        tokens = np.concatenate([one.token_ids[:3], one.token_ids[3:7], one.token_ids[3:]])
+        mask = {role: np.concatenate([own[:3], own[3:7], own[3:]]) for role, own in one.roles.items()}
+        pixels = np.concatenate([one.pixels, tiny_prompt(seed + 9, grid=2).pixels])
+        prompts.append(type(one)(tokens, pixels, mask))
+    rows = pathway_study([(pathway, "centred") for pathway in STUDY_PATHWAYS], LAYERS, 3)
+    check([row.knockout for row in rows], prompts)
+
+
+role_names = st.sampled_from(roles.ROLES)
+
+
+@st.composite
+def random_knockout(draw: st.DrawFn, layers: int, heads: int) -> Knockout:
+    parts = []
+    for _ in range(draw(st.integers(0, 2))):
+        blocked = draw(st.lists(st.integers(0, layers - 1), min_size=1, max_size=layers, unique=True))
+        kind = draw(st.sampled_from(("mask", "mask", "zero", "keep", *OUTPUTS)))
+        if kind in OUTPUTS:
+            parts.append(zero_output(kind, draw(role_names), blocked))
+        elif kind == "keep":
+            parts.append(keep_only(Pathway(draw(role_names), draw(role_names)), blocked))
+        else:
+            chosen = draw(st.none() | st.lists(st.integers(0, heads - 1), min_size=1, unique=True))
+            parts.append(block(Pathway(draw(role_names), draw(role_names)), blocked, kind, chosen))
+    return combine(*parts)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(st.data())
+def test_random_studies_of_random_models(data: st.DataObject) -> None:
+    layers = data.draw(st.integers(1, 4))
+    kv_heads = data.draw(st.sampled_from((1, 2)))
+    heads = kv_heads * data.draw(st.sampled_from((1, 2)))
+    knockouts = data.draw(st.lists(random_knockout(layers, heads), min_size=1, max_size=6))
+    prompts = [
+        tiny_prompt(
+            seed,
+            before=data.draw(st.integers(1, 4)),
+            question=data.draw(st.integers(3, 9)),
+            after=data.draw(st.integers(1, 6)),
+            question_first=data.draw(st.booleans()),
+        )
+        for seed in range(data.draw(st.integers(1, 3)))
+    ]
+    check(knockouts, prompts, layers=layers, heads=heads, kv_heads=kv_heads)
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(st.integers(0, 10**6))
+def test_random_role_sets(seed: int) -> None:
+    """Roles that are any sets of positions, not runs of them."""
+    rng = np.random.default_rng(seed)
+    prompts = []
+    for number in range(2):
+        one = tiny_prompt(seed + number, question=int(rng.integers(3, 8)))
+        mask = {role: rng.random(len(own)) < rng.uniform(0.1, 0.7) for role, own in one.roles.items()}
+        prompts.append(type(one)(one.token_ids, one.pixels, mask))
+    rows = pathway_study([(pathway, style) for pathway in PATHWAYS[:5] for style in ("centred", "to-end")], LAYERS, 3)
+    check([row.knockout for row in rows], prompts)
+
+
+def test_impossible_pathways_cost_nothing_and_equal_base() -> None:
+    config, graphdef, params = tiny_llava()
+    rows = pathway_study([(Pathway("Question", "Image"), "centred"), (Pathway("Last", "System"), "single")], LAYERS, 3)
+    study = build_study([row.knockout for row in rows], config.text.layers, config.text.heads)
+    batch, positions = arrays(PROMPTS, study)
+    assert place_study(study, positions, batch.length, batch.tokens.shape[1]).groups == ()
+    swept = sweep_fast(graphdef, params, batch, positions, study)
+    for column in range(len(rows)):
+        np.testing.assert_array_equal(swept.knockout[:, column], swept.base)
+
+
+def test_image_to_all_to_the_end_recomputes_no_image_row() -> None:
+    rows = pathway_study([(Pathway("Image", "All"), "to-end")], LAYERS, 3)
+    study = build_study([row.knockout for row in rows], LAYERS, HEADS)
+    batch, positions = arrays([tiny_prompt(0, grid=2, question=4, after=3)], study)
+    (group,) = place_study(study, positions, batch.length, batch.tokens.shape[1]).groups
+    assert group.rows == 8  # one word after the image, four of the question, three of the template
+    rows = pathway_study([(Pathway("Image", "All"), "single")], LAYERS, 3)
+    study = build_study([row.knockout for row in rows[:-1]], LAYERS, HEADS)
+    batch, positions = arrays([tiny_prompt(0, grid=2, question=4, after=3)], study)
+    (group,) = place_study(study, positions, batch.length, batch.tokens.shape[1]).groups
+    assert group.rows == 16  # images are read again after the window

@@ -1,0 +1,216 @@
+"""That a knockout acts, and only as told: the traps of other code, for both engines."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.knockout.tiny_study import arrays, both_engines, run_plain, tiny_llava, tiny_prompt
+from xmflow_jax.data import roles
+from xmflow_jax.errors import OptionError
+from xmflow_jax.knockout.arrays import Switches, build_positions, edge_mask, layer_edit
+from xmflow_jax.knockout.configuration import NOTHING, OUTPUTS, Knockout, block, keep_only, zero_output
+from xmflow_jax.knockout.fast import sweep_fast
+from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
+from xmflow_jax.knockout.plan import build_study, check_positions
+from xmflow_jax.knockout.suffix import Rows, suffix_attend
+from xmflow_jax.models.attention import attend, attention_weights, causal_mask
+
+PROMPT = tiny_prompt(0)
+IMAGE_TO_QUESTION = Pathway("Image", "Question")
+
+
+def test_blocked_weights_are_exactly_zero_and_the_rest_sums_to_one() -> None:
+    logits = jax.random.normal(jax.random.key(0), (2, 3, 5, 5)) * 5
+    blocked = jax.random.bernoulli(jax.random.key(1), 0.3, (2, 1, 5, 5))
+    allowed = causal_mask(5) & ~blocked
+    weights = np.asarray(attention_weights(logits, allowed))
+    assert (weights[~np.broadcast_to(allowed, weights.shape)] == 0.0).all()
+    some = np.broadcast_to(allowed.any(-1), weights.shape[:-1])
+    np.testing.assert_allclose(weights.sum(-1)[some], 1, atol=1e-6)
+    assert (weights.sum(-1)[~some] == 0.0).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_row_without_sources_outputs_zero(dtype: Any) -> None:
+    query, key, value = (jax.random.normal(jax.random.key(i), (1, 4, 2, 6), dtype) for i in range(3))
+    allowed = causal_mask(4).at[2].set(False)
+    out = np.asarray(attend(query, key, value, 0.4, allowed[None, None]))
+    assert (out[0, 2] == 0).all()
+    assert (np.abs(out[0, [0, 1, 3]]).max(-1) > 0).all()
+
+
+def test_a_suffix_row_without_sources_outputs_zero() -> None:
+    """The fast engine's softmax over prefix and suffix, with everything blocked for one of two configurations."""
+    shape = (1, 2, 3, 4, 6)
+    query, key, value = (jax.random.normal(jax.random.key(i), shape) for i in range(3))
+    prefix_key, prefix_value = (jax.random.normal(jax.random.key(i), (1, 4, 5, 6)) for i in (4, 5))
+    everything = np.ones((1, 1, 8), bool)
+    none = np.zeros((1, 0, 8), bool)
+    switches = Switches(
+        np.array([True, False])[:, None, None],
+        np.zeros((2, 0, 1), bool),
+        np.zeros((2, 0), bool),
+        np.zeros((2, 0), bool),
+    )
+    positions = build_positions([], build_study([NOTHING], 1, 1).actions, 8)._replace(
+        mask_source=everything, mask_target=everything, zero_source=none, zero_target=none
+    )
+    at = Rows(jnp.array([[5, 6, 7]]), jnp.array([5]), 3)
+    out = np.asarray(suffix_attend(query, key, value, prefix_key, prefix_value, 0.4, at, switches, positions))
+    assert (out[:, 0] == 0).all()
+    assert (np.abs(out[:, 1]).max(-1) > 0).all()
+
+
+@pytest.mark.parametrize("pathway", STUDY_PATHWAYS, ids=str)
+def test_edges_are_the_pathways_and_no_others(pathway: Pathway) -> None:
+    """The dense mask against a loop over pairs of positions."""
+    study = build_study([block(pathway, [0])], 1, 4)
+    positions = build_positions([PROMPT.roles], study.actions, len(PROMPT.token_ids))
+    one = jax.tree.map(lambda switch: jnp.asarray(switch[0, 0]), study.switches)
+    blocked = np.asarray(layer_edit(one, jax.tree.map(jnp.asarray, positions)).blocked)[0, 0]
+    for target, source in np.ndindex(blocked.shape):
+        told = PROMPT.roles[pathway.target][target] and PROMPT.roles[pathway.source][source]
+        assert blocked[target, source] == told
+
+
+def test_a_head_subset_blocks_these_heads_alone() -> None:
+    switch = jnp.zeros((1, 4), bool).at[0, jnp.array([1, 3])].set(True)
+    ones = jnp.ones((1, 5), bool)
+    blocked = np.asarray(edge_mask(switch, ones, ones))
+    assert blocked[[1, 3]].all()
+    assert not blocked[[0, 2]].any()
+
+
+def test_the_empty_knockout_is_base_bit_for_bit_in_one_plain_pass() -> None:
+    config, graphdef, params = tiny_llava()
+    knockouts = [NOTHING, block(IMAGE_TO_QUESTION, [1]), NOTHING]
+    study = build_study(knockouts, config.text.layers, config.text.heads)
+    batch, positions = arrays([PROMPT], study)
+    plain = np.asarray(run_plain(graphdef, params, batch, positions, study.switches))
+    np.testing.assert_array_equal(plain[0], plain[2])
+    assert np.abs(plain[1] - plain[0]).max() > 1e-3
+
+
+def test_the_empty_knockout_is_base_bit_for_bit_in_the_fast_engine() -> None:
+    base, fast, _ = both_engines([NOTHING, block(IMAGE_TO_QUESTION, [1])], [PROMPT])
+    np.testing.assert_array_equal(fast[:, 0], base)
+
+
+def test_rows_recomputed_with_nothing_blocked_are_base() -> None:
+    """The suffix pass itself, told to recompute a suffix in which its switches are all off, gives the base run."""
+    config, graphdef, params = tiny_llava()
+    study = build_study([block(IMAGE_TO_QUESTION, range(4))], config.text.layers, config.text.heads)
+    batch, positions = arrays([PROMPT, tiny_prompt(3, question=6)], study)
+    off = jax.tree.map(np.zeros_like, study.switches)
+    # The schedule still says that layer 0 is blocked; only the switches that the kernel sees are off.
+    swept = sweep_fast(graphdef, params, batch, positions, type(study)(study.knockouts, study.actions, study.switches))
+    from xmflow_jax.knockout.fast import encode, run_base, run_suffixes
+    from xmflow_jax.knockout.plan import place_study
+
+    placement = place_study(study, positions, batch.length, batch.tokens.shape[1])
+    features = encode(graphdef, params, batch.pixels)
+    run = run_base(graphdef, params, batch.tokens, batch.length, features, placement.first, rows=placement.rows)
+    (group,) = placement.groups
+    again = run_suffixes(
+        graphdef, params, run, group.trie, off, positions, placement.starts[0], batch.length,
+        rows=group.rows, prefix=group.prefix,
+    )  # fmt: skip
+    np.testing.assert_allclose(again[:, 0], run.logits, rtol=0, atol=2e-6)
+    assert np.abs(np.asarray(swept.knockout)[:, 0] - np.asarray(run.logits)).max() > 1e-3
+
+
+def perturbed(prompt: Any, role: str) -> Any:
+    """The prompt with other words, or another image, at a role's positions."""
+    tokens = np.where(prompt.roles[role] & (prompt.token_ids != 49), (prompt.token_ids + 7) % 48 + 1, prompt.token_ids)
+    pixels = prompt.pixels + (1.0 if role == roles.IMAGE else 0.0)
+    return type(prompt)(tokens.astype(np.int32), pixels, prompt.roles)
+
+
+@pytest.mark.parametrize("role", [roles.IMAGE, roles.SYSTEM])
+def test_perturbing_a_fully_blocked_source_changes_nothing(role: str) -> None:
+    """Blocked from everything at every layer, a source may say what it likes."""
+    everywhere: list[Knockout] = [block(Pathway(role, "All"), range(4))]
+    runs = (both_engines(everywhere, [prompt]) for prompt in (PROMPT, perturbed(PROMPT, role)))
+    for own, other in zip(*runs, strict=True):
+        changed = np.abs(own - other).max()
+        if own.ndim == 2:  # the base runs, in which it is not blocked
+            assert changed > 1e-3
+        else:
+            assert changed == 0.0
+
+
+def test_image_positions_are_untouched_by_image_to_question() -> None:
+    """The study's invariant: Image->Question leaves hidden states at image positions as they are, bit for bit."""
+    from flax import nnx
+
+    config, graphdef, params = tiny_llava()
+    model = nnx.merge(graphdef, params)
+    study = build_study([NOTHING, block(IMAGE_TO_QUESTION, range(4))], config.text.layers, config.text.heads)
+    batch, positions = arrays([PROMPT], study)
+    features = model.image_features(jnp.asarray(batch.pixels[0]))[None].reshape(1, -1, config.text.width)
+    states = []
+    for row in range(2):
+        switches = jax.tree.map(lambda switch, row=row: jnp.asarray(switch[row]), study.switches)
+        x = model.embed(jnp.asarray(batch.tokens), features)
+        _, hidden = model.language_model.run(
+            x, switches, lambda layer: layer_edit(layer, positions), collect=lambda x, key, value: x
+        )
+        states.append(np.asarray(hidden))
+    image = np.flatnonzero(PROMPT.roles[roles.IMAGE])
+    question = np.flatnonzero(PROMPT.roles[roles.QUESTION])
+    np.testing.assert_array_equal(states[0][:, 0, image], states[1][:, 0, image])
+    assert np.abs(states[0][1:, 0, question] - states[1][1:, 0, question]).max(-1).min() > 1e-4
+
+
+EVERY_KIND = {
+    **{str(pathway): block(pathway, range(4)) for pathway in STUDY_PATHWAYS},
+    "zero mode": block(IMAGE_TO_QUESTION, range(4), "zero"),
+    "two heads": block(IMAGE_TO_QUESTION, range(4), "mask", [0, 2]),
+    "keep only": keep_only(IMAGE_TO_QUESTION, [1]),
+    **{site: zero_output(site, "Question", [1]) for site in OUTPUTS},
+}
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_every_kind_has_an_effect(kind: str) -> None:
+    base, fast, plain = both_engines([EVERY_KIND[kind]], [PROMPT])
+    assert np.abs(fast[:, 0] - base).max() > 1e-3
+    assert np.abs(plain[:, 0] - base).max() > 1e-3
+
+
+def test_zero_mode_does_not_renormalise() -> None:
+    """Half of two equal weights set to zero leaves half the value; masked before the softmax it leaves all of it."""
+    query = key = jnp.zeros((1, 2, 1, 4))
+    value = jnp.ones((1, 2, 1, 4))
+    first = jnp.array([[True, False], [True, False]])[None, None]
+    zeroed = attend(query, key, value, 1.0, causal_mask(2)[None, None], first)
+    masked = attend(query, key, value, 1.0, (causal_mask(2) & ~first[0, 0])[None, None])
+    np.testing.assert_array_equal(zeroed[0, :, 0, 0], [0.0, 0.5])
+    np.testing.assert_array_equal(masked[0, :, 0, 0], [0.0, 1.0])
+
+
+def test_a_pathway_that_matches_no_position_is_an_error() -> None:
+    empty = {**PROMPT.roles, roles.IMAGE_PAD: np.zeros_like(PROMPT.roles[roles.IMAGE])}
+    actions = build_study([block(Pathway("Image Pad", "Last"), [0])], 4, 4).actions
+    with pytest.raises(OptionError, match="role 'Image Pad' matches no position"):
+        check_positions([PROMPT.roles, empty], actions)
+    missing = {role: own for role, own in PROMPT.roles.items() if role != roles.IMAGE_PAD}
+    with pytest.raises(OptionError, match="no role 'Image Pad'"):
+        check_positions([missing], actions)
+    check_positions([PROMPT.roles], actions)
+
+
+@pytest.mark.parametrize(("layers", "heads"), [([4], None), ([-1], None), ([0], [4]), ([0], [-1])])
+def test_layers_and_heads_out_of_range_are_refused(layers: list[int], heads: list[int] | None) -> None:
+    with pytest.raises(OptionError, match="is not one of the model's 0 to 3"):
+        build_study([block(IMAGE_TO_QUESTION, layers, "mask", heads)], 4, 4)
+
+
+def test_unknown_modes_and_sites_are_refused() -> None:
+    with pytest.raises(OptionError, match="unknown knockout mode 'remove'"):
+        block(IMAGE_TO_QUESTION, [0], "remove")
+    with pytest.raises(OptionError, match="unknown output 'head'"):
+        zero_output("head", "Last", [0])
