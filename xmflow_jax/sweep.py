@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # What takes seconds to import is imported where it is used, 
     import pandas as pd
 
     from xmflow_jax.results import RunFolder
+    from xmflow_jax.study.plan import TaskStudy
 
 Say = Callable[[str], None]
 
@@ -40,11 +42,12 @@ class SweepResult:
     figures: tuple[Path, ...]
 
 
-def run_sweep(say: Say = lambda line: None, **options: Any) -> SweepResult:
+def run_sweep(say: Say = lambda line: None, progress: bool = False, **options: Any) -> SweepResult:
     """Run a study, or go on with it where its run folder holds a part of it.
 
     Args:
         say: called with each line of news; by default nothing is printed.
+        progress: show a bar with the time left on standard error.
         options: the fields of `SweepOptions`.
 
     Raises:
@@ -53,10 +56,10 @@ def run_sweep(say: Say = lambda line: None, **options: Any) -> SweepResult:
     chosen = SweepOptions(**options)
     check_options(chosen)
     with ExitStack() as stack:
-        return _run(chosen, say, stack)
+        return _run(chosen, say, progress, stack)
 
 
-def _run(options: SweepOptions, say: Say, stack: ExitStack) -> SweepResult:
+def _run(options: SweepOptions, say: Say, progress: bool, stack: ExitStack) -> SweepResult:
     import jax
 
     from xmflow_jax.data.processing import load_processing
@@ -115,10 +118,10 @@ def _run(options: SweepOptions, say: Say, stack: ExitStack) -> SweepResult:
         say(
             f"{len(every)} questions of {len(studies)} tasks, {knockouts} knockouts; {len(every & done)} questions done"
         )
-        with _progress(len(every - done)) as advance:
+        with _progress(len(every - done), progress) as advance:
             for study in studies:
                 answer_task(study, setting, run, advance)
-        return _report(run, say)
+        return _report(run, studies, say)
 
 
 def _shipped_model(scratch: Path, say: Say) -> Path:
@@ -141,7 +144,11 @@ def _question_files(options: SweepOptions, scratch: Path) -> tuple[list[Path], P
 
 def _name(text: str) -> str:
     """A model's or data set's name for the run folder: the last part of its path or hub id."""
-    return Path(text).resolve().stem if Path(text).exists() else text.rsplit("/", 1)[-1]
+    path = Path(text)
+    if path.is_file():
+        return path.stem
+    # A dot in a folder's name is no suffix: llava-1.5-7b-hf.
+    return path.resolve().name if path.is_dir() else text.rsplit("/", 1)[-1]
 
 
 def _provenance(batch_size: int) -> dict[str, Any]:
@@ -158,11 +165,12 @@ def _provenance(batch_size: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(questions: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error with the time left."""
+def _progress(questions: int, show: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error with the time left; a log file gets a line's worth of it every ten seconds."""
     from tqdm import tqdm
 
-    with tqdm(total=questions, unit="question", smoothing=0.1, dynamic_ncols=True) as bar:
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    with tqdm(total=questions, unit="question", smoothing=0.1, mininterval=interval, disable=not show) as bar:
 
         def advance(count: int) -> None:
             bar.update(count)
@@ -170,11 +178,12 @@ def _progress(questions: int) -> Iterator[Callable[[int], None]]:
         yield advance
 
 
-def _report(run: "RunFolder", say: Say) -> SweepResult:
+def _report(run: "RunFolder", studies: "Sequence[TaskStudy]", say: Say) -> SweepResult:
     """Summary and figures, from the landed rows alone."""
     from xmflow_jax.analysis.summary import summarize
     from xmflow_jax.report.curves import draw_overview, draw_task_curves
     from xmflow_jax.results import NOT_SELECTED, SET_ASIDE, write_atomically
+    from xmflow_jax.study.plan import missing_pathways
 
     run.write_record()
     rows, skipped = run.read_rows(), run.read_skipped()
@@ -183,10 +192,8 @@ def _report(run: "RunFolder", say: Say) -> SweepResult:
     figures = [*draw_task_curves(summary, run.figures), *draw_overview(summary, run.figures / "overview")]
     answered = len(rows[["task", "question_id"]].drop_duplicates())
     aside, unselected = (int((skipped["kind"] == kind).sum()) for kind in (SET_ASIDE, NOT_SELECTED))
-    for (task, pathway), own in rows.groupby(["task", "pathway"])["question_id"]:
-        without = rows.loc[rows["task"] == task, "question_id"].nunique() - own.nunique()
-        if without:
-            say(f"{task}: {pathway} does not exist in {without} questions (no such position, or none comes after it)")
+    for line in missing_pathways(rows, studies):
+        say(line)
     say(f"{answered} questions in the results, {aside} set aside (reasons in run.json), {unselected} not selected")
     say(f"results {run.path}, summary {run.path / 'summary.csv'}, figures {run.figures}")
     return SweepResult(run.path, rows, summary, tuple(figures))
@@ -207,12 +214,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = parse_arguments(arguments)
         _prepare_process()
-        run_sweep(say=print, **vars(options))
+        run_sweep(say=print, progress=True, **vars(options))
     except XmflowError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        again = " ".join(["python -m xmflow_jax.sweep", *arguments])
+        again = shlex.join(["python", "-m", "xmflow_jax.sweep", *arguments])
         print(
             f"\ninterrupted; what was finished is kept, and this command goes on from there: {again}", file=sys.stderr
         )

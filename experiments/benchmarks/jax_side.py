@@ -141,7 +141,8 @@ def _run_plain(preset: Preset, model: Any, study: Any, question: RandomQuestion,
         start = time.perf_counter()
         logits = sweep(model.graphdef, model.state, batch, positions, some, at_once=at_once).block_until_ready()
         spent = time.perf_counter() - start
-    base = sweep(model.graphdef, model.state, batch, positions, jax.tree.map(np.zeros_like, some), at_once=at_once)[0]
+    nothing = jax.tree.map(lambda switch: np.zeros_like(switch[:1]), some)
+    base = sweep(model.graphdef, model.state, batch, positions, nothing, at_once=1)[0]
     result = jax.device_get(measure(base, logits.swapaxes(0, 1)))
     return {
         "plain_seconds_per_knockout": spent / len(chosen),

@@ -55,8 +55,8 @@ _TINY = LlavaConfig(
     image_token=99,
 )
 PRESETS: Mapping[str, Preset] = {
-    "cpu-576": Preset(_SMALL, "float32", 1, 35, 32, window=5, questions=6, torch_knockouts=None, plain_knockouts=16),
-    "cpu-2880": Preset(_SMALL, "float32", 5, 35, 32, window=5, questions=3, torch_knockouts=12, plain_knockouts=8),
+    "cpu-576": Preset(_SMALL, "float32", 1, 35, 32, window=5, questions=6, torch_knockouts=None, plain_knockouts=8),
+    "cpu-2880": Preset(_SMALL, "float32", 5, 35, 32, window=5, questions=3, torch_knockouts=12, plain_knockouts=4),
     "llava-1.5-7b": Preset(
         _SEVEN_B, "bfloat16", 1, 35, 32, window=9, questions=32, torch_knockouts=None, plain_knockouts=16
     ),

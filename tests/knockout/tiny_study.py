@@ -47,7 +47,7 @@ def tiny_llava(
     for path, leaf in nnx.to_flat_state(params):
         if "q_proj" in path and "language_model" in path:
             leaf.set_value(leaf.get_value() * 3)
-        if "embed_tokens" in path or "linear_2" in path:
+        if ("embed_tokens" in path and not tied) or "linear_2" in path:
             leaf.set_value(leaf.get_value() * 3)
     return config, graphdef, params
 

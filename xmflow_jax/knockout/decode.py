@@ -56,7 +56,7 @@ def greedy_answers(
             x = x + block.attention_output(attend(query, keys, values, block.scale, allowed))
             return x + block.mlp_output(x), (own_key, own_value)
 
-        x = decoder.embed_tokens(token)
+        x = decoder.embed(token)
         x, (new_key, new_value) = jax.lax.scan(layer, x, (stacked, base.key, base.value, new_key, new_value))
         following = jnp.argmax(decoder.logits(x[:, 0]), axis=-1)
         ended = jnp.isin(token[:, 0], end_tokens)

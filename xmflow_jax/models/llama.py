@@ -143,6 +143,10 @@ class LlamaDecoder(nnx.Module):
         """The rotary angles of these positions, shared by all layers."""
         return rotary(positions, self.config.head_width, self.config.rope_theta)
 
+    def embed(self, tokens: Int[Array, "*batch position"]) -> Float[Array, "*batch position width"]:
+        """Word embeddings, in the parameters' own type."""
+        return self.embed_tokens.embedding[...][tokens]
+
     def logits(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocabulary"]:
         """Final norm and head, in float32 or wider."""
         wide = jnp.promote_types(x.dtype, jnp.float32)

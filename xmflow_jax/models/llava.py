@@ -78,7 +78,7 @@ class Llava(nnx.Module):
     ) -> Float[Array, "batch position model"]:
         """Word embeddings, with the visual features (all images of a prompt, in order) at its image positions."""
         is_image: Bool[Array, "batch position"] = tokens == self.config.image_token
-        words = self.language_model.embed_tokens(jnp.where(is_image, 0, tokens))
+        words = self.language_model.embed(jnp.where(is_image, 0, tokens))
         # The n-th image position of a prompt reads its n-th feature.
         index = jnp.clip(jnp.cumsum(is_image, axis=1) - 1, 0, features.shape[1] - 1)
         visual = jnp.take_along_axis(features, index[..., None], axis=1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import pandas as pd
 
 from xmflow_jax.data.prompt import available_roles
 from xmflow_jax.data.question import Question
@@ -85,3 +86,28 @@ def plan_studies(
         if rows:
             studies.append(TaskStudy(task, tuple(asked), rows))
     return studies
+
+
+def missing_pathways(rows: pd.DataFrame, studies: Sequence[TaskStudy]) -> list[str]:
+    """A line for each pathway that some of a task's answered questions have no rows of.
+
+    Args:
+        rows: the run's (`xmflow_jax.results.read_rows`).
+    """
+    answered = rows.groupby("task")["question_id"].nunique()
+    having = rows.groupby(["task", "pathway", "style"])["question_id"].nunique()
+    lines = []
+    for study in studies:
+        total = int(answered.get(study.task, 0))
+        for pathway, style in dict.fromkeys((str(row.pathway), row.style) for row in study.rows):
+            without = total - int(having.get((study.task, pathway, style), 0))
+            if total and without == total:
+                why = "impossible in this prompt: no target comes after a source"
+            elif without:
+                why = (
+                    f"left out of {without} of {total} questions, where a role has no position or no target comes after"
+                )
+            else:
+                continue
+            lines.append(f"{study.task}: {pathway} is {why}")
+    return lines
