@@ -15,10 +15,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from xmflow_jax.knockout.arrays import Positions, Switches, dropped_positions, edge_mask
 from xmflow_jax.knockout.schedule import Segment, Trie
-from xmflow_jax.models.attention import MASKED, attend, drop
+from xmflow_jax.models.attention import MASKED, attend, drop, for_each_head
 from xmflow_jax.models.layers import layer_slice, split_blocks
 
 Tree = Any
+
+# Masks over the prefix and over the suffix itself.
+Edges = tuple[Bool[Array, "..."], Bool[Array, "..."]]
 
 
 class BaseRun(NamedTuple):
@@ -115,32 +118,53 @@ def suffix_attend(
     batch, configs, rows, heads, width = query.shape
     kv_heads, prefix = prefix_key.shape[1:3]
     wide = jnp.promote_types(query.dtype, jnp.float32)
-    query = query.reshape(batch, configs, rows, kv_heads, heads // kv_heads, width).transpose(0, 3, 4, 1, 2, 5)
+    before = (jnp.arange(prefix) < at.start[:, None])[:, None, None, None, :]
+    causal = (at.query[:, :, None] >= (at.start[:, None] + jnp.arange(at.rows))[:, None, :])[:, None, None]
+    by_head: list[tuple[str, Edges]] = []
+    alike: list[tuple[str, Edges]] = []
+    for kind in ("mask", "zero"):
+        switch = getattr(switches, kind)
+        if switch.shape[1]:
+            roles = getattr(positions, f"{kind}_target"), getattr(positions, f"{kind}_source")
+            edges = suffix_edges(switch, *roles, at, prefix, kv_heads)
+            (by_head if edges[0].shape[0] > 1 else alike).append((kind, edges))
 
-    before = (jnp.arange(prefix) < at.start[:, None])[:, None, None, None, None, :]
-    causal = at.query[:, :, None] >= (at.start[:, None] + jnp.arange(at.rows))[:, None, :]
-    prefix_allowed, own_allowed = before, causal[:, None, None, None]
-    if switches.mask.shape[1]:
-        masked = suffix_edges(switches.mask, positions.mask_target, positions.mask_source, at, prefix, kv_heads)
-        prefix_allowed, own_allowed = prefix_allowed & ~masked[0], own_allowed & ~masked[1]
-    prefix_logits = jnp.einsum("bkgcrd,bkpd->bkgcrp", query, prefix_key, preferred_element_type=wide) * scale
-    own_logits = jnp.einsum("bkgcrd,bcskd->bkgcrs", query, key, preferred_element_type=wide) * scale
-    prefix_logits = jnp.where(prefix_allowed, prefix_logits, MASKED)
-    own_logits = jnp.where(own_allowed, own_logits, MASKED)
+    def one_head(
+        query: Array, key: Array, value: Array, prefix_key: Array, prefix_value: Array, own_edges: tuple[Edges, ...]
+    ) -> Array:
+        """One key-value head and its queries [batch, query head, config, query, width]."""
+        edges = {kind: (own[0][0], own[1][0]) for kind, own in alike}
+        edges |= {kind: own for (kind, _), own in zip(by_head, own_edges, strict=True)}
+        prefix_logits = jnp.einsum("bgcrd,bpd->bgcrp", query, prefix_key, preferred_element_type=wide) * scale
+        own_logits = jnp.einsum("bgcrd,bcsd->bgcrs", query, key, preferred_element_type=wide) * scale
+        prefix_allowed, own_allowed = before, causal
+        if "mask" in edges:
+            prefix_allowed, own_allowed = before & ~edges["mask"][0], causal & ~edges["mask"][1]
+        prefix_logits = jnp.where(prefix_allowed, prefix_logits, MASKED)
+        own_logits = jnp.where(own_allowed, own_logits, MASKED)
 
-    peak = jnp.maximum(prefix_logits.max(-1, keepdims=True), own_logits.max(-1, keepdims=True))
-    prefix_weights, own_weights = jnp.exp(prefix_logits - peak), jnp.exp(own_logits - peak)
-    total = prefix_weights.sum(-1, keepdims=True) + own_weights.sum(-1, keepdims=True)
-    if switches.zero.shape[1]:
-        zeroed = suffix_edges(switches.zero, positions.zero_target, positions.zero_source, at, prefix, kv_heads)
-        prefix_weights = jnp.where(zeroed[0], 0.0, prefix_weights)
-        own_weights = jnp.where(zeroed[1], 0.0, own_weights)
-    attended = jnp.einsum(
-        "bkgcrp,bkpd->bkgcrd", prefix_weights.astype(value.dtype), prefix_value, preferred_element_type=wide
-    ) + jnp.einsum("bkgcrs,bcskd->bkgcrd", own_weights.astype(value.dtype), value, preferred_element_type=wide)
-    # A row whose every source is blocked outputs zero.
-    attended = jnp.where(peak > MASKED / 2, attended / total, 0.0).astype(query.dtype)
-    return attended.transpose(0, 3, 4, 1, 2, 5).reshape(batch, configs, rows, heads, width)
+        peak = jnp.maximum(prefix_logits.max(-1, keepdims=True), own_logits.max(-1, keepdims=True))
+        prefix_weights, own_weights = jnp.exp(prefix_logits - peak), jnp.exp(own_logits - peak)
+        total = prefix_weights.sum(-1, keepdims=True) + own_weights.sum(-1, keepdims=True)
+        if "zero" in edges:
+            prefix_weights = jnp.where(edges["zero"][0], 0.0, prefix_weights)
+            own_weights = jnp.where(edges["zero"][1], 0.0, own_weights)
+        prefix_weights, own_weights = prefix_weights.astype(value.dtype), own_weights.astype(value.dtype)
+        attended = jnp.einsum("bgcrp,bpd->bgcrd", prefix_weights, prefix_value, preferred_element_type=wide)
+        attended += jnp.einsum("bgcrs,bcsd->bgcrd", own_weights, value, preferred_element_type=wide)
+        # A row whose every source is blocked outputs zero.
+        return jnp.where(peak > MASKED / 2, attended / total, 0.0).astype(query.dtype)
+
+    attended = for_each_head(
+        one_head,
+        query.reshape(batch, configs, rows, kv_heads, heads // kv_heads, width).transpose(3, 0, 4, 1, 2, 5),
+        jnp.moveaxis(key, 3, 0),
+        jnp.moveaxis(value, 3, 0),
+        jnp.moveaxis(prefix_key, 1, 0),
+        jnp.moveaxis(prefix_value, 1, 0),
+        tuple(edges for _, edges in by_head),
+    )
+    return attended.transpose(1, 3, 4, 0, 2, 5).reshape(batch, configs, rows, heads, width)
 
 
 def suffix_edges(
@@ -150,20 +174,19 @@ def suffix_edges(
     at: Rows,
     prefix: int,
     kv_heads: int,
-) -> tuple[Bool[Array, "batch k g config query prefix"], Bool[Array, "batch k g config query row"]]:
+) -> Edges:
     """The dense masks of the switched edges from query rows to the prefix and to the suffix itself.
 
-    Both broadcast over heads unless a study names heads.
+    Both are [key-value head, batch, query head, config, query, source], with heads of 1 unless a study names heads.
     """
     targets = jnp.take_along_axis(target, at.query[:, None], axis=-1)[:, None]
     own_sources = jax.vmap(lambda one, begin: jax.lax.dynamic_slice_in_dim(one, begin, at.rows, axis=-1))(
         source, at.start
     )[:, None]
 
-    def by_group(mask: Bool[Array, "batch config head query source"]) -> Bool[Array, "batch k g config query source"]:
+    def by_group(mask: Bool[Array, "batch config head query source"]) -> Bool[Array, "k batch g config query source"]:
         groups = (1, 1) if mask.shape[2] == 1 else (kv_heads, mask.shape[2] // kv_heads)
-        mask = jnp.moveaxis(mask, 2, 1)
-        return mask.reshape(mask.shape[0], *groups, *mask.shape[2:])
+        return mask.reshape(*mask.shape[:2], *groups, *mask.shape[3:]).transpose(2, 0, 3, 1, 4, 5)
 
     prefix_mask = edge_mask(switch[None], targets, source[:, None, :, :prefix])
     own_mask = edge_mask(switch[None], targets, own_sources)

@@ -4,7 +4,8 @@ A row with no permitted source outputs zero. Backends disagree otherwise: an add
 number gives a uniform average there, and one that also encodes causality lets the row see the future.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -80,6 +81,19 @@ def attend(
     return jnp.einsum("...hts,...shd->...thd", weights, value)
 
 
+def for_each_head(function: Callable[..., Array], *heads: Any) -> Array:
+    """`function` over the leading (key-value head) axis of its arguments.
+
+    On a CPU one head after the other, because the attention logits of all of them would leave the cache (measured at
+    2,928 sources: 107 GFLOP/s against 49); elsewhere all at once.
+    """
+    return jax.lax.platform_dependent(
+        *heads,
+        cpu=lambda *own: jax.lax.map(lambda one: function(*one), own),
+        default=lambda *own: jax.vmap(function)(*own),
+    )
+
+
 def causal_attend(
     query: Float[Array, "batch position heads head_width"],
     key: Float[Array, "batch position kv_heads head_width"],
@@ -91,13 +105,21 @@ def causal_attend(
 
     Equal to `attend` with a lower triangle; a long prompt costs little more than half of it.
     """
-    length = query.shape[1]
-    outputs = []
-    for start in range(0, length, block):
-        stop = min(start + block, length)
-        allowed = jnp.arange(start, stop)[:, None] >= jnp.arange(stop)[None, :]
-        outputs.append(attend(query[:, start:stop], key[:, :stop], value[:, :stop], scale, allowed[None, None]))
-    return jnp.concatenate(outputs, axis=1)
+    batch, length, heads, width = query.shape
+    kv_heads = key.shape[2]
+
+    def one_head(query: Array, key: Array, value: Array) -> Array:
+        outputs = []
+        for start in range(0, length, block):
+            stop = min(start + block, length)
+            allowed = jnp.arange(start, stop)[:, None] >= jnp.arange(stop)[None, :]
+            rows = (query[:, start:stop], key[:, :stop, None], value[:, :stop, None])
+            outputs.append(attend(*rows, scale, allowed[None, None]))
+        return jnp.concatenate(outputs, axis=1)
+
+    grouped = jnp.moveaxis(query.reshape(batch, length, kv_heads, heads // kv_heads, width), 2, 0)
+    attended = for_each_head(one_head, grouped, jnp.moveaxis(key, 2, 0), jnp.moveaxis(value, 2, 0))
+    return jnp.moveaxis(attended, 0, 2).reshape(batch, length, heads, width)
 
 
 def causal_mask(length: int) -> Bool[Array, "target source"]:
