@@ -99,20 +99,33 @@ def test_several_images_in_a_prompt() -> None:
 role_names = st.sampled_from(roles.ROLES)
 
 
-@st.composite
-def random_knockout(draw: st.DrawFn, layers: int, heads: int) -> Knockout:
-    parts = []
-    for _ in range(draw(st.integers(0, 2))):
-        blocked = draw(st.lists(st.integers(0, layers - 1), min_size=1, max_size=layers, unique=True))
-        kind = draw(st.sampled_from(("mask", "mask", "zero", "keep", *OUTPUTS)))
+# (kind, source, target, layers, heads): knockouts are built from it outside the strategies.
+Part = tuple[str, str, str, list[int], list[int] | None]
+
+
+def random_parts(layers: int, heads: int) -> st.SearchStrategy[list[Part]]:
+    return st.lists(
+        st.tuples(
+            st.sampled_from(("mask", "mask", "zero", "keep", *OUTPUTS)),
+            role_names,
+            role_names,
+            st.lists(st.integers(0, layers - 1), min_size=1, max_size=layers, unique=True),
+            st.none() | st.lists(st.integers(0, heads - 1), min_size=1, unique=True),
+        ),
+        max_size=2,
+    )
+
+
+def build(parts: list[Part]) -> Knockout:
+    built = []
+    for kind, source, target, layers, heads in parts:
         if kind in OUTPUTS:
-            parts.append(zero_output(kind, draw(role_names), blocked))
+            built.append(zero_output(kind, target, layers))
         elif kind == "keep":
-            parts.append(keep_only(Pathway(draw(role_names), draw(role_names)), blocked))
+            built.append(keep_only(Pathway(source, target), layers))
         else:
-            chosen = draw(st.none() | st.lists(st.integers(0, heads - 1), min_size=1, unique=True))
-            parts.append(block(Pathway(draw(role_names), draw(role_names)), blocked, kind, chosen))
-    return combine(*parts)
+            built.append(block(Pathway(source, target), layers, kind, heads))
+    return combine(*built)
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
@@ -121,7 +134,7 @@ def test_random_studies_of_random_models(data: st.DataObject) -> None:
     layers = data.draw(st.integers(1, 4))
     kv_heads = data.draw(st.sampled_from((1, 2)))
     heads = kv_heads * data.draw(st.sampled_from((1, 2)))
-    knockouts = data.draw(st.lists(random_knockout(layers, heads), min_size=1, max_size=6))
+    knockouts = [build(parts) for parts in data.draw(st.lists(random_parts(layers, heads), min_size=1, max_size=6))]
     prompts = [
         tiny_prompt(
             seed,

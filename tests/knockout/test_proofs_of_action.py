@@ -47,14 +47,9 @@ def test_a_suffix_row_without_sources_outputs_zero() -> None:
     shape = (1, 2, 3, 4, 6)
     query, key, value = (jax.random.normal(jax.random.key(i), shape) for i in range(3))
     prefix_key, prefix_value = (jax.random.normal(jax.random.key(i), (1, 4, 5, 6)) for i in (4, 5))
-    everything = np.ones((1, 1, 8), bool)
-    none = np.zeros((1, 0, 8), bool)
-    switches = Switches(
-        np.array([True, False])[:, None, None],
-        np.zeros((2, 0, 1), bool),
-        np.zeros((2, 0), bool),
-        np.zeros((2, 0), bool),
-    )
+    everything, none = jnp.ones((1, 1, 8), bool), jnp.zeros((1, 0, 8), bool)
+    no_outputs = jnp.zeros((2, 0), bool)
+    switches = Switches(jnp.array([True, False])[:, None, None], jnp.zeros((2, 0, 1), bool), no_outputs, no_outputs)
     positions = build_positions([], build_study([NOTHING], 1, 1).actions, 8)._replace(
         mask_source=everything, mask_target=everything, zero_source=none, zero_target=none
     )

@@ -152,15 +152,20 @@ def eager_under(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         def silence(positions: np.ndarray) -> Callable[..., Any]:
             return lambda _module, _inputs, output: output.masked_fill(torch.tensor(positions)[None, :, None], 0.0)
 
-        monkeypatch.setattr("transformers.models.llama.modeling_llama.eager_attention_forward", attention)
-        handles = []
-        for action, layers, _ in knockout.switched:
-            if not isinstance(action, Edges):
-                for layer in layers:
-                    own = model.model.language_model.layers[layer]
-                    site = own.self_attn.o_proj if action.site == ATTENTION_OUTPUT else own.mlp
-                    handles.append(site.register_forward_hook(silence(action.target.positions(prompt.roles))))
-        return lambda: hooked(*handles)
+        @contextmanager
+        def patched() -> Iterator[None]:
+            handles = []
+            for action, layers, _ in knockout.switched:
+                if not isinstance(action, Edges):
+                    for layer in layers:
+                        own = model.model.language_model.layers[layer]
+                        site = own.self_attn.o_proj if action.site == ATTENTION_OUTPUT else own.mlp
+                        handles.append(site.register_forward_hook(silence(action.target.positions(prompt.roles))))
+            with hooked(*handles), monkeypatch.context() as patch:
+                patch.setattr("transformers.models.llama.modeling_llama.eager_attention_forward", attention)
+                yield
+
+        return patched
 
     return under
 
