@@ -1,7 +1,7 @@
 """Prompts of about the same length, padded on the right to one: what the engines take."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int32
@@ -27,6 +27,7 @@ class Batch(NamedTuple):
     pixels: Float[Array, "batch images height width 3"]
 
 
+@runtime_checkable
 class Prompt(Protocol):
     """What a batch needs of a prepared question."""
 
