@@ -241,10 +241,13 @@ def start(given: dict[str, Any], out: Path, home: Path, program: str = "") -> su
 
 
 BLOCK_PYTORCH = """
-import sys
+import importlib.util, sys
+gone = ("torch", "torchvision", "tensorflow")
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name in gone else real(name, package)
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchvision", "tensorflow"):
+        if name.split(".")[0] in gone:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
 """

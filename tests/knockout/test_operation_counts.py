@@ -1,6 +1,5 @@
 """Operation counts: by hand, against XLA's own, and the ratios that the design states for real sizes."""
 
-import jax
 import numpy as np
 import pytest
 
@@ -10,11 +9,11 @@ from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.configuration import block
 from xmflow_jax.knockout.costs import (
     executed_operations,
-    image_operations,
     necessary_operations,
     rows_operations,
     usual_operations,
 )
+from xmflow_jax.knockout.fast import encode, run_base, run_suffixes
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.plan import build_study, place_study
 from xmflow_jax.models.attention import CAUSAL_BLOCK
@@ -48,27 +47,22 @@ def test_ratios_at_real_sizes(name: str, low: float, high: float) -> None:
         assert 2.9e13 <= necessary <= 3.8e13
 
 
-def test_the_plain_pass_against_xlas_own_count() -> None:
-    """Of a two-layer model in which every scan runs one block after another: XLA counts a scan's body once."""
-    config, graphdef, params = tiny_llava(layers=2, grid=3)
+def test_the_suffix_pass_against_xlas_own_count() -> None:
+    """Of a model in which every scan runs once (XLA counts a scan's body once): two blocks, one key-value head."""
+    config, graphdef, params = tiny_llava(layers=2, heads=8, kv_heads=1, head_width=32, grid=3)
     prompt = tiny_prompt(0, grid=3, question=9, after=9, before=8)
-    study = build_study([block(Pathway("Image", "Question"), [0])], 2, 4)
+    study = build_study([block(Pathway("Image", "Question"), [0])], 2, 8)
     batch, positions = arrays([prompt], study)
     placement = place_study(study, positions, batch.length, batch.tokens.shape[1])
-    from xmflow_jax.knockout.fast import encode, run_base, run_suffixes
-
     features = encode(graphdef, params, batch.pixels)
-    arguments = (graphdef, params, batch.tokens, batch.length, features, placement.first)
-    told = executed_operations(config, placement, 1, batch.tokens.shape[1], 1, CAUSAL_BLOCK)
-    base = run_base(*arguments, rows=placement.rows)
+    base = run_base(graphdef, params, batch.tokens, batch.length, features, placement.first, rows=placement.rows)
     (group,) = placement.groups
     suffix = run_suffixes.lower(
         graphdef, params, base, group.trie, study.switches, positions, placement.starts[0], batch.length,
         rows=group.rows, prefix=group.prefix,
     ).compile()  # fmt: skip
+    told = executed_operations(config, placement, 1, batch.tokens.shape[1], 1, CAUSAL_BLOCK)
     counted = suffix.cost_analysis()["flops"]
-    readout = 2 * config.text.width * VOCABULARY
-    # Attention runs in a scan over two key-value heads, of which XLA counts one; norms and softmax come on top.
-    assert 0.6 * (told.suffixes + readout) <= counted <= 1.6 * (told.suffixes + readout)
-    assert image_operations(config) > 0
-    assert jax.default_backend() == "cpu"
+    ours = told.suffixes + 2 * config.text.width * VOCABULARY
+    # XLA also counts norms, rotations, masks and the softmax.
+    assert ours <= counted <= 1.25 * ours
