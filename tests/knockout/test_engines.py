@@ -1,11 +1,13 @@
 """The fast engine against the plain one: every style, mode, site and head subset, and random studies."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.knockout.tiny_study import arrays, both_engines, tiny_llava, tiny_prompt
+from tests.knockout.tiny_study import arrays, both_engines, run_plain, tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
 from xmflow_jax.knockout.configuration import (
     MODES,
@@ -81,6 +83,20 @@ def test_head_layouts(heads: int, kv_heads: int, tied: bool) -> None:
     rows = pathway_study([(pathway, "centred") for pathway in STUDY_PATHWAYS], LAYERS, 3)
     some = pathway_study([(PATHWAYS[3], "to-end")], LAYERS, 3, "zero", (0, heads - 1))
     check([row.knockout for row in (*rows, *some)], PROMPTS[:2], heads=heads, kv_heads=kv_heads, tied=tied)
+
+
+def test_bfloat16_agrees_between_the_engines_as_far_as_bfloat16_goes() -> None:
+    config, graphdef, params = tiny_llava()
+    narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+    rows = pathway_study([(pathway, "centred") for pathway in STUDY_PATHWAYS], LAYERS, 3)
+    study = build_study([row.knockout for row in rows], config.text.layers, config.text.heads)
+    batch, positions = arrays(PROMPTS, study)
+    fast = sweep_fast(graphdef, narrow, batch, positions, study).knockout
+    plain = run_plain(graphdef, narrow, batch, positions, study.switches).swapaxes(0, 1)
+    assert fast.dtype == plain.dtype == jnp.float32
+    exact = jax.nn.softmax(sweep_fast(graphdef, params, batch, positions, study).knockout)
+    for engine in (fast, plain):
+        assert np.abs(jax.nn.softmax(engine) - exact).max() <= 2e-2
 
 
 def test_several_images_in_a_prompt() -> None:

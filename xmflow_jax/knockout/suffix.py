@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from xmflow_jax.knockout.arrays import Positions, Switches, dropped_positions, edge_mask
 from xmflow_jax.knockout.schedule import Segment, Trie
-from xmflow_jax.models.attention import MASKED, attend, drop, for_each_head
+from xmflow_jax.models.attention import MASKED, attend, drop, for_each_head, wide_einsum
 from xmflow_jax.models.layers import layer_slice, split_blocks
 
 Tree = Any
@@ -117,7 +117,6 @@ def suffix_attend(
     """
     batch, configs, rows, heads, width = query.shape
     kv_heads, prefix = prefix_key.shape[1:3]
-    wide = jnp.promote_types(query.dtype, jnp.float32)
     before = (jnp.arange(prefix) < at.start[:, None])[:, None, None, None, :]
     causal = (at.query[:, :, None] >= (at.start[:, None] + jnp.arange(at.rows))[:, None, :])[:, None, None]
     by_head: list[tuple[str, Edges]] = []
@@ -135,8 +134,8 @@ def suffix_attend(
         """One key-value head and its queries [batch, query head, config, query, width]."""
         edges = {kind: (own[0][0], own[1][0]) for kind, own in alike}
         edges |= {kind: own for (kind, _), own in zip(by_head, own_edges, strict=True)}
-        prefix_logits = jnp.einsum("bgcrd,bpd->bgcrp", query, prefix_key, preferred_element_type=wide) * scale
-        own_logits = jnp.einsum("bgcrd,bcsd->bgcrs", query, key, preferred_element_type=wide) * scale
+        prefix_logits = wide_einsum("bgcrd,bpd->bgcrp", query, prefix_key) * scale
+        own_logits = wide_einsum("bgcrd,bcsd->bgcrs", query, key) * scale
         prefix_allowed, own_allowed = before, causal
         if "mask" in edges:
             prefix_allowed, own_allowed = before & ~edges["mask"][0], causal & ~edges["mask"][1]
@@ -150,8 +149,8 @@ def suffix_attend(
             prefix_weights = jnp.where(edges["zero"][0], 0.0, prefix_weights)
             own_weights = jnp.where(edges["zero"][1], 0.0, own_weights)
         prefix_weights, own_weights = prefix_weights.astype(value.dtype), own_weights.astype(value.dtype)
-        attended = jnp.einsum("bgcrp,bpd->bgcrd", prefix_weights, prefix_value, preferred_element_type=wide)
-        attended += jnp.einsum("bgcrs,bcsd->bgcrd", own_weights, value, preferred_element_type=wide)
+        attended = wide_einsum("bgcrp,bpd->bgcrd", prefix_weights, prefix_value)
+        attended += wide_einsum("bgcrs,bcsd->bgcrd", own_weights, value)
         # A row whose every source is blocked outputs zero.
         return jnp.where(peak > MASKED / 2, attended / total, 0.0).astype(query.dtype)
 

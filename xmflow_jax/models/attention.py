@@ -41,6 +41,22 @@ def drop(
     return output if dropped is None else jnp.where(dropped[..., None], jnp.zeros_like(output), output)
 
 
+def wide_einsum(letters: str, *operands: Array) -> Array:
+    """An einsum whose products are summed, and returned, in float32 or wider.
+
+    A CPU's matmuls cannot take bfloat16 and give float32 in every shape, so there the operands are widened first; the
+    products are the same, since float32 holds them exactly.
+    """
+    wide = jnp.promote_types(operands[0].dtype, jnp.float32)
+    if all(operand.dtype == wide for operand in operands):
+        return jnp.einsum(letters, *operands)
+    return jax.lax.platform_dependent(
+        *operands,
+        cpu=lambda *own: jnp.einsum(letters, *(x.astype(wide) for x in own)),
+        default=lambda *own: jnp.einsum(letters, *own, preferred_element_type=wide),
+    )
+
+
 def attention_weights(
     logits: Float[Array, "*batch heads target source"],
     allowed: Bool[Array, "*#batch #heads target source"] | None,
@@ -75,8 +91,7 @@ def attend(
     """
     heads, kv_heads = query.shape[-2], key.shape[-2]
     key, value = (jnp.repeat(x, heads // kv_heads, axis=-2) if kv_heads != heads else x for x in (key, value))
-    wide = jnp.promote_types(query.dtype, jnp.float32)
-    logits = jnp.einsum("...thd,...shd->...hts", query, key, preferred_element_type=wide) * scale
+    logits = wide_einsum("...thd,...shd->...hts", query, key) * scale
     weights = attention_weights(logits, allowed, zeroed).astype(value.dtype)
     return jnp.einsum("...hts,...shd->...thd", weights, value)
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from xmflow_jax.models.attention import LayerEdit, attend, causal_attend, causal_mask, drop
+from xmflow_jax.models.attention import LayerEdit, attend, causal_attend, causal_mask, drop, wide_einsum
 from xmflow_jax.models.layers import ACTIVATIONS, DType, RMSNorm, layer_slice, split_blocks, stack_blocks
 
 Tree = Any
@@ -149,9 +149,8 @@ class LlamaDecoder(nnx.Module):
 
     def logits(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocabulary"]:
         """Final norm and head, in float32 or wider."""
-        wide = jnp.promote_types(x.dtype, jnp.float32)
         head = self.embed_tokens.embedding[...].T if self.config.tied else self.lm_head.kernel[...]
-        return jnp.einsum("...d,dv->...v", self.norm(x), head, preferred_element_type=wide)
+        return wide_einsum("...d,dv->...v", self.norm(x), head)
 
     def run(
         self,
