@@ -73,7 +73,7 @@ def _run(options: SweepOptions, say: Say, progress: bool, stack: ExitStack) -> S
 
     on_cpu = jax.default_backend() == "cpu"
     scratch = Path(stack.enter_context(TemporaryDirectory(prefix="xmflow-")))
-    template = resolve_template(options.template or "vicuna_v1")
+    template = resolve_template("vicuna_v1" if options.template is None else options.template)
     files, images = _question_files(options, scratch)
     questions = choose_samples(read_questions(files, images), options.samples, options.seed)
     folder = _shipped_model(scratch, say) if options.model == DEMO_MODEL else resolve_source(options.model)
@@ -86,7 +86,7 @@ def _run(options: SweepOptions, say: Say, progress: bool, stack: ExitStack) -> S
     studies = plan_studies(questions, options, model.config.text, say)
     configuration = {
         "model": {"name": _name(options.model), "digest": model.digest, "dtype": model.dtype},
-        "data": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+        "data": _digests(files),
         "template": asdict(template),
         "pathways": {
             study.task: list(dict.fromkeys(f"{row.pathway}@{row.style}:{row.window}" for row in study.rows))
@@ -140,6 +140,15 @@ def _question_files(options: SweepOptions, scratch: Path) -> tuple[list[Path], P
         return write_demo(scratch / DEMO_DATA)
     assert options.images is not None, "check_options"
     return question_files([Path(text) for text in options.data]), options.images
+
+
+def _digests(files: Sequence[Path]) -> dict[str, str]:
+    """SHA-256 of the question files by name; files of one name, in different folders, stand behind each other."""
+    digests: dict[str, str] = {}
+    for path in files:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digests[path.name] = f"{digests[path.name]} {digest}" if path.name in digests else digest
+    return digests
 
 
 def _name(text: str) -> str:

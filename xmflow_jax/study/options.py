@@ -64,6 +64,14 @@ class SweepOptions:
     seed: int = 0
     out: Path | None = None
 
+    def __post_init__(self) -> None:
+        # `run_sweep` may be called with one file, lists, a range, or paths as text.
+        data = (self.data,) if isinstance(self.data, str | Path) else self.data
+        object.__setattr__(self, "data", tuple(map(str, data)))
+        object.__setattr__(self, "model", str(self.model))
+        object.__setattr__(self, "heads", None if self.heads is None else tuple(map(int, self.heads)))
+        object.__setattr__(self, "images", None if self.images is None else Path(self.images))
+
 
 def check_options(options: SweepOptions) -> None:
     """Whatever can be checked without model and data.
@@ -85,6 +93,10 @@ def check_options(options: SweepOptions) -> None:
         count = getattr(options, name)
         if count is not None and count < 1:
             raise OptionError(f"--{name.replace('_', '-')} {count} is not 1 or more")
+    if options.seed < 0:
+        raise OptionError(f"--seed {options.seed} is not 0 or more")
+    if options.heads is not None and not options.heads:
+        raise OptionError("--heads names no head; leave it out to block all of them")
     if options.data != (DEMO_DATA,) and options.images is None:
         raise OptionError(f"--data {' '.join(options.data)} needs --images, the folder of its images")
     if options.pathways is not None:
@@ -98,7 +110,10 @@ def parse_heads(text: str) -> tuple[int, ...]:
         first, dash, last = part.strip().partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
             raise argparse.ArgumentTypeError(f"{text!r} is not a list of heads such as 0,3,8-11")
-        heads.extend(range(int(first), int(last if dash else first) + 1))
+        span = range(int(first), int(last if dash else first) + 1)
+        if not span:
+            raise argparse.ArgumentTypeError(f"{part.strip()!r} counts down; write {last}-{first}")
+        heads.extend(span)
     return tuple(dict.fromkeys(heads))
 
 

@@ -1,0 +1,94 @@
+"""Operation counts of the image encoder and the base pass against XLA's own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests.knockout.tiny_study import arrays, tiny_prompt
+from xmflow_jax.knockout.configuration import NOTHING, block
+from xmflow_jax.knockout.costs import executed_operations, image_operations, necessary_operations, usual_operations
+from xmflow_jax.knockout.fast import encode, run_base
+from xmflow_jax.knockout.pathways import Pathway
+from xmflow_jax.knockout.plan import build_study, place_study
+from xmflow_jax.models.attention import CAUSAL_BLOCK
+from xmflow_jax.models.clip import ClipVisionConfig
+from xmflow_jax.models.llama import LlamaConfig
+from xmflow_jax.models.llava import Llava, LlavaConfig
+
+# XLA counts a scan's body once. So every scan here runs once: one block of the tower is needed, one of the decoder's
+# two is not the last, and there is one key-value head. Wide enough that matrices outweigh norms, masks and softmax.
+CONFIG = LlavaConfig(
+    ClipVisionConfig(42, 14, width=96, mlp_width=384, layers=2, heads=1),
+    LlamaConfig(50, width=96, mlp_width=256, layers=2, heads=4, kv_heads=1, head_width=24),
+    image_token=49,
+)
+PROMPT = tiny_prompt(0, grid=3, question=9, after=9, before=8)
+
+
+@pytest.fixture(name="passes", scope="module")
+def fixture_passes() -> tuple[Any, Any]:
+    """The compiled image encoder and base pass."""
+    graphdef, params = nnx.split(Llava(CONFIG, rngs=nnx.Rngs(0)))
+    batch, _ = arrays([PROMPT], build_study([NOTHING], 2, 4))
+    encoder = encode.lower(graphdef, params, batch.pixels).compile()
+    features = encode(graphdef, params, batch.pixels)
+    first = np.array([len(PROMPT.token_ids) - 1], np.int32)
+    base = run_base.lower(graphdef, params, batch.tokens, batch.length, features, first, rows=1).compile()
+    return encoder, base
+
+
+def test_the_image_encoder(passes: tuple[Any, Any]) -> None:
+    counted = passes[0].cost_analysis()["flops"]
+    assert image_operations(CONFIG) <= counted <= 1.15 * image_operations(CONFIG)
+    # The tower's last block, which the projector does not need, is not run.
+    assert counted < 0.75 * image_operations(CONFIG, CONFIG.vision.layers)
+
+
+def test_the_base_pass(passes: tuple[Any, Any]) -> None:
+    study = build_study([NOTHING], 2, 4)
+    batch, positions = arrays([PROMPT], study)
+    padded = batch.tokens.shape[1]
+    placement = place_study(study, positions, batch.length, padded)
+    told = executed_operations(CONFIG, placement, 1, padded, 1, CAUSAL_BLOCK)
+    counted = passes[1].cost_analysis()["flops"]
+    assert told.base + told.readout <= counted <= 1.15 * (told.base + told.readout)
+    assert told.suffixes == 0
+
+
+def study_costs(layers: list[list[int]], pathway: Pathway, change: Callable[[Any], Any] = lambda x: x) -> Any:
+    study = build_study([block(pathway, blocked) for blocked in layers], 2, 4)
+    batch, positions = arrays([PROMPT], study)
+    padded = batch.tokens.shape[1]
+    placement = place_study(study, positions, batch.length, padded)
+    necessary = necessary_operations(CONFIG, placement, batch.length, 1)
+    executed = executed_operations(CONFIG, placement, 1, padded, 1, CAUSAL_BLOCK)
+    return necessary, executed, usual_operations(CONFIG, batch.length, 1, len(layers))
+
+
+@pytest.mark.parametrize("source", ["Image", "Question", "System"])
+@pytest.mark.parametrize("target", ["Image", "Question", "Last", "All"])
+@pytest.mark.parametrize("layers", [[[0]], [[1]], [[0], [1], [0, 1]]])
+def test_necessary_is_never_more_than_executed(source: str, target: str, layers: list[list[int]]) -> None:
+    necessary, executed, usual = study_costs(layers, Pathway(source, target))
+    for stage in ("images", "base", "suffixes", "readout"):
+        assert 0 <= getattr(necessary, stage) <= getattr(executed, stage)
+    assert necessary.total == necessary.images + necessary.base + necessary.suffixes + necessary.readout
+    if source == "Question" and target == "Image":  # comes before it: nothing to compute, and the base run is needed
+        assert necessary.suffixes == executed.suffixes == 0
+    elif len(layers) == 1:
+        # One knockout is cheaper than running everything once more, and later blocks are cheaper than earlier ones.
+        assert 0 < necessary.suffixes < usual
+
+
+def test_what_is_blocked_later_costs_less() -> None:
+    pathway = Pathway("Image", "Question")
+    early, late, both = (study_costs(layers, pathway)[0].suffixes for layers in ([[0]], [[1]], [[0], [1]]))
+    assert late < early
+    assert both == early + late
+    # Two knockouts that block the same in layer 0 share that layer.
+    shared = study_costs([[0], [0, 1]], pathway)[0].suffixes
+    assert shared == early + late
+    assert study_costs([[0], [0]], pathway)[0].suffixes == early

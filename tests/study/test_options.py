@@ -1,0 +1,121 @@
+"""The sweep's options: the command line against the data class, and what is refused before anything is loaded."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xmflow_jax.errors import OptionError
+from xmflow_jax.study.options import SweepOptions, check_options, parse_arguments
+
+
+def test_no_arguments_are_the_defaults() -> None:
+    assert parse_arguments([]) == SweepOptions()
+    check_options(SweepOptions())
+
+
+GIVEN: dict[str, tuple[list[str], Any]] = {
+    "model": (["owner/name"], "owner/name"),
+    "data": (["a.csv", "b"], ("a.csv", "b")),
+    "images": (["pictures"], Path("pictures")),
+    "template": (["{question} <image>"], "{question} <image>"),
+    "pathways": (["Image->Last@single"], "Image->Last@single"),
+    "window": (["7"], 7),
+    "style": (["to-end"], "to-end"),
+    "mode": (["zero"], "zero"),
+    "heads": (["0, 3,8-11,3"], (0, 3, 8, 9, 10, 11)),
+    "select": (["wrong"], "wrong"),
+    "samples": (["12"], 12),
+    "engine": (["plain"], "plain"),
+    "dtype": (["bfloat16"], "bfloat16"),
+    "batch_size": (["4"], 4),
+    "answer_length": (["3"], 3),
+    "seed": (["5"], 5),
+    "out": (["runs/x"], Path("runs/x")),
+}
+
+
+def test_every_option_reaches_its_field_and_no_other() -> None:
+    assert set(GIVEN) == set(vars(SweepOptions()))
+    for name, (words, value) in GIVEN.items():
+        parsed = parse_arguments([f"--{name.replace('_', '-')}", *words])
+        assert parsed == SweepOptions(**{name: value}), name
+        assert parsed != SweepOptions(), name
+
+
+def test_a_script_may_give_one_file_and_paths_as_text() -> None:
+    options = SweepOptions(model=Path("m"), data="a.csv", images="pictures")  # type: ignore[arg-type]
+    assert options == SweepOptions(model="m", data=("a.csv",), images=Path("pictures"))
+    assert SweepOptions(data=[Path("a.csv"), "b"]).data == ("a.csv", "b")  # type: ignore[arg-type, list-item]
+    assert SweepOptions(heads=range(2)).heads == (0, 1)  # type: ignore[arg-type]
+    check_options(SweepOptions(data="demo"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mode": "remove"}, "--mode 'remove' is not one of: mask, zero"),
+        ({"style": "round"}, "--style 'round' is not one of: centred, from-start, to-end, single"),
+        ({"select": "right"}, "--select 'right' is not one of: correct, wrong, all"),
+        ({"engine": "warp"}, "--engine 'warp' is not one of: fast, plain"),
+        ({"dtype": "float16"}, "--dtype 'float16' is not one of: float32, bfloat16"),
+        ({"dtype": ""}, "--dtype '' is not one of: float32, bfloat16"),
+        ({"window": 0}, "--window 0 is not 1 or more"),
+        ({"samples": -1}, "--samples -1 is not 1 or more"),
+        ({"batch_size": 0}, "--batch-size 0 is not 1 or more"),
+        ({"answer_length": 0}, "--answer-length 0 is not 1 or more"),
+        ({"seed": -1}, "--seed -1 is not 0 or more"),
+        ({"heads": ()}, "--heads names no head; leave it out to block all of them"),
+        ({"data": ("a.csv", "b.csv")}, "--data a.csv b.csv needs --images, the folder of its images"),
+    ],
+)
+def test_values_that_cannot_be_used(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError) as refusal:
+        check_options(SweepOptions(**changes))
+    assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize(
+    ("pathways", "named"),
+    [
+        ("", "''"),
+        ("Image->Last,", "empty place"),
+        ("Image", "'Image'"),
+        ("Image->Last->Last", "'Image->Last->Last'"),
+        ("Picture->Last", "'Picture'"),
+        ("Image->Last@round", "'round'"),
+        ("Image->Last@", "''"),
+        ("Image->Last, image->LAST", "twice"),
+    ],
+)
+def test_pathways_that_cannot_be_used(pathways: str, named: str) -> None:
+    with pytest.raises(OptionError) as refusal:
+        check_options(SweepOptions(pathways=pathways))
+    assert named in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("heads", ["", "a", "1-", "-1", "1-b", "3-1", "1,,2", "0x1", "1.5"])
+def test_heads_that_are_none(heads: str) -> None:
+    with pytest.raises(OptionError) as refusal:
+        parse_arguments([f"--heads={heads}"])
+    assert "--heads" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--colour", "red"], "--colour"),
+        (["stray"], "stray"),
+        (["--window", "wide"], "'wide'"),
+        (["--samples", "1.5"], "'1.5'"),
+        (["--data"], "--data"),
+        (["--seed"], "--seed"),
+    ],
+)
+def test_command_lines_that_cannot_be_parsed_say_so_in_one_line(words: list[str], named: str) -> None:
+    with pytest.raises(OptionError) as refusal:
+        parse_arguments(words)
+    assert named in str(refusal.value)
+    assert "\n" not in str(refusal.value)

@@ -1,0 +1,67 @@
+"""Result rows from measures made up for the purpose."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xmflow_jax.data.question import Question
+from xmflow_jax.knockout.configuration import Action, pathway_study
+from xmflow_jax.knockout.measure import Measured
+from xmflow_jax.knockout.pathways import Pathway
+from xmflow_jax.result_parts import table_of
+from xmflow_jax.study.rows import question_rows
+
+QUESTION = Question("007", "42", Path("42.jpg"), "Is it red or blue?", "red", "ChooseAttr")
+ROWS = pathway_study([(Pathway("Image", "Last"), "centred"), (Pathway("Question", "Image"), "single")], 2, 1)
+WORDS = {3: " blue ", 4: "Red", 5: " red"}
+# Two prompts of a batch; the question is the second.
+TOKENS, PROBABILITIES = [[9, 9, 9, 9], [5, 3, 4, 5]], [[0.9, 0.9, 0.9, 0.9], [0.25, 0.125, 0.75, 0.5]]
+
+
+def rows(base_answer: str = "red wine", base_prob: float = 0.5, impossible: tuple[Action, ...] = ()) -> list[Any]:
+    measured: Any = Measured(np.array([9, 5]), np.array([0.9, base_prob]), np.array(TOKENS), np.array(PROBABILITIES))
+    return question_rows(QUESTION, base_answer, ROWS, impossible, measured, 1, WORDS.__getitem__)
+
+
+def test_rows_fit_the_schema_and_say_where_they_belong() -> None:
+    table = table_of(rows(), "part").to_pandas()
+    assert [(one["pathway"], one["style"], one["layer"], one["window"]) for _, one in table.iterrows()] == [
+        ("Image->Last", "centred", 0, 1),
+        ("Image->Last", "centred", 1, 1),
+        ("Question->Image", "single", 0, 1),
+        ("Question->Image", "single", 1, 1),
+    ]
+    for column, value in {"question_id": "007", "image_id": "42", "task": "ChooseAttr", "gold": "red"}.items():
+        assert set(table[column]) == {value}
+    assert set(table["base_token"]) == {5}
+    assert list(table["knockout_token"]) == [5, 3, 4, 5]
+    assert list(table["knockout_prob"]) == PROBABILITIES[1]
+    assert list(table["relative_change"]) == [-50.0, -75.0, 50.0, 0.0]
+
+
+def test_an_unchanged_first_token_keeps_the_whole_answer() -> None:
+    assert [one["knockout_answer"] for one in rows()] == ["red wine", "blue", "Red", "red wine"]
+
+
+def test_scores_are_the_studys_exact_match() -> None:
+    # "red wine" is not "red"; "Red", lower-cased, is.
+    assert [one["base_score"] for one in rows()] == [0.0] * 4
+    assert [one["knockout_score"] for one in rows()] == [0.0, 0.0, 1.0, 0.0]
+    assert [one["base_score"] for one in rows("Red")] == [1.0] * 4
+    assert [one["knockout_score"] for one in rows("Red")] == [1.0, 0.0, 1.0, 1.0]
+
+
+def test_impossible_pathways_have_no_rows() -> None:
+    edges = ROWS[2].knockout.switched[0][0]
+    left = rows(impossible=(edges,))
+    assert [one["pathway"] for one in left] == ["Image->Last"] * 2
+    assert [one["knockout_prob"] for one in left] == PROBABILITIES[1][:2]
+    assert rows(impossible=(edges, ROWS[0].knockout.switched[0][0])) == []
+
+
+def test_a_base_probability_of_zero_has_no_relative_change() -> None:
+    changed = rows(base_prob=0.0)
+    assert all(math.isnan(one["relative_change"]) for one in changed)
+    table_of(changed, "part")
