@@ -9,7 +9,7 @@ from tests.weights.test_load import assert_same_parameters
 from tests.weights.tiny_checkpoint import edit_config, edit_tensors, write_tiny
 from xmflow_jax.convert import convert, main
 from xmflow_jax.errors import CheckpointError
-from xmflow_jax.weights.load import load_llava
+from xmflow_jax.weights.load import load_model
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_same_parameters(tmp_path: Path, source: Path, dtype: str) -> None:
     target = convert(source, tmp_path / "new" / "target", dtype)
-    converted, published = load_llava(target), load_llava(source, dtype)
+    converted, published = load_model(target), load_model(source, dtype)
     assert_same_parameters(converted, published)
     assert (converted.config, converted.dtype, converted.digest) == (published.config, dtype, published.digest)
 
@@ -32,14 +32,14 @@ def test_same_parameters(tmp_path: Path, source: Path, dtype: str) -> None:
 def test_cast_while_loading(tmp_path: Path, source: Path) -> None:
     wide = convert(source, tmp_path / "wide", "float32")
     narrow = convert(wide, tmp_path / "narrow", "bfloat16")
-    direct = load_llava(source, "bfloat16")
-    for model in (load_llava(wide, "bfloat16"), load_llava(narrow)):
+    direct = load_model(source, "bfloat16")
+    for model in (load_model(wide, "bfloat16"), load_model(narrow)):
         assert_same_parameters(model, direct)
         assert model.digest == direct.digest
     # Widening what was rounded does not bring the source back, and does not claim to.
-    widened = load_llava(narrow, "float32")
+    widened = load_model(narrow, "float32")
     assert widened.dtype == "float32"
-    assert widened.digest == direct.digest != load_llava(source, "float32").digest
+    assert widened.digest == direct.digest != load_model(source, "float32").digest
 
 
 def test_files_beside_the_weights(tmp_path: Path, source: Path) -> None:
@@ -57,7 +57,7 @@ def test_files_beside_the_weights(tmp_path: Path, source: Path) -> None:
     assert marker.pop("files").keys() >= {"_METADATA", "manifest.ocdbt"}
     assert marker == {
         "dtype": "float32",
-        "digest": load_llava(source).digest,
+        "digest": load_model(source).digest,
         "format": 1,
         "family": "llava",
     }
@@ -109,14 +109,14 @@ def test_markers_that_are_not_understood(tmp_path: Path, source: Path, marker: d
     path = target / "xmflow.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | marker))
     with pytest.raises(CheckpointError, match=named):
-        load_llava(target)
+        load_model(target)
 
 
 def test_parameters_that_do_not_fit_the_configuration(tmp_path: Path, source: Path) -> None:
     target = convert(source, tmp_path / "target")
     edit_config(target, lambda content: content["text_config"].update(num_hidden_layers=2))
     with pytest.raises(CheckpointError, match=r"other parameters than config\.json calls for") as refusal:
-        load_llava(target)
+        load_model(target)
     assert "\n" not in str(refusal.value)
 
 
@@ -125,18 +125,18 @@ def test_truncated_parameters(tmp_path: Path, source: Path) -> None:
     path = max((path for path in target.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match=r"1 file\(s\) missing or of another size .*; convert again"):
-        load_llava(target)
+        load_model(target)
 
 
 def test_missing_parameters(tmp_path: Path, source: Path) -> None:
     target = convert(source, tmp_path / "target")
     (target / "parameters").rename(target / "elsewhere")
     with pytest.raises(CheckpointError, match="missing or of another size"):
-        load_llava(target)
+        load_model(target)
 
 
 def test_tied_model(tmp_path: Path) -> None:
     source = write_tiny(tmp_path / "source")
     edit_config(source, lambda content: content.update(tie_word_embeddings=True))
     edit_tensors(source, lambda tensors: tensors.pop("language_model.lm_head.weight"))
-    assert_same_parameters(load_llava(convert(source, tmp_path / "target")), load_llava(source))
+    assert_same_parameters(load_model(convert(source, tmp_path / "target")), load_model(source))

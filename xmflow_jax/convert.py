@@ -15,7 +15,8 @@ from flax import nnx
 
 from xmflow_jax.errors import CheckpointError, XmflowError
 from xmflow_jax.weights import orbax
-from xmflow_jax.weights.load import DTYPES, load_llava
+from xmflow_jax.weights.families import family_of
+from xmflow_jax.weights.load import DTYPES, load_model
 from xmflow_jax.weights.safetensors_files import INDEX
 from xmflow_jax.weights.source import resolve_source
 
@@ -27,9 +28,9 @@ def convert(source: str | Path, target: str | Path, dtype: str | None = None) ->
     """Write a converted checkpoint; the target appears whole or not at all.
 
     Args:
-        source: anything that `load_llava` reads.
+        source: anything that `load_model` reads.
         target: a path that does not exist.
-        dtype: "float32" or "bfloat16"; None as in `load_llava`.
+        dtype: "float32" or "bfloat16"; None as in `load_model`.
 
     Returns:
         The target's path.
@@ -42,7 +43,7 @@ def convert(source: str | Path, target: str | Path, dtype: str | None = None) ->
     if target.exists() or target.is_symlink():
         raise CheckpointError(f"{target} exists; name a folder that does not")
     directory = resolve_source(source)
-    model = load_llava(directory, dtype)
+    model = load_model(directory, dtype)
     arrays = {path: variable.get_value() for path, variable in nnx.to_flat_state(model.state)}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +51,7 @@ def convert(source: str | Path, target: str | Path, dtype: str | None = None) ->
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
             partial = Path(temporary) / target.name
             partial.mkdir()
-            orbax.save(partial, arrays, model.dtype, model.digest)
+            orbax.save(partial, arrays, model.dtype, model.digest, family_of(model.config))
             for file in sorted(directory.iterdir()):
                 if file.is_file() and file.suffix in COPIED and file.name not in (INDEX, orbax.MARKER):
                     shutil.copyfile(file, partial / file.name)

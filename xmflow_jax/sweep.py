@@ -18,6 +18,9 @@ from xmflow_jax.study.options import (
     DEMO_DATA,
     DEMO_MODEL,
     EVERY,
+    SHAPES_CROSSATTN,
+    SHAPES_DATA,
+    SHAPES_LLAVA,
     SweepOptions,
     check_options,
     parse_arguments,
@@ -28,8 +31,12 @@ if TYPE_CHECKING:  # What takes seconds to import is imported where it is used, 
 
     from xmflow_jax.results import RunFolder
     from xmflow_jax.study.plan import TaskStudy
+    from xmflow_jax.weights.load import LoadedModel
 
 Say = Callable[[str], None]
+
+# Parameters of a model whose layers are too small to keep a processor busy with one question.
+SMALL_MODEL = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -64,26 +71,27 @@ def _run(options: SweepOptions, say: Say, progress: bool, stack: ExitStack) -> S
 
     from xmflow_jax.data.processing import load_processing
     from xmflow_jax.data.sources import read_questions
-    from xmflow_jax.data.templates import resolve_template
+    from xmflow_jax.data.templates import default_template, resolve_template
     from xmflow_jax.results import open_run
     from xmflow_jax.study.answer import Setting, answer_task
     from xmflow_jax.study.plan import choose_samples, plan_studies
-    from xmflow_jax.weights.load import load_llava
-    from xmflow_jax.weights.source import resolve_source
+    from xmflow_jax.weights.load import load_model
 
     on_cpu = jax.default_backend() == "cpu"
     scratch = Path(stack.enter_context(TemporaryDirectory(prefix="xmflow-")))
-    template = resolve_template("vicuna_v1" if options.template is None else options.template)
+    named = None if options.template is None else resolve_template(options.template)
     files, images = _question_files(options, scratch)
     questions = choose_samples(read_questions(files, images), options.samples, options.seed)
-    folder = _shipped_model(scratch, say) if options.model == DEMO_MODEL else resolve_source(options.model)
+    folder = _model_folder(options.model, scratch, say)
     processing = load_processing(folder)
-    model = load_llava(folder, options.dtype or ("float32" if on_cpu else "bfloat16"))
+    image_in_prompt = processing.image_token_id is not None
+    template = (named or default_template(folder, image_in_prompt)).for_model(image_in_prompt)
+    model = load_model(folder, options.dtype or ("float32" if on_cpu else "bfloat16"))
     if model.dtype == "float32":
         # A GPU would multiply in TF32 and a TPU in bfloat16: float32 means float32 here.
         stack.enter_context(jax.default_matmul_precision("highest"))
     select = options.select or (EVERY if options.model == DEMO_MODEL else CORRECT)
-    studies = plan_studies(questions, options, model.config.text, say)
+    studies = plan_studies(questions, options, model.config, say)
     configuration = {
         "model": {"name": _name(options.model), "digest": model.digest, "dtype": model.dtype},
         "data": _digests(files),
@@ -108,7 +116,7 @@ def _run(options: SweepOptions, say: Say, progress: bool, stack: ExitStack) -> S
         template=template,
         engine=options.engine,
         select=select,
-        batch_size=options.batch_size or (1 if on_cpu else 8),
+        batch_size=options.batch_size or _batch_size(model, on_cpu),
         answer_length=options.answer_length,
     )
     with open_run(out, configuration, _provenance(setting.batch_size)) as run:
@@ -124,22 +132,40 @@ def _run(options: SweepOptions, say: Say, progress: bool, stack: ExitStack) -> S
         return _report(run, studies, say)
 
 
-def _shipped_model(scratch: Path, say: Say) -> Path:
-    from xmflow_jax.study.shipped import write_random_tiny
+def _model_folder(name: str, scratch: Path, say: Say) -> Path:
+    """The directory of the model's files."""
+    from xmflow_jax.study.shipped import shipped_checkpoint, write_random_tiny
+    from xmflow_jax.weights.source import resolve_source
 
+    if name in (SHAPES_LLAVA, SHAPES_CROSSATTN):
+        return shipped_checkpoint(name)
+    if name != DEMO_MODEL:
+        return resolve_source(name)
     say(f"{DEMO_MODEL}: a tiny LLaVA with random weights; this shows that everything runs, its curves mean nothing")
     return write_random_tiny(scratch / DEMO_MODEL)
 
 
 def _question_files(options: SweepOptions, scratch: Path) -> tuple[list[Path], Path]:
     """The question files (folders expanded) and the folder of their images."""
+    from xmflow_jax.data.shapes.source import shapes_questions
     from xmflow_jax.data.sources import question_files
     from xmflow_jax.study.shipped import write_demo
 
+    if options.data == (SHAPES_DATA,):
+        return shapes_questions(scratch / SHAPES_DATA)
     if options.data == (DEMO_DATA,):
         return write_demo(scratch / DEMO_DATA)
     assert options.images is not None, "check_options"
     return question_files([Path(text) for text in options.data]), options.images
+
+
+def _batch_size(model: "LoadedModel", on_cpu: bool) -> int:
+    """Questions at a time: small models are fast in large batches, whatever the device."""
+    import jax
+
+    if sum(leaf.size for leaf in jax.tree.leaves(model.state)) < SMALL_MODEL:
+        return 32
+    return 1 if on_cpu else 8
 
 
 def _digests(files: Sequence[Path]) -> dict[str, str]:

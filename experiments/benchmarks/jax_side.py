@@ -28,11 +28,11 @@ def run_jax(
     from xmflow_jax.knockout.measure import measure
     from xmflow_jax.knockout.plan import build_study, place_study
     from xmflow_jax.models.attention import CAUSAL_BLOCK
-    from xmflow_jax.weights.load import load_llava
+    from xmflow_jax.weights.load import load_model
 
     if preset.dtype == "float32":
         jax.config.update("jax_default_matmul_precision", "highest")
-    model = load_llava(checkpoint, preset.dtype)
+    model = load_model(checkpoint, preset.dtype)
     text = model.config.text
     rows = study_rows(preset)
     study = build_study([row.knockout for row in rows], text.layers, text.heads)

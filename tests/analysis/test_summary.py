@@ -2,7 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xmflow_jax.analysis.summary import SUMMARY_COLUMNS, summarize
+from xmflow_jax.analysis.bootstrap import bootstrap_intervals
+from xmflow_jax.analysis.permutation import holm, sign_flip_p_values
+from xmflow_jax.analysis.summary import CONTROL_COLUMNS, MARGIN_COLUMNS, SUMMARY_COLUMNS, Resampling, summarize
 from xmflow_jax.results import ROW_SCHEMA
 
 
@@ -50,12 +52,140 @@ def test_numbers_computed_by_hand() -> None:
     np.testing.assert_allclose(table["knockout_accuracy"], [30, 100, 25])
     np.testing.assert_allclose(table["delta_accuracy"], [30, -25, 50])
     np.testing.assert_allclose(table["relative_change"], [-8, 0.5, -20])
-    assert table["critical"].tolist() == [True, False, True]
 
 
-def test_intervals_are_empty_cells_until_they_are_computed() -> None:
+def test_the_contracts_columns_come_first() -> None:
+    assert SUMMARY_COLUMNS[:14] == (
+        *("task", "pathway", "style", "layer", "n", "base_accuracy", "knockout_accuracy"),
+        *("delta_accuracy", "delta_accuracy_low", "delta_accuracy_high"),
+        *("relative_change", "relative_change_low", "relative_change_high", "critical"),
+    )
+
+
+def test_one_question_has_no_intervals_and_nothing_critical() -> None:
     text = summarize(rows([1], [0], [-10])).to_csv(index=False)
-    assert text.splitlines()[1] == "ChooseAttr,Image->Question,centred,0,1,100.0,0.0,100.0,,,-10.0,,,True"
+    assert text.splitlines()[1] == (
+        "ChooseAttr,Image->Question,centred,0,1,100.0,0.0,100.0,,,-10.0,,,False,1.0,1.0,1.0,1.0"
+    )
+
+
+def test_intervals_and_p_values_are_those_of_each_measure() -> None:
+    random = np.random.default_rng(0)
+    base, layers = np.ones(50), []
+    lost, change = random.random((50, 3)) < [0.1, 0.3, 0.9], random.normal([-5, 0, 5], 10, (50, 3))
+    for layer in range(3):
+        layers.append(rows(list(base), list(base - lost[:, layer]), list(change[:, layer]), layer=layer))
+    # q10 sorts before q2: the questions' order is no matter.
+    resampling = Resampling(confidence=0.9, resamples=4000, seed=5)
+    table = summarize(pd.concat(layers), resampling=resampling)
+    order = np.argsort([f"q{place}" for place in range(50)])
+    for name, values in (("delta_accuracy", 100.0 * lost[order]), ("relative_change", change[order])):
+        ends = bootstrap_intervals(values, 0.9, 4000, seed=5)
+        np.testing.assert_allclose(table[f"{name}_low"], ends.low)
+        np.testing.assert_allclose(table[f"{name}_high"], ends.high)
+        assert (table[f"{name}_low"] < table[name]).all()
+        assert (table[name] < table[f"{name}_high"]).all()
+    for prefix, values in (("", lost[order].astype(float)), ("relative_change_", change[order])):
+        p = sign_flip_p_values(values, seed=5)
+        np.testing.assert_allclose(table[f"{prefix}p_value"], p)
+        np.testing.assert_allclose(table[f"{prefix}p_holm"], holm(p))
+
+
+def test_p_values_are_corrected_within_a_curve_and_not_across() -> None:
+    """Ten questions, all lost in one of two layers: 2 / 2^10, times two."""
+    lost, kept = rows([1] * 10, [0] * 10, [-5] * 10), rows([1] * 10, [1] * 10, [0] * 10, layer=1)
+    curves = [
+        pd.concat([lost, kept]).assign(**{column: name}) for column in ("task", "pathway", "style") for name in "AB"
+    ]
+    table = summarize(pd.concat(curves))
+    assert len(table) == 12
+    np.testing.assert_allclose(table["p_value"], [2 / 1024, 1.0] * 6)
+    np.testing.assert_allclose(table["p_holm"], [4 / 1024, 1.0] * 6)
+
+
+def test_no_loss_among_few_questions_is_no_proof_of_none() -> None:
+    """0 of 40 lost: Clopper and Pearson's interval; correct questions cannot gain, wrong ones cannot lose."""
+    table = summarize(
+        pd.concat([rows([1.0] * 40, [1.0] * 40, [0.0] * 40), rows([0] * 40, [0] * 40, [0.0] * 40, task="W")])
+    )
+    most = 100 * (1 - 0.025 ** (1 / 40))
+    np.testing.assert_allclose(table[["delta_accuracy_low", "delta_accuracy_high"]], [[0, most], [-most, 0]])
+
+
+def test_a_drop_whose_interval_holds_zero_is_not_critical() -> None:
+    table = summarize(rows([1.0] * 10, [0.0] + [1.0] * 9, [0.0] * 10))
+    assert table["delta_accuracy"].tolist() == [10.0]
+    assert table["delta_accuracy_low"].tolist() == [0.0]
+    assert table["critical"].tolist() == [False]
+
+
+def test_a_pathway_that_some_questions_lack_does_not_change_the_others() -> None:
+    random = np.random.default_rng(1)
+    some = rows([1] * 30, list((random.random(30) < 0.5).astype(float)), list(random.normal(size=30)))
+    other = some[::2].assign(pathway="Image->Last", relative_change=3.0 * some["relative_change"])
+    together = summarize(pd.concat([some, other]))
+    alone = pd.concat([summarize(other), summarize(some)], ignore_index=True)
+    pd.testing.assert_frame_equal(together, alone)
+    assert together["n"].tolist() == [15, 30]
+
+
+def test_margins() -> None:
+    table = rows([1] * 4, [1, 1, 0, 1], [0.0] * 4)
+    with_margins = table.assign(base_margin=[2.0, 1.0, np.nan, np.inf], knockout_margin=[1.0, -1.0, 0.5, 3.0])
+    summary = summarize(with_margins)
+    assert tuple(summary.columns) == (*SUMMARY_COLUMNS, *MARGIN_COLUMNS)
+    pd.testing.assert_frame_equal(summary[list(SUMMARY_COLUMNS)], summarize(table))
+    ends = bootstrap_intervals(np.array([[1.0], [2.0]]))
+    expected = [2, 1.5, 0.0, 1.5, ends.low[0], ends.high[0]]
+    np.testing.assert_allclose(summary[list(MARGIN_COLUMNS)].to_numpy(float)[0], expected)
+    none = summarize(table.assign(base_margin=np.nan, knockout_margin=np.nan))
+    assert none["margin_n"].tolist() == [0]
+    assert none[list(MARGIN_COLUMNS[1:])].isna().all(axis=None)
+
+
+def test_controls_are_paired_with_their_pathway() -> None:
+    own = rows([1] * 6, [0, 0, 0, 1, 1, 1], [-60, -50, -40, -30, -20, -10])
+    first = rows([1] * 6, [0, 1, 1, 1, 1, 1], [-6, -5, -4, -3, -2, -1])
+    second = rows([1] * 6, [1, 1, 1, 1, 1, 1], [0, 1, 0, 1, 0, 1])
+    uncontrolled = rows([1] * 6, [1] * 6, [0] * 6, layer=1)
+    table = pd.concat(
+        [second.assign(control=2), own.assign(control=0), first.assign(control=1), uncontrolled.assign(control=0)]
+    )
+    summary = summarize(table)
+    assert tuple(summary.columns) == (*SUMMARY_COLUMNS, *CONTROL_COLUMNS)
+    pd.testing.assert_frame_equal(summary[list(SUMMARY_COLUMNS)], summarize(pd.concat([own, uncontrolled])))
+    one, other = summary.iloc[0], summary.iloc[1]
+    assert one["controls"] == 2
+    np.testing.assert_allclose(one["control_delta_accuracy"], 100 / 12)
+    np.testing.assert_allclose(one["control_relative_change"], (-21 + 3) / 12)
+    beyond = np.array([[-60 + 3], [-50 + 2], [-40 + 2], [-30 + 1], [-20 + 1], [-10.0]])
+    ends = bootstrap_intervals(beyond)
+    np.testing.assert_allclose(one["relative_change_over_control"], beyond.mean())
+    np.testing.assert_allclose(
+        [one["relative_change_over_control_low"], one["relative_change_over_control_high"]], [ends.low[0], ends.high[0]]
+    )
+    np.testing.assert_allclose(one["delta_accuracy_over_control"], 50 - 100 / 12)
+    assert other["controls"] == 0
+    assert other[list(CONTROL_COLUMNS[1:])].isna().all()
+
+
+def test_a_control_twice_is_refused() -> None:
+    table = rows([1], [1], [0]).assign(control=1)
+    with pytest.raises(ValueError, match="ChooseAttr, Image->Question, centred, 0, q0, 1"):
+        summarize(pd.concat([table, table]))
+
+
+def test_the_same_seed_gives_the_same_bytes_in_any_order() -> None:
+    random = np.random.default_rng(4)
+    table = pd.concat(
+        [
+            rows([1] * 60, list((random.random(60) < 0.7) * 1.0), list(random.normal(size=60)), layer)
+            for layer in range(5)
+        ]
+    )
+    text, again = summarize(table).to_csv(), summarize(table.sample(frac=1, random_state=2)).to_csv()
+    assert text == again
+    assert text != summarize(table, resampling=Resampling(seed=1)).to_csv()
 
 
 @pytest.mark.parametrize(("lost", "critical"), [(5, False), (6, True)])

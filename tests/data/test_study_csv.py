@@ -5,7 +5,7 @@ import pytest
 
 from xmflow_jax.data.question import Box
 from xmflow_jax.data.sources import read_questions
-from xmflow_jax.data.study_csv import read_study_csv
+from xmflow_jax.data.study_csv import object_cells, objects_of, read_study_csv, write_study_csv
 from xmflow_jax.errors import DataError
 
 ONE_OBJECT = {
@@ -189,3 +189,27 @@ def test_unusable_paths_are_refused(tmp_path: Path) -> None:
     ]:
         with pytest.raises(DataError, match=complaint):
             read_questions(paths, images)
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    one = {column: cell for column, cell in ONE_OBJECT.items() if not column.startswith("central object")}
+    one |= object_cells("central object", "shirt", Box(20, 10, 40, 30))
+    assert one == ONE_OBJECT
+    write_study_csv(tmp_path / "w_ChooseAttr.csv", "ChooseAttr", [one])
+    write(tmp_path / "r_ChooseAttr.csv", ONE_OBJECT)
+    assert read_study_csv(tmp_path / "w_ChooseAttr.csv", tmp_path) == read_study_csv(
+        tmp_path / "r_ChooseAttr.csv", tmp_path
+    )
+    assert objects_of("LogicalObj") == ("object1", "object2")
+    two = {column: cell for column, cell in TWO_OBJECTS.items() if not column.startswith("object")}
+    two |= {"image_w": "-", "image_h": "-", "question": 'Is there "sand", or\ngrass?'}
+    two |= object_cells("object1", "sand", Box(7, 8, 5, 6)) | object_cells("object2", "grass", None)
+    write_study_csv(tmp_path / "w_LogicalObj.csv", "LogicalObj", [two, two | {"question_id": "007"}])
+    first, second = read_study_csv(tmp_path / "w_LogicalObj.csv", tmp_path)
+    assert (first.text, first.boxes, first.image_size) == ('Is there "sand", or\ngrass?', (Box(7, 8, 5, 6),), None)
+    assert second.question_id == "007"
+
+
+def test_cells_without_a_column_are_not_dropped(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="true option"):
+        write_study_csv(tmp_path / "w_QueryAttr.csv", "QueryAttr", [ONE_OBJECT])

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from xmflow_jax.data.templates import NAMED_TEMPLATES, resolve_template
-from xmflow_jax.errors import OptionError
+from xmflow_jax.data.templates import NAMED_TEMPLATES, default_template, resolve_template, write_prompt_file
+from xmflow_jax.errors import CheckpointError, OptionError
 
 
 def test_vicuna_prompt_is_the_studys() -> None:
@@ -34,13 +36,35 @@ def test_own_template_is_used_verbatim_but_for_typed_line_ends() -> None:
     assert template.render("why {so}?") == "Q: why {so}? <image>\nA: {x} "
 
 
-@pytest.mark.parametrize("text", ["{question}", "<image>", "<image> {question} {question}"])
-def test_own_template_needs_its_placeholders(text: str) -> None:
+@pytest.mark.parametrize("text", ["<image>", "<image> {question} {question}"])
+def test_own_template_needs_its_question(text: str) -> None:
     with pytest.raises(OptionError, match="exactly once"):
         resolve_template(text)
+
+
+def test_a_template_fits_the_way_in_which_the_image_is_read() -> None:
+    with_image, without = resolve_template("<image> {question}"), resolve_template("{question}")
+    assert with_image.for_model(image_in_prompt=True) is with_image
+    assert without.for_model(image_in_prompt=False) is without
+    with pytest.raises(OptionError, match="has no <image>; this model reads the image in its prompt"):
+        without.for_model(image_in_prompt=True)
+    with pytest.raises(OptionError, match="holds <image>; this model reads the image by cross-attention"):
+        with_image.for_model(image_in_prompt=False)
+
+
+def test_the_default_is_the_checkpoints_own_prompt_or_its_familys(tmp_path: Path) -> None:
+    assert default_template(tmp_path, image_in_prompt=True).name == "vicuna_v1"
+    assert default_template(tmp_path, image_in_prompt=False).images == 0
+    write_prompt_file(tmp_path, "<image>{question} A:")
+    assert default_template(tmp_path, image_in_prompt=True).text == "<image>{question} A:"
+    with pytest.raises(CheckpointError, match=r"prompt\.json: template .* holds <image>"):
+        default_template(tmp_path, image_in_prompt=False)
+    (tmp_path / "prompt.json").write_text('{"template": 3}', encoding="utf-8")
+    with pytest.raises(CheckpointError, match="template is 3"):
+        default_template(tmp_path, image_in_prompt=True)
 
 
 def test_unknown_name_lists_the_choices() -> None:
     with pytest.raises(OptionError, match="unknown template 'vicuna'; choose vicuna_v1, llava_llama_3, plain"):
         resolve_template("vicuna")
-    assert set(NAMED_TEMPLATES) == {"vicuna_v1", "llava_llama_3", "plain"}
+    assert set(NAMED_TEMPLATES) == {"vicuna_v1", "llava_llama_3", "plain", "plain_text"}

@@ -15,7 +15,7 @@ from xmflow_jax.knockout.configuration import NOTHING, OUTPUTS, Knockout, block,
 from xmflow_jax.knockout.fast import sweep_fast
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
 from xmflow_jax.knockout.plan import build_study, check_positions
-from xmflow_jax.knockout.suffix import Rows, suffix_attend
+from xmflow_jax.knockout.suffix_attention import Rows, suffix_attend
 from xmflow_jax.models.attention import attend, attention_weights, causal_mask
 
 PROMPT = tiny_prompt(0)

@@ -30,7 +30,7 @@ from xmflow_jax.knockout.measure import Measured, measure
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
 from xmflow_jax.knockout.plan import build_study
 from xmflow_jax.knockout.windows import STYLES
-from xmflow_jax.weights.load import load_llava
+from xmflow_jax.weights.load import load_model
 
 BOUND = 1e-5
 LAYERS, HEADS = 5, 4
@@ -41,7 +41,7 @@ def build(folder: Path, kv_heads: int = 2, tied: bool = False) -> tuple[Any, Any
     model, directory = build_torch_llava(
         folder, vocabulary=50, layers=LAYERS, heads=HEADS, kv_heads=kv_heads, tied=tied, image_size=42, patch_size=14
     )
-    return model, load_llava(directory, "float32")
+    return model, load_model(directory, "float32")
 
 
 @contextmanager

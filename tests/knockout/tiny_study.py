@@ -89,7 +89,14 @@ def both_engines(
     knockouts: Sequence[Knockout], prompts: Sequence[TinyPrompt], **model: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(base logits of the fast engine, its knockouts, the plain engine's), the last two [batch, config, word]."""
-    config, graphdef, params = tiny_llava(**model)
+    return both_engines_of(tiny_llava(**model), knockouts, prompts)
+
+
+def both_engines_of(
+    model: tuple[Any, Any, Any], knockouts: Sequence[Knockout], prompts: Sequence[TinyPrompt]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `both_engines`, of any (configuration, graph definition, parameters)."""
+    config, graphdef, params = model
     study = build_study(knockouts, config.text.layers, config.text.heads)
     batch, positions = arrays(prompts, study)
     fast = sweep_fast(graphdef, params, batch, positions, study)

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from tests.models.torch_llava import build_torch_llava, largest_difference, make_prompts
-from xmflow_jax.weights.load import load_llava
+from xmflow_jax.weights.load import load_model
 
 HIDDEN_STATE = 1e-5
 
@@ -18,7 +18,7 @@ def test_every_hidden_state(tmp_path: Path, activation: str) -> None:
     import torch
 
     model, directory = build_torch_llava(tmp_path, vision_activation=activation, vision_layers=4, image_size=42)
-    loaded = load_llava(directory, "float32")
+    loaded = load_model(directory, "float32")
     tower = nnx.merge(loaded.graphdef, loaded.state).vision_tower
     pixels = make_prompts(loaded.config, batch=3).pixels
     with torch.no_grad():
@@ -37,7 +37,7 @@ def test_every_hidden_state(tmp_path: Path, activation: str) -> None:
 def test_pixels_matter(tmp_path: Path) -> None:
     """The comparison above would be empty if the tower ignored its input."""
     _, directory = build_torch_llava(tmp_path)
-    loaded = load_llava(directory, "float32")
+    loaded = load_model(directory, "float32")
     tower = nnx.merge(loaded.graphdef, loaded.state).vision_tower
     pixels = make_prompts(loaded.config).pixels
     changed = np.array(pixels)

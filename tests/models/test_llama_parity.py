@@ -9,7 +9,7 @@ from flax import nnx
 
 from tests.models.torch_llava import HEAD_LAYOUTS, build_torch_llava, largest_difference
 from xmflow_jax.models.llama import LlamaDecoder
-from xmflow_jax.weights.load import load_llava
+from xmflow_jax.weights.load import load_model
 
 HIDDEN_STATE = 1e-5
 LOGITS = 1e-4
@@ -24,7 +24,7 @@ def test_every_layer_and_logits(tmp_path: Path, heads: str, tied: bool) -> None:
     tokens = np.random.default_rng(0).integers(0, 98, (2, 40))
     with torch.no_grad():
         output = model(input_ids=torch.tensor(tokens), output_hidden_states=True)
-    loaded = load_llava(directory, "float32")
+    loaded = load_model(directory, "float32")
     decoder: LlamaDecoder = nnx.merge(loaded.graphdef, loaded.state).language_model
 
     @jax.jit

@@ -19,7 +19,7 @@ from tests.models.torch_llava import (
 )
 from xmflow_jax.weights.audit import llava_config
 from xmflow_jax.weights.keys import LAYOUTS
-from xmflow_jax.weights.load import load_llava
+from xmflow_jax.weights.load import load_model
 
 LOGITS = 1e-4
 
@@ -36,7 +36,7 @@ def test_every_layout_and_sharding_gives_torch_logits(tmp_path: Path, heads: str
     for layout in LAYOUTS:
         for shards in (1, 3):
             rewritten = rewrite_layout(directory, tmp_path / f"{layout}-{shards}", layout, shards)
-            loaded = load_llava(rewritten, "float32")
+            loaded = load_model(rewritten, "float32")
             assert largest_difference(jax_logits(loaded, prompts), published) < LOGITS, (layout, shards)
             digests.add(loaded.digest)
     assert len(digests) == 1
@@ -61,7 +61,7 @@ def test_every_layout_and_sharding_gives_torch_logits(tmp_path: Path, heads: str
 def test_every_configurable_computation(tmp_path: Path, sizes: dict[str, Any]) -> None:
     model, directory = build_torch_llava(tmp_path, **sizes)
     prompts = make_prompts(llava_config(directory))
-    difference = largest_difference(jax_logits(load_llava(directory, "float32"), prompts), torch_logits(model, prompts))
+    difference = largest_difference(jax_logits(load_model(directory, "float32"), prompts), torch_logits(model, prompts))
     assert difference < LOGITS
 
 
@@ -73,14 +73,14 @@ def test_first_feature_layer_by_its_index_zero(tmp_path: Path) -> None:
     file = directory / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"vision_feature_layer": 0}))
     assert llava_config(directory).feature_layer == 0
-    assert largest_difference(jax_logits(load_llava(directory, "float32"), prompts), published) < LOGITS
+    assert largest_difference(jax_logits(load_model(directory, "float32"), prompts), published) < LOGITS
 
 
 def test_five_images_in_each_prompt(tmp_path: Path) -> None:
     model, directory = build_torch_llava(tmp_path)
     prompts = make_prompts(llava_config(directory), images=5)
     assert (prompts.tokens == llava_config(directory).image_token).sum() == 2 * 5 * 16
-    difference = largest_difference(jax_logits(load_llava(directory, "float32"), prompts), torch_logits(model, prompts))
+    difference = largest_difference(jax_logits(load_model(directory, "float32"), prompts), torch_logits(model, prompts))
     assert difference < LOGITS
 
 
@@ -96,7 +96,7 @@ def test_bfloat16(tmp_path: Path) -> None:
     prompts = make_prompts(llava_config(directory), batch=8)
     exact = softmax(torch_logits(model, prompts))
     published = softmax(torch_logits(model.to(torch.bfloat16), prompts))
-    loaded = load_llava(directory, "bfloat16")
+    loaded = load_model(directory, "bfloat16")
     assert {leaf.dtype.name for leaf in jax.tree.leaves(loaded.state)} == {"bfloat16"}
     ours = softmax(jax_logits(loaded, prompts))
     assert largest_difference(ours, published) < 2e-2

@@ -7,11 +7,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from xmflow_jax.report.curves import (
+    BAND,
+    CRITICAL,
+    CROSS_ATTENTION,
+    DELTA_ACCURACY,
     draw_overview,
     draw_task_curves,
     overview_figure,
@@ -19,7 +26,7 @@ from xmflow_jax.report.curves import (
     pathway_looks,
     task_figure,
 )
-from xmflow_jax.report.figure_files import figure_names
+from xmflow_jax.report.figure_files import FIGURE_KINDS, figure_names
 
 STUDY = (
     "Question->Last",
@@ -49,6 +56,10 @@ def summary(
             "relative_change": -(10.0 * place + layer),
             "relative_change_low": -(10.0 * place + layer) - half_width,
             "relative_change_high": -(10.0 * place + layer) + half_width,
+            "delta_accuracy": 2.0 * place + layer,
+            "delta_accuracy_low": 2.0 * place + layer - half_width,
+            "delta_accuracy_high": 2.0 * place + layer + half_width,
+            "critical": False,
         }
         for number, task in enumerate(tasks)
         for place, pathway in enumerate(pathways)
@@ -61,6 +72,10 @@ def lines(axes: Axes) -> dict[str, np.ndarray]:
     return {
         str(line.get_label()): np.asarray(line.get_xydata()) for line in axes.get_lines() if line.get_marker() != "None"
     }
+
+
+def artists(axes: Axes, gid: str) -> list[Artist]:
+    return [artist for artist in (*axes.collections, *axes.get_lines()) if artist.get_gid() == gid]
 
 
 def legend_texts(figure: Figure) -> list[str]:
@@ -110,6 +125,42 @@ def test_a_band_only_where_the_interval_is_known() -> None:
     assert corners[:, 1].max() == 2
     assert corners[:, 1].min() == -5
     assert legend_texts(figure)[-1] == "95 % interval"
+
+
+def test_critical_layers_are_ringed() -> None:
+    table = summary(pathways=("Image->Question", "Image->Last"), layers=6, half_width=2.0)
+    assert "critical layer" not in legend_texts(task_figure(table, "ChooseAttr"))
+    table.loc[(table["pathway"] == "Image->Last") & table["layer"].isin([1, 4]), "critical"] = True
+    for figure in (task_figure(table, "ChooseAttr"), overview_figure(table)):
+        (rings,) = artists(figure.axes[0], CRITICAL)
+        assert isinstance(rings, PathCollection)
+        np.testing.assert_array_equal(rings.get_offsets(), [[1, -11], [4, -14]])
+        assert to_hex(rings.get_edgecolor()[0]) == pathway_looks(STUDY)["Image->Last"][0].lower()
+        assert legend_texts(figure)[-2:] == ["95 % interval", "critical layer"]
+
+
+def test_accuracy_lost() -> None:
+    table = summary(pathways=("Image->Question", "Image->Last"), layers=6, half_width=2.0)
+    for figure in (task_figure(table, "ChooseAttr", DELTA_ACCURACY), overview_figure(table, DELTA_ACCURACY)):
+        axes = figure.axes[0]
+        assert axes.get_ylabel() == "Accuracy lost (points)"
+        drawn = lines(axes)["Image \u219b Last"]
+        np.testing.assert_array_equal(drawn[:, 1], 2 + np.arange(6.0))
+        assert len(artists(axes, BAND)) == 2
+
+
+def test_cross_attention_layers_are_dotted() -> None:
+    table = summary(layers=10)
+    assert "cross-attention layer" not in legend_texts(task_figure(table, "ChooseAttr"))
+    figures = (
+        task_figure(table, "ChooseAttr", cross_attention_layers=(3, 8)),
+        overview_figure(table, cross_attention_layers=(3, 8)),
+    )
+    for figure in figures:
+        marks = artists(figure.axes[0], CROSS_ATTENTION)
+        assert [mark.get_xdata()[0] for mark in marks if isinstance(mark, Line2D)] == [3, 8]
+        assert all(mark.get_linestyle() == ":" for mark in marks if isinstance(mark, Line2D))
+        assert legend_texts(figure)[-1] == "cross-attention layer"
 
 
 def test_a_gap_stays_a_gap() -> None:
@@ -197,6 +248,8 @@ def test_files_are_named_after_tasks_whatever_these_hold() -> None:
     assert names["ChooseAttr"] == "ChooseAttr"
     assert len({name.lower() for name in names.values()} | {"overview"}) == len(tasks) + 1
     assert all(name and set(name) <= set("-._") | set(map(chr, range(48, 123))) for name in names.values())
+    kinds = figure_names(["a", "a-accuracy", "A-heat-map", "overview-accuracy"]).values()
+    assert len({f"{name}{kind}".lower() for name in [*kinds, "overview"] for kind in FIGURE_KINDS}) == 5 * 4
     assert not any("/" in name or name.startswith(".") for name in names.values())
 
 
@@ -211,6 +264,12 @@ def test_files_are_written_and_hold_no_date(tmp_path: Path) -> None:
         "overview.png",
         "overview.pdf",
     ]
+    accuracy = [
+        *draw_task_curves(table, tmp_path, DELTA_ACCURACY),
+        *draw_overview(table, tmp_path / "overview", DELTA_ACCURACY),
+    ]
+    assert {path.stem for path in accuracy} == {"ChooseAttr-accuracy", "what_is_5-accuracy", "overview-accuracy"}
+    paths += accuracy
     assert sorted(paths) == sorted(tmp_path.iterdir())
     for path in paths:
         data = path.read_bytes()

@@ -11,11 +11,17 @@ from hypothesis import strategies as st
 from tests.result_rows import row
 from xmflow_jax.data.question import Box, Question
 from xmflow_jax.errors import OptionError
+from xmflow_jax.models.clip import ClipVisionConfig
 from xmflow_jax.models.llama import LlamaConfig
+from xmflow_jax.models.llava import LlavaConfig
 from xmflow_jax.study.options import SweepOptions
 from xmflow_jax.study.plan import TaskStudy, choose_samples, missing_pathways, plan_studies
 
-MODEL = LlamaConfig(10, width=8, mlp_width=8, layers=12, heads=4, kv_heads=4, head_width=2)
+MODEL = LlavaConfig(
+    ClipVisionConfig(28, 14, width=8, mlp_width=8, layers=1, heads=1),
+    LlamaConfig(10, width=8, mlp_width=8, layers=12, heads=4, kv_heads=4, head_width=2),
+    image_token=9,
+)
 STUDY_SIX = [
     "Question->Last",
     "Image->Last",

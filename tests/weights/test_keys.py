@@ -10,7 +10,7 @@ from tests.weights.tiny_checkpoint import TINY, edit_tensors, write_tiny
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.models.llava import LlavaConfig
 from xmflow_jax.weights.keys import EMBEDDING, HEAD, LAYOUTS, canonical_names, key_table, published_name
-from xmflow_jax.weights.load import abstract_llava, load_llava, shapes
+from xmflow_jax.weights.load import abstract_model, load_model, shapes
 
 TIED = replace(TINY, text=replace(TINY.text, tied=True))
 
@@ -18,7 +18,7 @@ TIED = replace(TINY, text=replace(TINY.text, tied=True))
 @pytest.mark.parametrize("config", [TINY, TIED, replace(TINY, projector_bias=False)], ids=["plain", "tied", "no bias"])
 def test_table_and_model_have_the_same_parameters(config: LlavaConfig) -> None:
     table = key_table(config)
-    assert {rule.path for rule in table} == shapes(abstract_llava(config, "float32")[1]).keys()
+    assert {rule.path for rule in table} == shapes(abstract_model(config, "float32")[1]).keys()
     assert len({rule.path for rule in table}) == len(table)
 
 
@@ -94,14 +94,14 @@ def test_a_dropped_vision_tensor_stops_the_load(tmp_path: Path) -> None:
     name = "vision_tower.vision_model.encoder.layers.1.mlp.fc1.weight"
     edit_tensors(directory, lambda tensors: tensors.pop(name))
     with pytest.raises(CheckpointError, match=f"1 missing: {name}"):
-        load_llava(directory)
+        load_model(directory)
 
 
 def test_layers_and_axes_land_where_they_belong(tmp_path: Path) -> None:
     directory = write_tiny(tmp_path)
     tensors: dict[str, np.ndarray] = {}
     edit_tensors(directory, tensors.update)
-    state = load_llava(directory).state
+    state = load_model(directory).state
     up = np.asarray(state["language_model"]["layers"]["mlp"]["up_proj"]["kernel"].get_value())
     for layer in range(TINY.text.layers):
         np.testing.assert_array_equal(up[layer], tensors[f"language_model.model.layers.{layer}.mlp.up_proj.weight"].T)

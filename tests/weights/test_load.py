@@ -15,7 +15,7 @@ import pytest
 from tests.weights.tiny_checkpoint import TINY, edit_config, edit_tensors, write_tiny
 from xmflow_jax.errors import CheckpointError, OptionError
 from xmflow_jax.weights.keys import LAYOUTS
-from xmflow_jax.weights.load import LoadedModel, load_llava
+from xmflow_jax.weights.load import LoadedModel, load_model
 
 TIED = replace(TINY, text=replace(TINY.text, tied=True))
 EMBEDDING = "language_model.model.embed_tokens.weight"
@@ -32,10 +32,10 @@ def assert_same_parameters(one: LoadedModel, other: LoadedModel) -> None:
 
 
 def test_layout_and_sharding_do_not_matter(tmp_path: Path) -> None:
-    first = load_llava(write_tiny(tmp_path / "first"))
+    first = load_model(write_tiny(tmp_path / "first"))
     for layout in LAYOUTS:
         for shards in (1, 4):
-            other = load_llava(write_tiny(tmp_path / f"{layout}-{shards}", layout=layout, shards=shards))
+            other = load_model(write_tiny(tmp_path / f"{layout}-{shards}", layout=layout, shards=shards))
             assert_same_parameters(first, other)
             assert other.digest == first.digest
 
@@ -51,14 +51,14 @@ def test_layout_and_sharding_do_not_matter(tmp_path: Path) -> None:
     ],
 )
 def test_types(tmp_path: Path, stored: str, wanted: str | None, given: str) -> None:
-    loaded = load_llava(write_tiny(tmp_path, dtype=stored), wanted)
+    loaded = load_model(write_tiny(tmp_path, dtype=stored), wanted)
     assert loaded.dtype == given
     assert {leaf.dtype.name for leaf in jax.tree.leaves(loaded.state)} == {given}
 
 
 def test_casting_rounds_once_to_nearest(tmp_path: Path) -> None:
-    wide = load_llava(write_tiny(tmp_path))
-    narrow = load_llava(tmp_path, "bfloat16")
+    wide = load_model(write_tiny(tmp_path))
+    narrow = load_model(tmp_path, "bfloat16")
     for one, other in zip(jax.tree.leaves(wide.state), jax.tree.leaves(narrow.state), strict=True):
         np.testing.assert_array_equal(np.asarray(one).astype(ml_dtypes.bfloat16), np.asarray(other))
 
@@ -74,22 +74,22 @@ def test_tensors_of_several_types_in_one_file(tmp_path: Path) -> None:
             exact[name] = tensors[name].astype(np.float32)
 
     edit_tensors(tmp_path, mix)
-    mixed = load_llava(tmp_path, "float32")
+    mixed = load_model(tmp_path, "float32")
     edit_tensors(tmp_path, lambda tensors: tensors.update(exact))
-    assert_same_parameters(mixed, load_llava(tmp_path, "float32"))
+    assert_same_parameters(mixed, load_model(tmp_path, "float32"))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8", "fp32"])
 def test_other_types_are_refused(tmp_path: Path, dtype: str) -> None:
     with pytest.raises(OptionError, match=f"{dtype!r}; supported: float32 or bfloat16"):
-        load_llava(tmp_path, dtype)
+        load_model(tmp_path, dtype)
 
 
 def test_integer_weights_are_refused(tmp_path: Path) -> None:
     write_tiny(tmp_path)
     edit_tensors(tmp_path, lambda tensors: tensors.update({HEAD: np.zeros((40, 24), np.int8)}))
     with pytest.raises(CheckpointError, match=r"lm_head\.weight has type I8"):
-        load_llava(tmp_path)
+        load_model(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_wrong_shape(tmp_path: Path, name: str, shape: tuple[int, ...], expected
     write_tiny(tmp_path)
     edit_tensors(tmp_path, lambda tensors: tensors.update({name: np.zeros(shape, np.float32)}))
     with pytest.raises(CheckpointError) as refusal:
-        load_llava(tmp_path)
+        load_model(tmp_path)
     assert f"{name} has shape {shape}, expected {expected}" in str(refusal.value)
 
 
@@ -115,48 +115,48 @@ def test_wrong_shapes_are_counted(tmp_path: Path) -> None:
     write_tiny(tmp_path)
     edit_config(tmp_path, lambda content: content["text_config"].update(intermediate_size=31))
     with pytest.raises(CheckpointError, match=r"\(and 8 more\)"):
-        load_llava(tmp_path)
+        load_model(tmp_path)
 
 
 def test_tied_head_present_and_equal(tmp_path: Path) -> None:
-    alone = load_llava(write_tiny(tmp_path, TIED))
+    alone = load_model(write_tiny(tmp_path, TIED))
     edit_tensors(tmp_path, lambda tensors: tensors.update({HEAD: tensors[EMBEDDING]}))
-    assert_same_parameters(alone, load_llava(tmp_path))
+    assert_same_parameters(alone, load_model(tmp_path))
     edit_tensors(tmp_path, lambda tensors: tensors.pop(EMBEDDING))
-    assert_same_parameters(alone, load_llava(tmp_path))
+    assert_same_parameters(alone, load_model(tmp_path))
 
 
 def test_tied_head_present_and_different(tmp_path: Path) -> None:
     write_tiny(tmp_path, TIED)
     edit_tensors(tmp_path, lambda tensors: tensors.update({HEAD: tensors[EMBEDDING] + 1}))
     with pytest.raises(CheckpointError, match="hold different values; set it to false"):
-        load_llava(tmp_path)
+        load_model(tmp_path)
     # As the message says.
     untie: Callable[[dict[str, Any]], None] = lambda content: (  # noqa: E731
         content.update(tie_word_embeddings=False),
         content["text_config"].update(tie_word_embeddings=False),
     )[0]
     edit_config(tmp_path, untie)
-    assert not load_llava(tmp_path).config.text.tied
+    assert not load_model(tmp_path).config.text.tied
 
 
 def test_digest_follows_the_values(tmp_path: Path) -> None:
-    digest = load_llava(write_tiny(tmp_path)).digest
+    digest = load_model(write_tiny(tmp_path)).digest
     assert len(digest) == 64
-    assert load_llava(tmp_path).digest == digest
-    assert load_llava(tmp_path, "bfloat16").digest != digest
+    assert load_model(tmp_path).digest == digest
+    assert load_model(tmp_path, "bfloat16").digest != digest
     edit_config(tmp_path, lambda content: content.update(pad_token_id=1))
-    assert load_llava(tmp_path).digest == digest
+    assert load_model(tmp_path).digest == digest
     edit_config(tmp_path, lambda content: content.update(vision_feature_layer=-1))
-    assert load_llava(tmp_path).digest != digest
+    assert load_model(tmp_path).digest != digest
     edit_config(tmp_path, lambda content: content.update(vision_feature_layer=-2))
     edit_tensors(tmp_path, lambda tensors: tensors.update({HEAD: tensors[HEAD] * 1.001}))
-    assert load_llava(tmp_path).digest != digest
+    assert load_model(tmp_path).digest != digest
 
 
 def test_digest_of_a_cast_that_loses_nothing(tmp_path: Path) -> None:
     write_tiny(tmp_path, dtype="bfloat16")
-    assert load_llava(tmp_path, "float32").digest == load_llava(tmp_path, "bfloat16").digest
+    assert load_model(tmp_path, "float32").digest == load_model(tmp_path, "bfloat16").digest
 
 
 @pytest.mark.parametrize(
@@ -171,13 +171,13 @@ def test_source_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(CheckpointError, match=named) as refusal:
-        load_llava(source)
+        load_model(source)
     assert "\n" not in str(refusal.value)
 
 
 def test_source_that_is_a_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is a file"):
-        load_llava(write_tiny(tmp_path) / "model.safetensors")
+        load_model(write_tiny(tmp_path) / "model.safetensors")
 
 
 def test_hub_downloads_neither_pickles_nor_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +191,7 @@ def test_hub_downloads_neither_pickles_nor_code(tmp_path: Path, monkeypatch: pyt
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    assert load_llava("owner/name").config == TINY
+    assert load_model("owner/name").config == TINY
     for refused in ("pytorch_model.bin", "model.pt", "modeling_llava.py", "tf_model.h5", "optimizer.pth"):
         assert not any(fnmatch(refused, pattern) for pattern in asked)
     for wanted in ("model.safetensors", "config.json", "tokenizer.model"):
@@ -203,8 +203,8 @@ def test_without_pytorch_and_tensorflow(tmp_path: Path) -> None:
     write_tiny(tmp_path)
     program = (
         "import sys; sys.modules['torch'] = sys.modules['tensorflow'] = None\n"
-        "from xmflow_jax.weights.load import load_llava\n"
-        f"print(load_llava({str(tmp_path)!r}).dtype)\n"
+        "from xmflow_jax.weights.load import load_model\n"
+        f"print(load_model({str(tmp_path)!r}).dtype)\n"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert (run.stdout, run.stderr) == ("float32\n", "")

@@ -13,7 +13,7 @@ from tests.models.torch_llava import jax_logits, largest_difference, make_prompt
 from tests.weights.tiny_checkpoint import TINY, write_tiny
 from xmflow_jax.errors import OptionError
 from xmflow_jax.models.llava import LlavaConfig
-from xmflow_jax.weights.load import load_llava
+from xmflow_jax.weights.load import load_model
 
 TIED = replace(TINY, text=replace(TINY.text, tied=True))
 
@@ -29,7 +29,7 @@ def test_transformers_reads_it_and_agrees(tmp_path: Path, config: LlavaConfig) -
     assert not any(report.values())
     prompts = make_prompts(config)
     published = torch_logits(model.eval(), prompts)
-    assert largest_difference(jax_logits(load_llava(tmp_path), prompts), published) < 1e-4
+    assert largest_difference(jax_logits(load_model(tmp_path), prompts), published) < 1e-4
     # Neither certain nor arbitrary.
     assert 1 < published.std() < 6
 
@@ -44,10 +44,10 @@ def test_other_types_hold_the_same_numbers_rounded(tmp_path: Path, dtype: str) -
 
 
 def test_seeds_differ_and_repeat(tmp_path: Path) -> None:
-    from xmflow_jax.weights.random_checkpoint import write_random_llava
+    from xmflow_jax.weights.random_checkpoint import write_random
 
     for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
-        write_random_llava(tmp_path / folder, TINY, seed)
+        write_random(tmp_path / folder, TINY, seed)
     content = {folder: (tmp_path / folder / "model.safetensors").read_bytes() for folder in "abc"}
     assert content["a"] == content["b"] != content["c"]
 
@@ -56,7 +56,7 @@ def test_seeds_differ_and_repeat(tmp_path: Path) -> None:
 def test_number_of_files(tmp_path: Path, shards: int) -> None:
     write_tiny(tmp_path, shards=shards)
     assert len(list(tmp_path.glob("*.safetensors"))) == shards
-    load_llava(tmp_path)
+    load_model(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from xmflow_jax.models.clip import ClipVisionConfig
 from xmflow_jax.models.llama import LlamaConfig
 from xmflow_jax.models.llava import LlavaConfig
-from xmflow_jax.weights.random_checkpoint import write_random_llava
+from xmflow_jax.weights.random_checkpoint import write_random
 
 VISION = ClipVisionConfig(image_size=28, patch_size=14, width=16, mlp_width=24, layers=2, heads=2)
 TEXT = LlamaConfig(vocabulary=40, width=24, mlp_width=32, layers=3, heads=4, kv_heads=2, head_width=6)
@@ -19,8 +19,8 @@ TINY = LlavaConfig(vision=VISION, text=TEXT, image_token=39)
 
 
 def write_tiny(directory: Path, config: LlavaConfig = TINY, **options: Any) -> Path:
-    """A checkpoint of `TINY`'s shape, or another's; options as in `write_random_llava`."""
-    write_random_llava(directory, config, seed=0, **options)
+    """A checkpoint of `TINY`'s shape, or another's; options as in `write_random`."""
+    write_random(directory, config, seed=0, **options)
     return directory
 
 

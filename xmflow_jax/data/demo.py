@@ -4,7 +4,6 @@ Written in the first study's six file formats (see `study_csv`), worded like GQA
 inside the image's central square, so that a centre crop loses none of them.
 """
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from xmflow_jax.data.question import Box
+from xmflow_jax.data.study_csv import CENTRAL_OBJECT, TWO_OBJECTS, object_cells, write_study_csv
 
 _COLORS: Final = {"red": (214, 40, 40), "green": (42, 157, 63), "blue": (38, 84, 214), "yellow": (240, 200, 30)}
 _SHAPES: Final = ("circle", "square", "star", "cross")
@@ -63,7 +63,7 @@ def write_demo_questions(folder: Path, per_task: int, seed: int) -> tuple[list[P
             _draw(size, things).save(images / f"{row['img_id']}.jpg", quality=95)
             rows.append(row)
         path = folder / f"demo_{task}.csv"
-        _write_csv(path, task, rows)
+        write_study_csv(path, task, rows)
         paths.append(path)
     return paths, images
 
@@ -165,30 +165,12 @@ def _options(true: str, false: str) -> Row:
 
 
 def _about_one(question: str, answer: str, thing: Thing, name: str) -> Row:
-    return {"question": question, "answer": answer} | _object("central object", name, thing)
+    return {"question": question, "answer": answer} | object_cells(CENTRAL_OBJECT, name, thing.box)
 
 
 def _about_two(question: str, answer: str, one: Thing, other: Thing | None) -> Row:
-    row = {"question": question, "answer": answer} | _object("object1", one.shape, one)
-    return row | _object("object2", other.shape if other else "-", other)
-
-
-def _object(prefix: str, name: str, thing: Thing | None) -> Row:
-    box = thing.box if thing else None
-    sides = {"w": box.width, "h": box.height, "x": box.x, "y": box.y} if box else dict.fromkeys("whxy", "-")
-    return {f"{prefix} name": name} | {f"{prefix} {side}": str(value) for side, value in sides.items()}
-
-
-def _write_csv(path: Path, task: str, rows: Sequence[Row]) -> None:
-    ids, options = ["question_id", "img_id", "question", "answer"], ["true option", "false option"]
-    prefixes = ["central object"] if task in ("ChooseAttr", "ChooseCat", "QueryAttr") else ["object1", "object2"]
-    columns = ids + (options if task.startswith("Choose") else [])
-    columns += [f"{prefix} name" for prefix in prefixes] + ["image_w", "image_h"]
-    columns += [f"{prefix} {side}" for prefix in prefixes for side in "whxy"]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    row = {"question": question, "answer": answer} | object_cells(TWO_OBJECTS[0], one.shape, one.box)
+    return row | object_cells(TWO_OBJECTS[1], other.shape if other else "-", other.box if other else None)
 
 
 def _draw(size: tuple[int, int], things: Sequence[Thing]) -> Image.Image:

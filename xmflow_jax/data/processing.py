@@ -1,8 +1,8 @@
 """A checkpoint's own tokenizer and image processor, read without PyTorch.
 
-Covers the LLaVA-1.5 family in Hugging Face format: a CLIP tower that sees one square image, whose patches stand in the
-prompt. transformers' PIL and NumPy image processors are asked for by name, so that pixels do not depend on what else is
-installed.
+Covers LLaVA-1.5 in Hugging Face format, a CLIP tower that sees one square image whose patches stand in the prompt, and
+vision encoder-decoders, whose prompt holds text alone. transformers' PIL and NumPy image processors are asked for by
+name, so that pixels do not depend on what else is installed.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,8 @@ class Processing:
     Attributes:
         tokenizer: a transformers tokenizer; calling it on a text adds the beginning-of-sequence token, if it has one.
         image_processor: a transformers image processor of the PIL back end, called on a PIL image.
-        image_token_id: the id that stands at every image position.
+        image_token_id: the id that stands at every image position; None where the image has no place in the prompt,
+            because the model reads it by cross-attention.
         image_size: side of the square of pixels that the vision tower reads.
         patch_size: side of one patch in pixels.
         select_strategy: `default` if the class token is dropped, `full` if it stands before the patches.
@@ -40,7 +41,7 @@ class Processing:
 
     tokenizer: Any
     image_processor: Any
-    image_token_id: int
+    image_token_id: int | None
     image_size: int
     patch_size: int
     select_strategy: SelectStrategy = "default"
@@ -53,7 +54,7 @@ class Processing:
 
     @property
     def class_positions(self) -> int:
-        """Image positions before the first patch: 1 where the class token is kept."""
+        """Image positions before the first patch, in the prompt or of the encoder: 1 where the class token is kept."""
         return 1 if self.select_strategy == "full" else 0
 
     @property
@@ -81,12 +82,12 @@ class Processing:
 
 
 def load_processing(directory: Path) -> Processing:
-    """Reads tokenizer, image processor and `config.json` of a LLaVA-1.5 checkpoint directory.
+    """Reads tokenizer, image processor and `config.json` of a checkpoint directory.
 
     Nothing is fetched and no code from the directory is run.
 
     Raises:
-        CheckpointError: a file is missing or cannot be read, the family is not LLaVA with a CLIP tower, or the image
+        CheckpointError: a file is missing or cannot be read, the family or its vision tower is not known, or the image
             processor's output is not what the vision tower reads.
     """
     if not directory.is_dir():
@@ -99,13 +100,20 @@ def load_processing(directory: Path) -> Processing:
 
     config = _read(AutoConfig, directory, "config.json")
     _check_family(config, directory)
+    in_prompt = config.model_type == "llava"
+    tower = config.vision_config if in_prompt else config.encoder
+    if in_prompt:
+        strategy = config.vision_feature_select_strategy
+    else:
+        # This project's own key; published models keep the class token.
+        strategy = "full" if getattr(config, "keep_class_token", True) else "default"
     processing = Processing(
         tokenizer=_read(AutoTokenizer, directory, "the tokenizer"),
         image_processor=_read(AutoImageProcessor, directory, "the image processor", backend="pil"),
-        image_token_id=int(config.image_token_index),
-        image_size=int(config.vision_config.image_size),
-        patch_size=int(config.vision_config.patch_size),
-        select_strategy=cast(SelectStrategy, config.vision_feature_select_strategy),
+        image_token_id=int(config.image_token_index) if in_prompt else None,
+        image_size=int(tower.image_size),
+        patch_size=int(tower.patch_size),
+        select_strategy=cast(SelectStrategy, strategy),
     )
     _check_pixels(processing, directory)
     return processing
@@ -127,14 +135,18 @@ def _read(auto_class: Any, directory: Path, what: str, **options: str) -> Any:
 
 def _check_family(config: Any, directory: Path) -> None:
     """Refuses a family of which it is not known where these fields are and what they mean."""
-    expected = {"model_type": ("llava",), "vision_feature_select_strategy": ("default", "full")}
+    encoder_decoder = config.model_type == "vision-encoder-decoder"
+    expected: dict[str, tuple[str, ...]] = {"model_type": ("llava", "vision-encoder-decoder")}
+    if not encoder_decoder:
+        expected["vision_feature_select_strategy"] = ("default", "full")
     for field, understood in expected.items():
         value = getattr(config, field, None)
         if value not in understood:
             raise CheckpointError(f"{directory}: {field} is {value!r}; expected {' or '.join(understood)}")
-    tower = config.vision_config.model_type
-    if tower != "clip_vision_model":
-        raise CheckpointError(f"{directory}: the vision tower is a {tower!r}; expected a clip_vision_model")
+    tower = (config.encoder if encoder_decoder else config.vision_config).model_type
+    towers = ("clip_vision_model", "vit") if encoder_decoder else ("clip_vision_model",)
+    if tower not in towers:
+        raise CheckpointError(f"{directory}: the vision tower is a {tower!r}; expected a {' or a '.join(towers)}")
 
 
 def _check_pixels(processing: Processing, directory: Path) -> None:

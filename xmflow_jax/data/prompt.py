@@ -35,9 +35,11 @@ class PreparedQuestion:
         question: what was asked.
         prompt: the prompt's text, `<image>` not expanded.
         token_ids: the prompt's tokens; every image position holds the image token's id.
-        pixels: one normalised image for each `<image>` of the prompt, channels last.
+        pixels: one normalised image for each `<image>` of the prompt (one, where the image is read by
+            cross-attention), channels last.
         roles: the positions of each role. A role that the question has no data for is absent; one that has data but
-            matches no position is all False.
+            matches no position is all False. Image roles are over the encoder's positions where the image is read by
+            cross-attention, all others over the prompt's.
     """
 
     question: Question
@@ -63,14 +65,18 @@ def prepare_question(question: Question, processing: Processing, template: Templ
     A template that shows the image several times gets the same pixels as often.
 
     Raises:
+        OptionError: the template does not fit the way in which the model reads the image.
         QuestionSetAside: the image is missing or cannot be read, it is not of the size that the object's boxes were
             drawn for, a box lies outside it, or the question's text is not found in the prompt.
     """
     if IMAGE_PLACEHOLDER in question.text:
         raise QuestionSetAside(f"the question's text {question.text!r} holds {IMAGE_PLACEHOLDER}")
+    image_in_prompt = processing.image_token_id is not None
+    template.for_model(image_in_prompt)
     image = _read_image(question.image_path)
     token_ids, chunk = _tokenise(question.text, processing, template)
-    is_image = token_ids == _IMAGE_POSITION
+    in_prompt = token_ids == _IMAGE_POSITION
+    is_image = in_prompt if image_in_prompt else np.ones(processing.image_positions, bool)
     found = {
         roles.IMAGE: is_image,
         **_patch_roles(question, processing, image.size, is_image),
@@ -78,13 +84,13 @@ def prepare_question(question: Question, processing: Processing, template: Templ
         roles.LAST: _mask(len(token_ids), len(token_ids) - 1, len(token_ids)),
         roles.ALL: np.ones(len(token_ids), bool),
     }
-    system_end = min(np.argmax(is_image), np.argmax(found[roles.QUESTION]))
-    found[roles.SYSTEM] = _mask(len(token_ids), 0, int(system_end))
+    system_end = int(np.argmax(in_prompt | found[roles.QUESTION]))
+    found[roles.SYSTEM] = _mask(len(token_ids), 0, system_end)
     return PreparedQuestion(
         question=question,
         prompt=template.render(question.text),
-        token_ids=np.where(is_image, processing.image_token_id, token_ids).astype(np.int32),
-        pixels=np.stack([processing.normalised_pixels(image)] * template.text.count(IMAGE_PLACEHOLDER)),
+        token_ids=np.where(in_prompt, processing.image_token_id or 0, token_ids).astype(np.int32),
+        pixels=np.stack([processing.normalised_pixels(image)] * max(1, template.images)),
         roles=found,
     )
 

@@ -35,6 +35,9 @@ ROLES: Final = (
     ALL,
 )
 
+# The roles of image positions; where the image is read by cross-attention, these are the encoder's.
+IMAGE_ROLES: Final = (IMAGE, IMAGE_CENTRAL_OBJECT, IMAGE_WITHOUT_CENTRAL_OBJECT, IMAGE_PAD)
+
 _BY_FOLDED_NAME: Final = {role.lower(): role for role in ROLES}
 
 

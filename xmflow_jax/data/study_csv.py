@@ -1,11 +1,11 @@
-"""Reads the question files of the first study: one CSV file for each of its six GQA tasks.
+"""Reads and writes the question files of the first study: one CSV file for each of its six GQA tasks.
 
 Source: the files in `datasets/` of the code released with Cross-modal Information Flow in Multimodal LLMs
 (arXiv 2411.18620). Every cell is read as text: question ids start with zeros, and an answer may be "None" or "NA".
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,10 @@ from xmflow_jax.errors import DataError
 STUDY_TASKS: Final = ("ChooseAttr", "ChooseCat", "QueryAttr", "LogicalObj", "ChooseRel", "CompareAttr")
 
 _REQUIRED: Final = ("question_id", "img_id", "question", "answer")
-_OBJECTS: Final = ("central object", "object1", "object2")
+CENTRAL_OBJECT: Final = "central object"
+TWO_OBJECTS: Final = ("object1", "object2")
+_OBJECTS: Final = (CENTRAL_OBJECT, *TWO_OBJECTS)
+_ONE_OBJECT_TASKS: Final = ("ChooseAttr", "ChooseCat", "QueryAttr")
 _IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
 # "-" is how the study writes "there is no such object"; an empty cell is what re-saving such a file often leaves.
 _ABSENT: Final = ("", "-")
@@ -48,6 +51,40 @@ def read_study_csv(path: Path, images: Path) -> list[Question]:
     if not questions:
         raise DataError(f"{path}: no questions in this file; expected one row per question below the header")
     return questions
+
+
+def write_study_csv(path: Path, task: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """Writes questions of one of the six tasks in those of the study's columns that `read_study_csv` reads, and names.
+
+    Args:
+        rows: for each question the cells `question_id`, `img_id`, `question`, `answer`, `image_w`, `image_h`, those of
+            `objects_of(task)` as `object_cells` gives them, where the task's name begins with `Choose` also
+            `true option` and `false option`; and `captions` in all of them or in none.
+
+    Raises:
+        ValueError: a row has a cell that the task's file has no column for.
+    """
+    columns = ["question_id", "img_id", "question", "answer"]
+    columns += ["true option", "false option"] if task.startswith("Choose") else []
+    columns += [f"{prefix} name" for prefix in objects_of(task)]
+    columns += ["captions"] if rows and "captions" in rows[0] else []
+    columns += ["image_w", "image_h"]
+    columns += [f"{prefix} {side}" for prefix in objects_of(task) for side in "whxy"]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def objects_of(task: str) -> tuple[str, ...]:
+    """The objects that a task's file has columns for."""
+    return (CENTRAL_OBJECT,) if task in _ONE_OBJECT_TASKS else TWO_OBJECTS
+
+
+def object_cells(prefix: str, name: str, box: Box | None) -> dict[str, str]:
+    """An object's name and box; `-` where the image does not show it."""
+    sides = {"w": box.width, "h": box.height, "x": box.x, "y": box.y} if box else dict.fromkeys("whxy", "-")
+    return {f"{prefix} name": name} | {f"{prefix} {side}": str(value) for side, value in sides.items()}
 
 
 def task_of(path: Path) -> str:

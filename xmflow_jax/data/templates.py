@@ -1,16 +1,23 @@
-"""Prompt templates: the text around a question, with one place for it and at least one for the image.
+"""Prompt templates: the text around a question, with one place for it and, where the model reads the image in its
+prompt, at least one for the image.
 
 Sources: the conversation templates `v1` and `llava_llama_3` of LLaVA (arXiv 2304.08485) and the short-answer suffix
 that the first study (arXiv 2411.18620) puts behind every question.
 """
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from xmflow_jax.errors import OptionError
+from xmflow_jax.errors import CheckpointError, OptionError
+from xmflow_jax.json_files import read_json_object
 
 IMAGE_PLACEHOLDER: Final = "<image>"
 QUESTION_PLACEHOLDER: Final = "{question}"
+
+# In a checkpoint's directory, where its authors wrote one.
+PROMPT_FILE: Final = "prompt.json"
 
 # The space before the line end is the study's; it is part of the prompt that the published numbers were made with.
 _STUDY_TURN: Final = "<image>\n{question} \nAnswer the question using a single word or phrase."
@@ -32,7 +39,7 @@ def _llama_3_turn(speaker: str, text: str) -> str:
 
 @dataclass(frozen=True)
 class Template:
-    """A prompt with `{question}` exactly once and `<image>` at least once, in either order.
+    """A prompt with `{question}` exactly once, and `<image>` wherever the image is read, if it is read in the prompt.
 
     Attributes:
         name: a named template's name, or `custom`.
@@ -43,12 +50,34 @@ class Template:
     text: str
 
     def __post_init__(self) -> None:
-        questions, images = self.text.count(QUESTION_PLACEHOLDER), self.text.count(IMAGE_PLACEHOLDER)
-        if questions != 1 or images < 1:
+        questions = self.text.count(QUESTION_PLACEHOLDER)
+        if questions != 1:
             raise OptionError(
-                f"template {self.text!r} has {QUESTION_PLACEHOLDER} {questions} times and {IMAGE_PLACEHOLDER} {images} "
-                f"times; it needs {QUESTION_PLACEHOLDER} exactly once and {IMAGE_PLACEHOLDER} at least once"
+                f"template {self.text!r} has {QUESTION_PLACEHOLDER} {questions} times; it needs it exactly once"
             )
+
+    @property
+    def images(self) -> int:
+        """How often the prompt shows the image."""
+        return self.text.count(IMAGE_PLACEHOLDER)
+
+    def for_model(self, image_in_prompt: bool) -> "Template":
+        """This template, where it fits a model that reads the image in its prompt, or by cross-attention.
+
+        Raises:
+            OptionError: it has no place for the image that the model needs, or one that the model cannot use.
+        """
+        if image_in_prompt and not self.images:
+            raise OptionError(
+                f"template {self.text!r} has no {IMAGE_PLACEHOLDER}; this model reads the image in its prompt, so it "
+                f"needs {IMAGE_PLACEHOLDER} at least once"
+            )
+        if self.images and not image_in_prompt:
+            raise OptionError(
+                f"template {self.text!r} holds {IMAGE_PLACEHOLDER}; this model reads the image by cross-attention, so "
+                f"its prompt has no place for one, such as {QUESTION_PLACEHOLDER!r}"
+            )
+        return self
 
     def render(self, question: str) -> str:
         """The prompt for `question`; braces in the question mean nothing."""
@@ -67,6 +96,8 @@ NAMED_TEMPLATES: Final = {
             + _llama_3_turn("assistant", " \n"),
         ),
         Template("plain", f"{_STUDY_TURN}\n"),
+        # For models that read the image by cross-attention.
+        Template("plain_text", f"{_STUDY_TURN.removeprefix(f'{IMAGE_PLACEHOLDER}{chr(10)}')}\n"),
     )
 }
 
@@ -84,7 +115,34 @@ def resolve_template(text: str) -> Template:
         return NAMED_TEMPLATES[text]
     if QUESTION_PLACEHOLDER not in text and IMAGE_PLACEHOLDER not in text:
         raise OptionError(
-            f"unknown template {text!r}; choose {', '.join(NAMED_TEMPLATES)}, "
-            f"or give a text with {QUESTION_PLACEHOLDER} and {IMAGE_PLACEHOLDER} in it"
+            f"unknown template {text!r}; choose {', '.join(NAMED_TEMPLATES)}, or give a text with "
+            f"{QUESTION_PLACEHOLDER} in it (and {IMAGE_PLACEHOLDER}, for a model that reads the image in its prompt)"
         )
     return Template("custom", text.replace("\\n", "\n"))
+
+
+def default_template(directory: Path, image_in_prompt: bool) -> Template:
+    """The prompt that a checkpoint was made for: the one in its `prompt.json`, else its family's usual one.
+
+    Args:
+        directory: the checkpoint's.
+        image_in_prompt: whether the model reads the image in its prompt.
+
+    Raises:
+        CheckpointError: `prompt.json` is there and holds no template for such a model.
+    """
+    path = directory / PROMPT_FILE
+    if not path.exists():
+        return NAMED_TEMPLATES["vicuna_v1" if image_in_prompt else "plain_text"]
+    text = read_json_object(path).get("template")
+    if not isinstance(text, str):
+        raise CheckpointError(f"{path}: template is {text!r}; expected a text with {QUESTION_PLACEHOLDER} in it")
+    try:
+        return Template("checkpoint", text).for_model(image_in_prompt)
+    except OptionError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def write_prompt_file(directory: Path, template: str) -> None:
+    """Records the prompt that a checkpoint was made for, in its directory."""
+    (directory / PROMPT_FILE).write_text(json.dumps({"template": template}, indent=2) + "\n", encoding="utf-8")

@@ -9,13 +9,13 @@ them once. The dense [target, source] mask exists only inside a layer:
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
+from xmflow_jax.data.roles import IMAGE
 from xmflow_jax.errors import OptionError
-from xmflow_jax.knockout.configuration import ATTENTION_OUTPUT, MASK, MLP_OUTPUT, ZERO, Action, Edges, Knockout
+from xmflow_jax.knockout.configuration import ATTENTION_OUTPUT, CROSS_OUTPUT, MLP_OUTPUT, Action, Edges, Knockout
 from xmflow_jax.models.attention import LayerEdit
 
 # Built with numpy on the host, traced as jax arrays inside the engines.
@@ -27,8 +27,15 @@ class Actions(NamedTuple):
 
     mask: tuple[Action, ...]
     zero: tuple[Action, ...]
+    cross_mask: tuple[Action, ...]
+    cross_zero: tuple[Action, ...]
     attention_output: tuple[Action, ...]
+    cross_output: tuple[Action, ...]
     mlp_output: tuple[Action, ...]
+
+
+# Kinds whose actions are edges; their switches have a head axis.
+EDGE_KINDS = ("mask", "zero", "cross_mask", "cross_zero")
 
 
 class Switches(NamedTuple):
@@ -37,26 +44,38 @@ class Switches(NamedTuple):
 
     mask: Bool[Masks, "*config layer mask_action head"]
     zero: Bool[Masks, "*config layer zero_action head"]
+    cross_mask: Bool[Masks, "*config layer cross_mask_action head"]
+    cross_zero: Bool[Masks, "*config layer cross_zero_action head"]
     attention_output: Bool[Masks, "*config layer attention_action"]
+    cross_output: Bool[Masks, "*config layer cross_action"]
     mlp_output: Bool[Masks, "*config layer mlp_action"]
 
 
 class Positions(NamedTuple):
-    """Which positions an action is about, for each prompt of a batch: [batch, action, position]."""
+    """Which positions an action is about, for each prompt of a batch: [batch, action, position].
+
+    The sources of cross-attention edges are the encoder's positions: [batch, action, visual].
+    """
 
     mask_source: Bool[Masks, "*batch mask_action position"]
     mask_target: Bool[Masks, "*batch mask_action position"]
     zero_source: Bool[Masks, "*batch zero_action position"]
     zero_target: Bool[Masks, "*batch zero_action position"]
+    cross_mask_source: Bool[Masks, "*batch cross_mask_action visual"]
+    cross_mask_target: Bool[Masks, "*batch cross_mask_action position"]
+    cross_zero_source: Bool[Masks, "*batch cross_zero_action visual"]
+    cross_zero_target: Bool[Masks, "*batch cross_zero_action position"]
     attention_output: Bool[Masks, "*batch attention_action position"]
+    cross_output: Bool[Masks, "*batch cross_action position"]
     mlp_output: Bool[Masks, "*batch mlp_action position"]
 
 
 def kind_of(action: Action) -> str:
     """The field of `Actions` and `Switches` that holds this action."""
     if isinstance(action, Edges):
-        return {MASK: "mask", ZERO: "zero"}[action.mode]
-    return {ATTENTION_OUTPUT: "attention_output", MLP_OUTPUT: "mlp_output"}[action.site]
+        return f"cross_{action.mode}" if action.cross else action.mode
+    sites = {ATTENTION_OUTPUT: "attention_output", CROSS_OUTPUT: "cross_output", MLP_OUTPUT: "mlp_output"}
+    return sites[action.site]
 
 
 def collect_actions(knockouts: Sequence[Knockout]) -> Actions:
@@ -89,7 +108,7 @@ def build_switches(knockouts: Sequence[Knockout], actions: Actions, layers: int,
     head_axis = heads if by_head else 1
     arrays = {
         kind: np.zeros(
-            (len(knockouts), layers, len(getattr(actions, kind))) + ((head_axis,) if kind in ("mask", "zero") else ()),
+            (len(knockouts), layers, len(getattr(actions, kind))) + ((head_axis,) if kind in EDGE_KINDS else ()),
             bool,
         )
         for kind in Actions._fields
@@ -117,12 +136,15 @@ def build_positions(
     """Numpy positions of a batch of prompts, padded on the right to `length`; padding belongs to no action.
 
     Args:
-        prompts: each prompt's roles, boolean over its own positions.
+        prompts: each prompt's roles, boolean over its own positions; image roles over the encoder's, where the model
+            reads the image by cross-attention.
     """
 
-    def stack(kind: str, end: str) -> Bool[np.ndarray, "batch action position"]:
+    def stack(kind: str, end: str) -> Bool[np.ndarray, "batch action _"]:
         chosen = getattr(actions, kind)
-        out = np.zeros((len(prompts), len(chosen), length), bool)
+        visual = kind.startswith("cross") and end == "source"
+        count = max((len(roles[IMAGE]) for roles in prompts), default=0) if visual and chosen else length
+        out = np.zeros((len(prompts), len(chosen), count), bool)
         for row, roles in enumerate(prompts):
             for column, action in enumerate(chosen):
                 positions = getattr(action, end).positions(roles)
@@ -134,7 +156,12 @@ def build_positions(
         mask_target=stack("mask", "target"),
         zero_source=stack("zero", "source"),
         zero_target=stack("zero", "target"),
+        cross_mask_source=stack("cross_mask", "source"),
+        cross_mask_target=stack("cross_mask", "target"),
+        cross_zero_source=stack("cross_zero", "source"),
+        cross_zero_target=stack("cross_zero", "target"),
         attention_output=stack("attention_output", "target"),
+        cross_output=stack("cross_output", "target"),
         mlp_output=stack("mlp_output", "target"),
     )
 
@@ -161,12 +188,22 @@ def dropped_positions(
 
 def layer_edit(switches: Switches, positions: Positions) -> LayerEdit:
     """One layer's masks of one configuration (no configuration axis, no layer axis) for a batch of prompts."""
-    has = jax.tree.map(lambda switch: switch.shape[0] > 0, switches)
+
+    def edges(kind: str) -> Array | None:
+        switch = getattr(switches, kind)
+        ends = getattr(positions, f"{kind}_target"), getattr(positions, f"{kind}_source")
+        return edge_mask(switch, *ends) if switch.shape[0] else None
+
+    def dropped(kind: str) -> Array | None:
+        switch = getattr(switches, kind)
+        return dropped_positions(switch, getattr(positions, kind)) if switch.shape[0] else None
+
     return LayerEdit(
-        blocked=edge_mask(switches.mask, positions.mask_target, positions.mask_source) if has.mask else None,
-        zeroed=edge_mask(switches.zero, positions.zero_target, positions.zero_source) if has.zero else None,
-        attention_dropped=dropped_positions(switches.attention_output, positions.attention_output)
-        if has.attention_output
-        else None,
-        mlp_dropped=dropped_positions(switches.mlp_output, positions.mlp_output) if has.mlp_output else None,
+        blocked=edges("mask"),
+        zeroed=edges("zero"),
+        attention_dropped=dropped("attention_output"),
+        mlp_dropped=dropped("mlp_output"),
+        cross_blocked=edges("cross_mask"),
+        cross_zeroed=edges("cross_zero"),
+        cross_dropped=dropped("cross_output"),
     )

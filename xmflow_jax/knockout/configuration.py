@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool
 
-from xmflow_jax.data.roles import ALL
+from xmflow_jax.data.roles import ALL, IMAGE, IMAGE_ROLES
 from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.windows import CENTRED, window_layers
@@ -21,8 +21,9 @@ ZERO: Final = "zero"
 MODES: Final = (MASK, ZERO)
 
 ATTENTION_OUTPUT: Final = "attention-output"
+CROSS_OUTPUT: Final = "cross-attention-output"
 MLP_OUTPUT: Final = "mlp-output"
-OUTPUTS: Final = (ATTENTION_OUTPUT, MLP_OUTPUT)
+OUTPUTS: Final = (ATTENTION_OUTPUT, CROSS_OUTPUT, MLP_OUTPUT)
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class RoleSet:
     role: str
     complement: bool = False
 
-    def positions(self, roles: Mapping[str, Bool[np.ndarray, " position"]]) -> Bool[np.ndarray, " position"]:
-        """Boolean [position] of one prompt."""
+    def positions(self, roles: Mapping[str, Bool[np.ndarray, " _"]]) -> Bool[np.ndarray, " _"]:
+        """Boolean [position] of one prompt, or over the encoder's positions for a role of the image's."""
         return ~roles[self.role] if self.complement else roles[self.role]
 
 
@@ -43,16 +44,20 @@ class Edges:
 
     `mask` removes them before the softmax, as the study does; `zero` sets their weights to zero after it, and the
     others are not renormalised.
+
+    Attributes:
+        cross: the sources are the encoder's positions, which the targets read by cross-attention.
     """
 
     source: RoleSet
     target: RoleSet
     mode: str = MASK
+    cross: bool = False
 
 
 @dataclass(frozen=True)
 class Output:
-    """What attention (after its output projection) or the MLP adds at a role's positions, set to zero."""
+    """What self- or cross-attention (after its projection) or the MLP adds at a role's positions, set to zero."""
 
     site: str
     target: RoleSet
@@ -75,28 +80,51 @@ class Knockout:
 NOTHING: Final = Knockout()
 
 
-def block(pathway: Pathway, layers: Iterable[int], mode: str = MASK, heads: Iterable[int] | None = None) -> Knockout:
+def block(
+    pathway: Pathway,
+    layers: Iterable[int],
+    mode: str = MASK,
+    heads: Iterable[int] | None = None,
+    cross_attention: bool = False,
+) -> Knockout:
     """Targets of the pathway may not attend to its sources in these layers (and heads).
+
+    Where every source of a target's cross-attention is blocked, the heads' weighted sum there is zero: with
+    `Image->All` these are the knocked-out cross-attention layers of the user's definition.
+
+    Args:
+        cross_attention: the model reads the image by cross-attention, so that image roles are the encoder's positions.
 
     Raises:
         OptionError: the mode is unknown.
     """
     if mode not in MODES:
         raise OptionError(f"unknown knockout mode {mode!r}; the modes are: {', '.join(MODES)}")
-    edges = Edges(RoleSet(pathway.source), RoleSet(pathway.target), mode)
+    cross = cross_attention and pathway.source in IMAGE_ROLES
+    edges = Edges(RoleSet(pathway.source), RoleSet(pathway.target), mode, cross)
     return Knockout(((edges, tuple(layers), None if heads is None else tuple(heads)),))
 
 
-def keep_only(pathway: Pathway, layers: Iterable[int]) -> Knockout:
+def keep_only(pathway: Pathway, layers: Iterable[int], cross_attention: bool = False) -> Knockout:
     """Every edge is blocked except the pathway's: is this pathway enough?
 
     The complement of sources x targets is a union of two such products, so it needs nothing new: everything to all
-    other targets, and all other sources to its targets.
+    other targets, and all other sources to its targets. Of self- and cross-attention, the one that the pathway is not
+    about is blocked altogether.
+
+    Args:
+        cross_attention: see `block`.
     """
     layers = tuple(layers)
-    others = Edges(RoleSet(ALL), RoleSet(pathway.target, complement=True))
-    rest = Edges(RoleSet(pathway.source, complement=True), RoleSet(pathway.target))
-    return Knockout(((others, layers, None), (rest, layers, None)))
+    cross = cross_attention and pathway.source in IMAGE_ROLES
+    everything = RoleSet(IMAGE if cross else ALL)
+    edges = [
+        Edges(everything, RoleSet(pathway.target, complement=True), cross=cross),
+        Edges(RoleSet(pathway.source, complement=True), RoleSet(pathway.target), cross=cross),
+    ]
+    if cross_attention:
+        edges.append(Edges(RoleSet(ALL if cross else IMAGE), RoleSet(ALL), cross=not cross))
+    return Knockout(tuple((one, layers, None) for one in edges))
 
 
 def zero_output(site: str, role: str, layers: Iterable[int]) -> Knockout:
@@ -133,13 +161,14 @@ def pathway_study(
     width: int,
     mode: str = MASK,
     heads: Iterable[int] | None = None,
+    cross_attention: bool = False,
 ) -> tuple[StudyRow, ...]:
-    """One configuration for each pathway, style and layer, in this order."""
+    """One configuration for each pathway, style and layer, in this order; `cross_attention` as for `block`."""
     heads = None if heads is None else tuple(heads)
     rows = []
     for pathway, style in pathways:
         for layer in range(layers):
             blocked = window_layers(style, layer, width, layers)
             window = width if style == CENTRED else len(blocked)
-            rows.append(StudyRow(pathway, style, layer, window, block(pathway, blocked, mode, heads)))
+            rows.append(StudyRow(pathway, style, layer, window, block(pathway, blocked, mode, heads, cross_attention)))
     return tuple(rows)

@@ -44,8 +44,8 @@ def greedy_answers(
             axis=1,
         )[:, None, None, :]
 
-        def layer(x: Array, inputs: tuple[Tree, Array, Array, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-            parameters, base_key, base_value, own_key, own_value = inputs
+        def layer(x: Array, inputs: tuple[Tree, ...]) -> tuple[Array, tuple[Array, Array]]:
+            parameters, base_key, base_value, own_key, own_value, visual = inputs
             block = block_of(parameters)
             query = block.queries(x, rotation)
             key, value = block.keys_values(x, rotation)
@@ -54,10 +54,15 @@ def greedy_answers(
             keys = jnp.concatenate([base_key.swapaxes(1, 2), own_key], axis=1)
             values = jnp.concatenate([base_value.swapaxes(1, 2), own_value], axis=1)
             x = x + block.attention_output(attend(query, keys, values, block.scale, allowed))
+            if visual is not None:
+                visual_key, visual_value = visual
+                attended = attend(block.cross_queries(x), visual_key, visual_value, block.cross_scale)
+                x = x + block.cross_output(attended)
             return x + block.mlp_output(x), (own_key, own_value)
 
-        x = decoder.embed(token)
-        x, (new_key, new_value) = jax.lax.scan(layer, x, (stacked, base.key, base.value, new_key, new_value))
+        x = decoder.embed(token, (length + step)[:, None])
+        own = (stacked, base.key, base.value, new_key, new_value, base.visual)
+        x, (new_key, new_value) = jax.lax.scan(layer, x, own)
         following = jnp.argmax(decoder.logits(x[:, 0]), axis=-1)
         ended = jnp.isin(token[:, 0], end_tokens)
         following = jnp.where(ended, end_tokens[0], following)

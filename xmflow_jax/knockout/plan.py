@@ -13,7 +13,15 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from xmflow_jax.errors import OptionError
-from xmflow_jax.knockout.arrays import Actions, Positions, Switches, build_switches, collect_actions, kind_of
+from xmflow_jax.knockout.arrays import (
+    EDGE_KINDS,
+    Actions,
+    Positions,
+    Switches,
+    build_switches,
+    collect_actions,
+    kind_of,
+)
 from xmflow_jax.knockout.configuration import Action, Edges, Knockout, RoleSet
 from xmflow_jax.knockout.schedule import Trie, build_trie
 
@@ -103,10 +111,14 @@ def first_rows(
             if isinstance(action, Edges):
                 source = getattr(positions, f"{kind}_source")[:, column]
                 target = getattr(positions, f"{kind}_target")[:, column]
-                # Sources from which on every position is a target.
-                unread = source & np.logical_and.accumulate((target | ~real)[:, ::-1], axis=1)[:, ::-1]
-                # A target sees a source only from the first source on.
-                target = target & np.logical_or.accumulate(source, axis=1)
+                if action.cross:
+                    # Every target sees all of the encoder's positions.
+                    target = target & source.any(1, keepdims=True)
+                else:
+                    # Sources from which on every position is a target.
+                    unread = source & np.logical_and.accumulate((target | ~real)[:, ::-1], axis=1)[:, ::-1]
+                    # A target sees a source only from the first source on.
+                    target = target & np.logical_or.accumulate(source, axis=1)
             else:
                 target = getattr(positions, kind)[:, column]
             # The answer's row is read in any case.
@@ -131,7 +143,7 @@ def group_tries(
     bits = []
     for kind, chosen, switch in zip(Actions._fields, study.actions, study.switches, strict=True):
         keep = np.array([action in possible for action in chosen], bool)
-        if kind in ("mask", "zero"):
+        if kind in EDGE_KINDS:
             keep = keep[:, None]
         bits.append((np.asarray(switch) & keep).reshape(*switch.shape[:2], -1))
     switched = np.concatenate(bits, axis=2)

@@ -56,22 +56,27 @@ def answer_batch(
         [Int[np.ndarray, "batch step"], Float[np.ndarray, "batch vocabulary"]], Bool[np.ndarray, " batch"]
     ],
     engine: str = FAST,
+    full_size: int = 0,
 ) -> Answered:
     """Base run, selection, knockouts.
 
     Args:
+        full_size: a smaller batch is filled up to this size with its last prompt, since another size would have to be
+            compiled anew.
         end_tokens: ids that end an answer.
         answer_length: most tokens of a base answer.
         select: from the base answers' tokens and the base logits, which prompts go on.
     """
+    own = len(prompts)
+    prompts = [*prompts, *[prompts[-1]] * (full_size - own)]
     batch = build_batch(prompts)
     positions = build_positions([prompt.roles for prompt in prompts], study.actions, batch.tokens.shape[1])
-    impossible = impossible_actions(positions, study.actions, batch.length)
+    impossible = impossible_actions(positions, study.actions, batch.length)[:own]
     placement = place_study(study, positions, batch.length, batch.tokens.shape[1])
     features = encode(graphdef, params, batch.pixels)
     base = run_base(graphdef, params, batch.tokens, batch.length, features, placement.first, rows=placement.rows)
     answers = greedy_answers(graphdef, params, base, batch.length, np.asarray(end_tokens, np.int32), answer_length)
-    selected = select(np.asarray(answers), np.asarray(base.logits))
+    selected = select(np.asarray(answers)[:own], np.asarray(base.logits)[:own])
     if not selected.any():
         return Answered(selected, None, impossible)
     if engine == FAST:
@@ -79,4 +84,5 @@ def answer_batch(
     else:
         logits = _sweep_plain(graphdef, params, batch, positions, study.switches, at_once=PLAIN_AT_ONCE)
         logits = logits.swapaxes(0, 1)
-    return Answered(selected, jax.device_get(measure(base.logits, logits)), impossible)
+    measured = jax.device_get(measure(base.logits, logits))
+    return Answered(selected, jax.tree.map(lambda part: part[:own], measured), impossible)

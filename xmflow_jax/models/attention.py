@@ -26,12 +26,17 @@ class LayerEdit(NamedTuple):
         zeroed: edges whose weight is set to zero after the softmax; the others keep theirs.
         attention_dropped: positions whose attention output (after the output projection) is zero.
         mlp_dropped: positions whose MLP output is zero.
+        cross_blocked, cross_zeroed, cross_dropped: the same of cross-attention, whose sources are the encoder's
+            positions.
     """
 
     blocked: Bool[Array, "*#batch #heads target source"] | None = None
     zeroed: Bool[Array, "*#batch #heads target source"] | None = None
     attention_dropped: Bool[Array, "*#batch target"] | None = None
     mlp_dropped: Bool[Array, "*#batch target"] | None = None
+    cross_blocked: Bool[Array, "*#batch #heads target visual"] | None = None
+    cross_zeroed: Bool[Array, "*#batch #heads target visual"] | None = None
+    cross_dropped: Bool[Array, "*#batch target"] | None = None
 
 
 def drop(

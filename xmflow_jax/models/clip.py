@@ -1,4 +1,5 @@
-"""CLIP's vision transformer (transformers `CLIPVisionModel`; Radford et al. 2021, arXiv 2103.00020)."""
+"""CLIP's vision transformer (transformers `CLIPVisionModel`; Radford et al. 2021, arXiv 2103.00020) and its elder
+sibling ViT (`ViTModel`; Dosovitskiy et al. 2020, arXiv 2010.11929), which differs in three places."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,14 @@ from xmflow_jax.models.layers import ACTIVATIONS, DType, LayerNorm, layer_slice,
 
 @dataclass(frozen=True)
 class ClipVisionConfig:
-    """Sizes of a CLIP vision tower; `image_size` and `patch_size` in pixels."""
+    """Sizes of a vision tower; `image_size` and `patch_size` in pixels. The last three fields' defaults are CLIP's.
+
+    Attributes:
+        patch_bias: the patch embedding has a bias (ViT).
+        pre_norm: a norm before the first block (CLIP).
+        final_norm: the norm after the last block is part of what others read (ViT); CLIP puts it on its pooled output
+            alone.
+    """
 
     image_size: int
     patch_size: int
@@ -25,6 +33,9 @@ class ClipVisionConfig:
     heads: int
     norm_eps: float = 1e-5
     activation: str = "quick_gelu"
+    patch_bias: bool = False
+    pre_norm: bool = True
+    final_norm: bool = False
 
     @property
     def grid(self) -> int:
@@ -45,6 +56,8 @@ class ClipEmbeddings(nnx.Module):
         self.class_embedding = nnx.Param(normal(rngs.params(), (width,), dtype))
         self.patch_embedding = nnx.Param(normal(rngs.params(), (patch, patch, 3, width), dtype))
         self.position_embedding = nnx.Param(normal(rngs.params(), (config.patches + 1, width), dtype))
+        if config.patch_bias:
+            self.patch_bias = nnx.Param(jnp.zeros((width,), dtype))
         self.config = config
 
     def __call__(self, pixels: Float[Array, "batch height width 3"]) -> Float[Array, "batch positions model"]:
@@ -55,6 +68,8 @@ class ClipEmbeddings(nnx.Module):
         patches = pixels.reshape(-1, grid, patch, grid, patch, 3).transpose(0, 1, 3, 2, 4, 5)
         patches = patches.reshape(-1, grid * grid, patch * patch * 3)
         embedded = patches @ kernel.reshape(patch * patch * 3, -1)
+        if self.config.patch_bias:
+            embedded = embedded + self.patch_bias[...]
         first = jnp.broadcast_to(self.class_embedding[...], (embedded.shape[0], 1, embedded.shape[2]))
         return jnp.concatenate([first, embedded], axis=1) + self.position_embedding[...]
 
@@ -107,10 +122,21 @@ class ClipVision(nnx.Module):
 
     def __init__(self, config: ClipVisionConfig, *, dtype: DType, rngs: nnx.Rngs) -> None:
         self.embeddings = ClipEmbeddings(config, dtype=dtype, rngs=rngs)
-        self.pre_layrnorm = LayerNorm(config.width, config.norm_eps, dtype=dtype, rngs=rngs)
+        if config.pre_norm:
+            self.pre_layrnorm = LayerNorm(config.width, config.norm_eps, dtype=dtype, rngs=rngs)
         self.layers = stack_blocks(lambda r: ClipBlock(config, dtype=dtype, rngs=r), config.layers, rngs)
         self.post_layernorm = LayerNorm(config.width, config.norm_eps, dtype=dtype, rngs=rngs)
         self.config = config
+
+    def embed(self, pixels: Float[Array, "batch height width 3"]) -> Float[Array, "batch positions model"]:
+        """What the first block reads."""
+        x = self.embeddings(pixels)
+        return self.pre_layrnorm(x) if self.config.pre_norm else x
+
+    def output(self, pixels: Float[Array, "batch height width 3"]) -> Float[Array, "batch positions model"]:
+        """What the published model calls its last hidden state."""
+        x = self.hidden_state(pixels, -1)
+        return self.post_layernorm(x) if self.config.final_norm else x
 
     def hidden_state(
         self, pixels: Float[Array, "batch height width 3"], index: int
@@ -121,7 +147,7 @@ class ClipVision(nnx.Module):
         """
         count = range(self.config.layers + 1)[index]
         block, stacked = split_blocks(self.layers)
-        x = self.pre_layrnorm(self.embeddings(pixels))
+        x = self.embed(pixels)
         # Indexing inside the scan, where slicing the stack before it would copy the weights.
         x, _ = jax.lax.scan(lambda x, index: (block(layer_slice(stacked, index))(x), None), x, jnp.arange(count))
         return x
@@ -131,7 +157,7 @@ class ClipVision(nnx.Module):
     ) -> Float[Array, "states batch positions model"]:
         """All layers + 1 hidden states."""
         block, stacked = split_blocks(self.layers)
-        x = self.pre_layrnorm(self.embeddings(pixels))
+        x = self.embed(pixels)
         step: Callable[[Any, Any], Any] = lambda x, layer: (block(layer)(x), x)  # noqa: E731
         last, before = jax.lax.scan(step, x, stacked)
         return jnp.concatenate([before, last[None]])

@@ -57,6 +57,7 @@ def exact_gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "quick_gelu": quick_gelu,
     "gelu": exact_gelu,
+    "gelu_new": jax.nn.gelu,
     "silu": jax.nn.silu,
 }
 

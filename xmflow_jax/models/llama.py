@@ -143,8 +143,10 @@ class LlamaDecoder(nnx.Module):
         """The rotary angles of these positions, shared by all layers."""
         return rotary(positions, self.config.head_width, self.config.rope_theta)
 
-    def embed(self, tokens: Int[Array, "*batch position"]) -> Float[Array, "*batch position width"]:
-        """Word embeddings, in the parameters' own type."""
+    def embed(
+        self, tokens: Int[Array, "*batch position"], positions: Int[Array, "*#batch position"] | None = None
+    ) -> Float[Array, "*batch position width"]:
+        """Word embeddings, in the parameters' own type; where a token stands is told to attention alone."""
         return self.embed_tokens.embedding[...][tokens]
 
     def logits(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocabulary"]:
@@ -159,6 +161,7 @@ class LlamaDecoder(nnx.Module):
         layer_edit: Callable[[Tree], LayerEdit] | None = None,
         collect: Callable[[Array, Array, Array], Tree] | None = None,
         blocks: int | None = None,
+        visual: None = None,
     ) -> tuple[Float[Array, "batch position width"], Tree]:
         """All blocks over embedded positions 0, 1, ...; prompts are padded on the right, so causality hides padding.
 
@@ -169,6 +172,7 @@ class LlamaDecoder(nnx.Module):
             collect: called in every layer with its input hidden state, keys [batch, position, kv_heads, head_width]
                 and values; what it returns is stacked over layers.
             blocks: run only so many blocks; None: all.
+            visual: what cross-attention reads; a Llama has none.
 
         Returns:
             The last block's output before the final norm, and what was collected.

@@ -71,6 +71,10 @@ class Llava(nnx.Module):
             hidden = hidden[:, 1:]
         return self.multi_modal_projector(hidden)
 
+    def visual_keys_values(self, features: Float[Array, "batch visual model"]) -> None:
+        """What cross-attention reads: nothing, since the image stands in the prompt."""
+        return None
+
     def embed(
         self,
         tokens: Int[Array, "batch position"],

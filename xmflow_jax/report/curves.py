@@ -1,7 +1,8 @@
-"""The study's line figures: what blocking each pathway around each layer does to the answer's probability.
+"""The study's line figures: what blocking each pathway around each layer does to the answer.
 
 One figure per task and an overview with a small panel per task. They show `relative_change` of the summary table
-(`xmflow_jax.analysis.summary`), which is their only input.
+(`xmflow_jax.analysis.summary`), which is their only input, or its `delta_accuracy`; bands are the 95 % intervals, and
+rings are critical layers.
 """
 
 import math
@@ -13,14 +14,26 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from xmflow_jax.report.figure_files import figure_names, figure_style, save_figure
+from xmflow_jax.report.figure_files import ACCURACY, figure_names, figure_style, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-AXIS_LABEL: Final = "Change in probability (%)"
+RELATIVE_CHANGE: Final = "relative_change"
+DELTA_ACCURACY: Final = "delta_accuracy"
+AXIS_LABELS: Final = {
+    RELATIVE_CHANGE: "Change in probability (%)",
+    DELTA_ACCURACY: "Accuracy lost (points)",
+}
+# What stands behind a task's name in the files of each measure.
+_FILES: Final = {RELATIVE_CHANGE: "", DELTA_ACCURACY: ACCURACY}
 NOT_ARROW: Final = "\N{RIGHTWARDS ARROW WITH STROKE}"
+
+# What else than lines of pathways is drawn, by the artists' gid.
+BAND: Final = "interval"
+CRITICAL: Final = "critical"
+CROSS_ATTENTION: Final = "cross-attention"
 
 # (colour, marker). Okabe and Ito's palette, made for colour-blind readers, without its yellow, which is too faint for
 # lines on white. A pathway keeps its look in every figure of every study; the marker tells lines apart in grey print.
@@ -40,28 +53,47 @@ _OTHER_MARKERS: Final = ("<", ">", "p", "*", "h", "d")
 _LINES: Final = {"centred": "-", "from-start": "--", "to-end": "-.", "single": ":"}
 
 
-def draw_task_curves(summary: pd.DataFrame, folder: Path) -> list[Path]:
+def draw_task_curves(
+    summary: pd.DataFrame,
+    folder: Path,
+    measure: str = RELATIVE_CHANGE,
+    cross_attention_layers: Sequence[int] = (),
+) -> list[Path]:
     """Write `<task>.png` and `<task>.pdf` for every task of the summary; returns the paths in the tasks' order.
 
-    A task's name is made safe for files by `figure_names`. No rows, no files.
+    A task's name is made safe for files by `figure_names`; figures of `delta_accuracy` are `<task>-accuracy`. No rows,
+    no files.
 
     Args:
         summary: what `summarize` returned, whole, so that colours agree between tasks.
         folder: an existing folder.
+        measure: `RELATIVE_CHANGE` or `DELTA_ACCURACY`.
+        cross_attention_layers: drawn as dotted lines, where the model reads the image in some layers only.
 
     Raises:
         RunFolderError: a file cannot be written.
     """
-    names = figure_names(summary["task"])
-    return [path for task, name in names.items() for path in save_figure(task_figure(summary, task), folder, name)]
+    paths = []
+    for task, name in figure_names(summary["task"]).items():
+        figure = task_figure(summary, task, measure, cross_attention_layers)
+        paths += save_figure(figure, folder, name + _FILES[measure])
+    return paths
 
 
-def draw_overview(summary: pd.DataFrame, path: Path) -> list[Path]:
+def draw_overview(
+    summary: pd.DataFrame,
+    path: Path,
+    measure: str = RELATIVE_CHANGE,
+    cross_attention_layers: Sequence[int] = (),
+) -> list[Path]:
     """Write the figure of all tasks as PNG and PDF; returns their paths. No rows, no files.
 
     Args:
         summary: what `summarize` returned.
-        path: `figures/overview`, with either suffix or none; its folder exists.
+        path: `figures/overview`, with either suffix or none; its folder exists. `-accuracy` is put behind the name of
+            the figure of `delta_accuracy`.
+        measure: as for `draw_task_curves`.
+        cross_attention_layers: as for `draw_task_curves`.
 
     Raises:
         RunFolderError: a file cannot be written.
@@ -69,10 +101,13 @@ def draw_overview(summary: pd.DataFrame, path: Path) -> list[Path]:
     if summary.empty:
         return []
     name = path.stem if path.suffix in (".png", ".pdf") else path.name
-    return save_figure(overview_figure(summary), path.parent, name)
+    figure = overview_figure(summary, measure, cross_attention_layers)
+    return save_figure(figure, path.parent, name + _FILES[measure])
 
 
-def task_figure(summary: pd.DataFrame, task: str) -> "Figure":
+def task_figure(
+    summary: pd.DataFrame, task: str, measure: str = RELATIVE_CHANGE, cross_attention_layers: Sequence[int] = ()
+) -> "Figure":
     """The figure of one task: a line per pathway and window style, and a band where the summary has intervals.
 
     Raises:
@@ -85,15 +120,18 @@ def task_figure(summary: pd.DataFrame, task: str) -> "Figure":
     with figure_style():
         figure = Figure(figsize=(7.0, 3.8), layout="constrained")
         axes = figure.add_subplot()
-        _draw_lines(axes, summary, task, marker_size=4.0, title_characters=70)
+        _draw_lines(axes, summary, task, measure, marker_size=4.0, title_characters=70)
         _set_layer_ticks(axes, summary, most=17)
+        _mark_layers(axes, cross_attention_layers)
         axes.set_xlabel("Layer")
-        axes.set_ylabel(AXIS_LABEL)
+        axes.set_ylabel(AXIS_LABELS[measure])
         _add_legend(figure, [axes], characters=100)
     return figure
 
 
-def overview_figure(summary: pd.DataFrame) -> "Figure":
+def overview_figure(
+    summary: pd.DataFrame, measure: str = RELATIVE_CHANGE, cross_attention_layers: Sequence[int] = ()
+) -> "Figure":
     """All tasks in one figure: small panels with the same axes, one legend.
 
     Raises:
@@ -111,15 +149,16 @@ def overview_figure(summary: pd.DataFrame) -> "Figure":
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         panels: list[Axes] = list(grid.flat)
         for place, (axes, task) in enumerate(zip(panels, tasks, strict=False)):
-            _draw_lines(axes, summary, task, marker_size=2.5, title_characters=36)
+            _draw_lines(axes, summary, task, measure, marker_size=2.5, title_characters=36)
             _set_layer_ticks(axes, summary, most=9)
+            _mark_layers(axes, cross_attention_layers)
             if place + columns >= len(tasks):  # nothing below it
                 axes.set_xlabel("Layer")
                 axes.tick_params(labelbottom=True)
         for axes in panels[len(tasks) :]:
             axes.set_visible(False)
         for axes in panels[::columns]:
-            axes.set_ylabel(AXIS_LABEL)
+            axes.set_ylabel(AXIS_LABELS[measure])
         _add_legend(figure, panels, characters=45 * max(columns, 2))
     return figure
 
@@ -140,33 +179,50 @@ def pathway_looks(pathways: Iterable[str]) -> dict[str, tuple[str, str]]:
     return looks
 
 
-def _draw_lines(axes: "Axes", summary: pd.DataFrame, task: str, marker_size: float, title_characters: int) -> None:
+def curve_label(pathway: str, style: str) -> str:
+    """`pathway_label`, with the window style where it is not the study's own."""
+    return pathway_label(pathway) + ("" if style == "centred" else f" ({style})")
+
+
+def _draw_lines(
+    axes: "Axes", summary: pd.DataFrame, task: str, measure: str, marker_size: float, title_characters: int
+) -> None:
     here = summary[summary["task"] == task]
     axes.axhline(0, color="0.5", linewidth=0.8, zorder=1)
     for pathway, (colour, marker) in pathway_looks(summary["pathway"]).items():
         for style in sorted(set(here.loc[here["pathway"] == pathway, "style"])):
             line = here[(here["pathway"] == pathway) & (here["style"] == style)].sort_values("layer")
-            label = pathway_label(pathway) + ("" if style == "centred" else f" ({style})")
-            layers = line["layer"].to_numpy()
+            layers, values = line["layer"].to_numpy(), line[measure].to_numpy()
             axes.plot(
                 layers,
-                line["relative_change"].to_numpy(),
+                values,
                 color=colour,
                 linestyle=_LINES.get(style, "-"),
                 linewidth=1.5,
                 marker=marker,
                 markersize=marker_size,
                 markeredgewidth=0,
-                label=_plain(label),
+                label=plain_text(curve_label(pathway, style)),
                 zorder=3,
             )
-            low, high = line["relative_change_low"].to_numpy(), line["relative_change_high"].to_numpy()
+            low, high = line[f"{measure}_low"].to_numpy(), line[f"{measure}_high"].to_numpy()
             finite = np.isfinite(low) & np.isfinite(high)
             if finite.any():
-                axes.fill_between(layers, low, high, where=list(finite), color=colour, alpha=0.2, linewidth=0, zorder=2)
+                band = axes.fill_between(layers, low, high, where=list(finite), color=colour, alpha=0.2, linewidth=0)
+                band.set(zorder=2, gid=BAND)
+            critical = line["critical"].to_numpy(bool) & np.isfinite(values)
+            if critical.any():
+                size = (2.2 * marker_size) ** 2
+                rings = axes.scatter(layers[critical], values[critical], s=size, facecolors="none", edgecolors=colour)
+                rings.set(zorder=4, gid=CRITICAL, linewidth=0.9)
     least, most = here["n"].min(), here["n"].max()
     title = f"{task} (n = {least if least == most else f'{least}–{most}'})"
-    axes.set_title(_plain("\n".join(textwrap.wrap(title, title_characters))))
+    axes.set_title(plain_text("\n".join(textwrap.wrap(title, title_characters))))
+
+
+def _mark_layers(axes: "Axes", layers: Sequence[int]) -> None:
+    for layer in layers:
+        axes.axvline(layer, color="0.6", linewidth=0.9, linestyle=":", zorder=0).set_gid(CROSS_ATTENTION)
 
 
 def _set_layer_ticks(axes: "Axes", summary: pd.DataFrame, most: int) -> None:
@@ -181,6 +237,7 @@ def _set_layer_ticks(axes: "Axes", summary: pd.DataFrame, most: int) -> None:
 
 def _add_legend(figure: "Figure", panels: Sequence["Axes"], characters: int) -> None:
     """Below the axes, where it can hide no line; as many columns as fit `characters` in a row."""
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     # From all panels: a task may lack a pathway that another has.
@@ -188,14 +245,21 @@ def _add_legend(figure: "Figure", panels: Sequence["Axes"], characters: int) -> 
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    if any(axes.collections for axes in panels):
+    drawn = {artist.get_gid() for axes in panels for artist in (*axes.collections, *axes.lines)}
+    if BAND in drawn:
         entries["95 % interval"] = Patch(color="0.5", alpha=0.3, linewidth=0)
+    if CRITICAL in drawn:
+        entries["critical layer"] = Line2D(
+            [], [], linestyle="", marker="o", color="0.3", markersize=8, fillstyle="none"
+        )
+    if CROSS_ATTENTION in drawn:
+        entries["cross-attention layer"] = Line2D([], [], color="0.6", linewidth=0.9, linestyle=":")
     columns = min(max(characters // (max(map(len, entries)) + 6), 1), 3, len(entries))
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.2 * math.ceil(len(entries) / columns))  # the panels keep their height
     figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
 
 
-def _plain(text: str) -> str:
-    # A dollar sign would start a formula.
+def plain_text(text: str) -> str:
+    """The text as matplotlib is to draw it: a dollar sign would start a formula."""
     return text.replace("$", r"\$")

@@ -25,6 +25,12 @@ _STYLE: Final = {
     "savefig.dpi": 200,
 }
 
+# What is put behind a task's name in the files of its figures; its curves of probability have the name alone.
+ACCURACY: Final = "-accuracy"
+HEAT_MAP: Final = "-heat-map"
+HEADS: Final = "-heads"
+FIGURE_KINDS: Final = ("", ACCURACY, HEAT_MAP, HEADS)
+
 # Dates and versions would make two files of the same figure differ.
 _METADATA: Final = {
     "png": {"Software": None},
@@ -61,16 +67,17 @@ def save_figure(figure: "Figure", folder: Path, name: str) -> list[Path]:
 def figure_names(tasks: Iterable[str], reserved: Iterable[str] = ("overview",)) -> dict[str, str]:
     """A file name without suffix for each task, which may hold any text (`what color is the/`).
 
-    Names differ even where a file system ignores case, and from the reserved ones; equal tasks give equal names.
+    Names differ even where a file system ignores case, and from the reserved ones; equal tasks give equal names. So do
+    the names with a kind of figure behind them (`FIGURE_KINDS`).
     """
-    taken = {name.lower() for name in reserved}
+    taken = {f"{name}{kind}".lower() for name in reserved for kind in FIGURE_KINDS}
     names: dict[str, str] = {}
     for task in sorted(set(tasks)):
         stem = re.sub(r"[^\w.-]+", "_", task, flags=re.ASCII).strip("._")[:80] or "task"
         name, count = stem, 1
-        while name.lower() in taken:
+        while taken & (own := {f"{name}{kind}".lower() for kind in FIGURE_KINDS}):
             count += 1
             name = f"{stem}-{count}"
-        taken.add(name.lower())
+        taken |= own
         names[task] = name
     return names

@@ -98,6 +98,7 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
             setting.answer_length,
             select,
             setting.engine,
+            setting.batch_size,
         )
         rows, rest = [], []
         for place, prompt in enumerate(prompts):

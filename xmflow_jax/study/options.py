@@ -12,7 +12,11 @@ from xmflow_jax.knockout.configuration import MASK, MODES
 from xmflow_jax.knockout.pathways import parse_pathways
 from xmflow_jax.knockout.windows import CENTRED, STYLES
 
+# Shipped models and data by name; the first of each is the default. The others show that everything runs, and no more.
+SHAPES_LLAVA: Final = "shapes-llava"
+SHAPES_CROSSATTN: Final = "shapes-crossattn"
 DEMO_MODEL: Final = "random-tiny"
+SHAPES_DATA: Final = "shapes"
 DEMO_DATA: Final = "demo"
 
 CORRECT: Final = "correct"
@@ -31,7 +35,8 @@ class SweepOptions:
         model: a shipped name, a directory in Hugging Face or converted format, or a hub id.
         data: a shipped name, or question files and folders of them.
         images: the folder that holds the question files' images.
-        template: a named prompt, or a text holding `{question}` and `<image>`.
+        template: a named prompt, or a text holding `{question}` and, for models that read the image in their prompt,
+            `<image>`; None: the checkpoint's own, or its family's.
         pathways: comma-separated, a window style may follow `@`.
         window, style: width and style of the windows.
         mode: `mask` blocks before the softmax, `zero` sets weights to zero after it.
@@ -46,8 +51,8 @@ class SweepOptions:
         out: the run folder.
     """
 
-    model: str = DEMO_MODEL
-    data: tuple[str, ...] = (DEMO_DATA,)
+    model: str = SHAPES_LLAVA
+    data: tuple[str, ...] = (SHAPES_DATA,)
     images: Path | None = None
     template: str | None = None
     pathways: str | None = None
@@ -97,7 +102,7 @@ def check_options(options: SweepOptions) -> None:
         raise OptionError(f"--seed {options.seed} is not 0 or more")
     if options.heads is not None and not options.heads:
         raise OptionError("--heads names no head; leave it out to block all of them")
-    if options.data != (DEMO_DATA,) and options.images is None:
+    if options.data not in ((SHAPES_DATA,), (DEMO_DATA,)) and options.images is None:
         raise OptionError(f"--data {' '.join(options.data)} needs --images, the folder of its images")
     if options.pathways is not None:
         parse_pathways(options.pathways, options.style)
@@ -133,18 +138,23 @@ def parse_arguments(arguments: Sequence[str]) -> SweepOptions:
     parser = _Parser(
         prog="python -m xmflow_jax.sweep",
         description="Attention knockout over every layer of a multimodal LLM: where does visual information flow? "
-        "Without arguments it runs a demonstration on a tiny model with random weights.",
+        f"Without arguments it runs a complete study of the shipped model {SHAPES_LLAVA} on drawn scenes.",
     )
     add = parser.add_argument
-    add("--model", default=DEMO_MODEL, help=f"shipped name, checkpoint directory, or hub id (default: {DEMO_MODEL})")
+    shipped = ", ".join((SHAPES_LLAVA, SHAPES_CROSSATTN, DEMO_MODEL))
+    add(
+        "--model",
+        default=SHAPES_LLAVA,
+        help=f"shipped ({shipped}), checkpoint directory, or hub id (default: the first)",
+    )
     add(
         "--data",
         nargs="+",
-        default=[DEMO_DATA],
-        help=f"shipped name, or question files (.csv) and folders of them (default: {DEMO_DATA})",
+        default=[SHAPES_DATA],
+        help=f"shipped ({SHAPES_DATA}, {DEMO_DATA}), or question files (.csv) and their folders (default: {SHAPES_DATA})",
     )
     add("--images", type=Path, help="folder of the question files' images")
-    add("--template", help="vicuna_v1 (default), llava_llama_3, plain, or a text with {question} and <image>")
+    add("--template", help="vicuna_v1, llava_llama_3, plain, plain_text, or a text with {question} and <image>")
     add("--pathways", help='such as "Image->Question, Image->Last@to-end"')
     add("--window", type=int, help="layers blocked at a time (default: 9 from 32 layers up, 5 from 10, else 3)")
     add("--style", default=CENTRED, help=f"window style: {', '.join(STYLES)} (default: {CENTRED})")
@@ -154,7 +164,7 @@ def parse_arguments(arguments: Sequence[str]) -> SweepOptions:
     add("--samples", type=int, help="at most so many questions, spread over the tasks")
     add("--engine", default=FAST, help="fast (default), or plain: the slow reference")
     add("--dtype", help="float32 (default on a CPU) or bfloat16 (default elsewhere)")
-    add("--batch-size", type=int, help="questions at a time (default: 1 on a CPU, else 8)")
+    add("--batch-size", type=int, help="questions at a time (default: 1 on a CPU, else 8; 32 for small models)")
     add("--answer-length", type=int, default=10, help="most tokens of a base answer (default: 10)")
     add("--seed", type=int, default=0, help="seed of the choice of samples (default: 0)")
     add("--out", type=Path, help="run folder (default: runs/MODEL-DATA); an unfinished run in it is resumed")

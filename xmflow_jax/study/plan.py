@@ -15,7 +15,8 @@ from xmflow_jax.knockout.arrays import check_range
 from xmflow_jax.knockout.configuration import StudyRow, pathway_study
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway, parse_pathways
 from xmflow_jax.knockout.windows import TO_END, default_width
-from xmflow_jax.models.llama import LlamaConfig
+from xmflow_jax.models.cross_attention import CrossAttentionConfig
+from xmflow_jax.models.llava import LlavaConfig
 from xmflow_jax.study.options import SweepOptions
 
 # From which layer on can the image be dropped altogether? The recommendation is made from this one.
@@ -55,7 +56,10 @@ def wanted_pathways(options: SweepOptions) -> tuple[tuple[Pathway, str], ...]:
 
 
 def plan_studies(
-    questions: Sequence[Question], options: SweepOptions, model: LlamaConfig, say: Callable[[str], None]
+    questions: Sequence[Question],
+    options: SweepOptions,
+    model: LlavaConfig | CrossAttentionConfig,
+    say: Callable[[str], None],
 ) -> list[TaskStudy]:
     """One study for each task, with the pathways that all of its questions have data for.
 
@@ -65,8 +69,9 @@ def plan_studies(
     Raises:
         OptionError: no task supports a pathway that was asked for, or the window or a head is not the model's.
     """
-    width = default_width(model.layers) if options.window is None else options.window
-    check_range("head", options.heads or (), model.heads)
+    text, cross_attention = model.text, isinstance(model, CrossAttentionConfig)
+    width = default_width(text.layers) if options.window is None else options.window
+    check_range("head", options.heads or (), text.heads)
     wanted = wanted_pathways(options)
     tasks: dict[str, list[Question]] = {}
     for question in questions:
@@ -82,7 +87,7 @@ def plan_studies(
     studies = []
     for task, asked in tasks.items():
         pathways = [part for part in wanted if {part[0].source, part[0].target} <= set(roles[task])]
-        rows = pathway_study(pathways, model.layers, width, options.mode, options.heads)
+        rows = pathway_study(pathways, text.layers, width, options.mode, options.heads, cross_attention)
         if rows:
             studies.append(TaskStudy(task, tuple(asked), rows))
     return studies

@@ -10,17 +10,31 @@ from pathlib import Path
 
 from xmflow_jax.data.demo import write_demo_questions
 from xmflow_jax.data.demo_tokenizer import write_demo_tokenizer
+from xmflow_jax.errors import OptionError
 from xmflow_jax.models.clip import ClipVisionConfig
 from xmflow_jax.models.llama import LlamaConfig
 from xmflow_jax.models.llava import LlavaConfig
-from xmflow_jax.weights.random_checkpoint import write_random_llava
+from xmflow_jax.weights.random_checkpoint import write_random
 
 IMAGE_SIZE = 56
 PATCH_SIZE = 14
 
 
-def write_image_processor(folder: Path, image_size: int) -> None:
-    """`preprocessor_config.json` of CLIP's image processor: shortest edge to `image_size` pixels, then the centre."""
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+
+
+def write_image_processor(
+    folder: Path,
+    image_size: int,
+    mean: tuple[float, float, float] = CLIP_MEAN,
+    deviation: tuple[float, float, float] = CLIP_DEVIATION,
+) -> None:
+    """`preprocessor_config.json` of CLIP's image processor: shortest edge to `image_size` pixels, then the centre.
+
+    Args:
+        mean, deviation: of each channel, taken off and divided by; colours are 0 to 1.
+    """
     square = {"height": image_size, "width": image_size}
     settings = {
         "image_processor_type": "CLIPImageProcessor",
@@ -32,8 +46,8 @@ def write_image_processor(folder: Path, image_size: int) -> None:
         "do_normalize": True,
         "do_convert_rgb": True,
         "resample": 3,
-        "image_mean": [0.48145466, 0.4578275, 0.40821073],
-        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "image_mean": list(mean),
+        "image_std": list(deviation),
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
 
@@ -45,8 +59,21 @@ def write_random_tiny(folder: Path, layers: int = 12, seed: int = 0) -> Path:
     write_image_processor(folder, IMAGE_SIZE)
     vision = ClipVisionConfig(IMAGE_SIZE, PATCH_SIZE, width=32, mlp_width=64, layers=3, heads=4)
     text = LlamaConfig(vocabulary, width=64, mlp_width=128, layers=layers, heads=4, kv_heads=4, head_width=16)
-    write_random_llava(folder, LlavaConfig(vision, text, image_token=vocabulary - 1), seed=seed)
+    write_random(folder, LlavaConfig(vision, text, image_token=vocabulary - 1), seed=seed)
     return folder
+
+
+def shipped_checkpoint(name: str) -> Path:
+    """The directory of a model that ships with the program: inside the package once installed, beside it in a clone.
+
+    Raises:
+        OptionError: this installation does not hold it.
+    """
+    package = Path(__file__).parents[1]
+    for folder in (package / "checkpoints" / name, package.parent / "checkpoints" / name):
+        if folder.is_dir():
+            return folder
+    raise OptionError(f"the shipped model {name!r} is not part of this installation; install the package's wheel")
 
 
 def write_demo(folder: Path, per_task: int = 8) -> tuple[list[Path], Path]:

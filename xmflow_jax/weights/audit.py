@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from xmflow_jax.errors import CheckpointError
+from xmflow_jax.json_files import read_json_object
 from xmflow_jax.models.clip import ClipVisionConfig
 from xmflow_jax.models.layers import ACTIVATIONS
 from xmflow_jax.models.llama import LlamaConfig
 from xmflow_jax.models.llava import LlavaConfig
 from xmflow_jax.weights.config_keys import LLAVA, TEXT, VISION, Section
-from xmflow_jax.weights.json_files import read_json_object
 
 SECTIONS = (LLAVA, TEXT, VISION)
 SUPPORTED_TYPES = {"": "llava", "text_config": "llama", "vision_config": "clip_vision_model"}
@@ -36,7 +36,7 @@ def llava_config(directory: Path) -> LlavaConfig:
     published = read_json_object(path)
     parts = {section.name: published.get(section.name, {}) if section.name else published for section in SECTIONS}
     for section in SECTIONS:
-        _check_keys(path, section, parts[section.name])
+        check_keys(path, section, parts[section.name], SUPPORTED_TYPES[section.name])
     text, vision = parts["text_config"], parts["vision_config"]
     if (
         "rope_theta" in text
@@ -46,29 +46,28 @@ def llava_config(directory: Path) -> LlavaConfig:
             f"{path}: text_config.rope_theta is {text['rope_theta']!r} and text_config.rope_parameters says "
             f"{text['rope_parameters']['rope_theta']!r}; they must agree"
         )
-    filled = _fill_defaults(path, published)
+    filled = fill_defaults(path, published, "LlavaConfig")
     return LlavaConfig(
-        vision=_vision_config(path, filled.vision_config),
+        vision=vision_config(path, "vision_config", filled.vision_config),
         text=_text_config(path, filled.text_config, tied=_flag(published, text)),
-        image_token=_size(path, "image_token_index", filled.image_token_index, least=0),
+        image_token=size(path, "image_token_index", filled.image_token_index, least=0),
         feature_layer=_feature_layer(path, filled, vision),
-        keep_class_token=_one_of(
+        keep_class_token=one_of(
             path,
             "vision_feature_select_strategy",
             filled.vision_feature_select_strategy,
             {"default": False, "full": True},
         ),
-        projector_activation=_activation(path, "projector_hidden_act", filled.projector_hidden_act),
+        projector_activation=activation(path, "projector_hidden_act", filled.projector_hidden_act),
         projector_bias=bool(filled.multimodal_projector_bias),
     )
 
 
-def _check_keys(path: Path, section: Section, part: Any) -> None:
+def check_keys(path: Path, section: Section, part: Any, supported: str) -> None:
     """Refuse another architecture, a key that no table names, and a value that is not computed here."""
     if not isinstance(part, Mapping):
         raise CheckpointError(f"{path}: {section.name} is {part!r}; expected an object")
     prefix = f"{section.name}." if section.name else ""
-    supported = SUPPORTED_TYPES[section.name]
     # A part without a type takes the class's default, which is the supported one; the whole must name its own.
     found = part.get("model_type", supported if section.name else None)
     if found != supported:
@@ -86,56 +85,56 @@ def _check_keys(path: Path, section: Section, part: Any) -> None:
         )
 
 
-def _fill_defaults(path: Path, published: Mapping[str, Any]) -> Any:
-    """transformers' configuration object for this file."""
+def fill_defaults(path: Path, published: Mapping[str, Any], class_name: str) -> Any:
+    """transformers' configuration object of this class for (a part of) this file."""
     # An advice that PyTorch is missing would be the only thing that a run prints about it; nothing here needs it.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     # Imported here because transformers takes seconds to import.
-    from transformers import LlavaConfig as PublishedConfig
+    import transformers
 
     try:
         # A copy, because the class writes into the rotary settings that it is given.
-        return PublishedConfig.from_dict(copy.deepcopy(dict(published)))
+        return getattr(transformers, class_name).from_dict(copy.deepcopy(dict(published)))
     # Its validators raise errors of many kinds: their own, KeyError, ValueError, ZeroDivisionError and more.
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path} is refused by transformers' LlavaConfig: {reason}") from None
+        raise CheckpointError(f"{path} is refused by transformers' {class_name}: {reason}") from None
 
 
 def _text_config(path: Path, text: Any, *, tied: bool) -> LlamaConfig:
     name = "text_config"
-    heads = _size(path, f"{name}.num_attention_heads", text.num_attention_heads)
-    kv_heads = _size(path, f"{name}.num_key_value_heads", text.num_key_value_heads)
+    heads = size(path, f"{name}.num_attention_heads", text.num_attention_heads)
+    kv_heads = size(path, f"{name}.num_key_value_heads", text.num_key_value_heads)
     if heads % kv_heads:
         raise CheckpointError(
             f"{path}: {name}.num_key_value_heads is {kv_heads}; it must divide num_attention_heads, {heads}"
         )
     return LlamaConfig(
-        vocabulary=_size(path, f"{name}.vocab_size", text.vocab_size),
-        width=_size(path, f"{name}.hidden_size", text.hidden_size),
-        mlp_width=_size(path, f"{name}.intermediate_size", text.intermediate_size),
-        layers=_size(path, f"{name}.num_hidden_layers", text.num_hidden_layers),
+        vocabulary=size(path, f"{name}.vocab_size", text.vocab_size),
+        width=size(path, f"{name}.hidden_size", text.hidden_size),
+        mlp_width=size(path, f"{name}.intermediate_size", text.intermediate_size),
+        layers=size(path, f"{name}.num_hidden_layers", text.num_hidden_layers),
         heads=heads,
         kv_heads=kv_heads,
-        head_width=_size(path, f"{name}.head_dim", text.head_dim),
-        norm_eps=_positive(path, f"{name}.rms_norm_eps", text.rms_norm_eps),
+        head_width=size(path, f"{name}.head_dim", text.head_dim),
+        norm_eps=positive(path, f"{name}.rms_norm_eps", text.rms_norm_eps),
         rope_theta=_rope_theta(path, text.rope_parameters),
-        activation=_activation(path, f"{name}.hidden_act", text.hidden_act),
+        activation=activation(path, f"{name}.hidden_act", text.hidden_act),
         tied=tied,
     )
 
 
-def _vision_config(path: Path, vision: Any) -> ClipVisionConfig:
-    name = "vision_config"
+def vision_config(path: Path, name: str, vision: Any) -> ClipVisionConfig:
+    """A vision tower's configuration, which stands under `name` in the file."""
     return ClipVisionConfig(
-        image_size=_size(path, f"{name}.image_size", vision.image_size),
-        patch_size=_size(path, f"{name}.patch_size", vision.patch_size, most=vision.image_size),
-        width=_size(path, f"{name}.hidden_size", vision.hidden_size),
-        mlp_width=_size(path, f"{name}.intermediate_size", vision.intermediate_size),
-        layers=_size(path, f"{name}.num_hidden_layers", vision.num_hidden_layers),
-        heads=_size(path, f"{name}.num_attention_heads", vision.num_attention_heads),
-        norm_eps=_positive(path, f"{name}.layer_norm_eps", vision.layer_norm_eps),
-        activation=_activation(path, f"{name}.hidden_act", vision.hidden_act),
+        image_size=size(path, f"{name}.image_size", vision.image_size),
+        patch_size=size(path, f"{name}.patch_size", vision.patch_size, most=vision.image_size),
+        width=size(path, f"{name}.hidden_size", vision.hidden_size),
+        mlp_width=size(path, f"{name}.intermediate_size", vision.intermediate_size),
+        layers=size(path, f"{name}.num_hidden_layers", vision.num_hidden_layers),
+        heads=size(path, f"{name}.num_attention_heads", vision.num_attention_heads),
+        norm_eps=positive(path, f"{name}.layer_norm_eps", vision.layer_norm_eps),
+        activation=activation(path, f"{name}.hidden_act", vision.hidden_act),
     )
 
 
@@ -154,7 +153,7 @@ def _rope_theta(path: Path, parameters: Any) -> float:
     # 1.0 rotates the whole head, which is what is computed.
     if settings.pop("partial_rotary_factor", 1.0) != 1.0 or settings:
         raise CheckpointError(f"{path}: text_config's rotary settings are {parameters!r}; supported: rope_theta alone")
-    return _positive(path, "text_config.rope_theta", theta)
+    return positive(path, "text_config.rope_theta", theta)
 
 
 def _feature_layer(path: Path, filled: Any, vision: Mapping[str, Any]) -> int:
@@ -167,18 +166,18 @@ def _feature_layer(path: Path, filled: Any, vision: Mapping[str, Any]) -> int:
     return layer
 
 
-def _activation(path: Path, key: str, value: Any) -> str:
-    return _one_of(path, key, value, {name: name for name in ACTIVATIONS})
+def activation(path: Path, key: str, value: Any) -> str:
+    return one_of(path, key, value, {name: name for name in ACTIVATIONS})
 
 
-def _one_of(path: Path, key: str, value: Any, supported: Mapping[str, Any]) -> Any:
+def one_of(path: Path, key: str, value: Any, supported: Mapping[str, Any]) -> Any:
     """What a name stands for."""
     if not isinstance(value, str) or value not in supported:
         raise CheckpointError(f"{path}: {key} is {value!r}; supported: {', '.join(map(repr, supported))}")
     return supported[value]
 
 
-def _size(path: Path, key: str, value: Any, least: int = 1, most: int | None = None) -> int:
+def size(path: Path, key: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """A whole number within bounds."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
         bound = f"an integer from {least}" + (" up" if most is None else f" to {most}")
@@ -186,7 +185,7 @@ def _size(path: Path, key: str, value: Any, least: int = 1, most: int | None = N
     return value
 
 
-def _positive(path: Path, key: str, value: Any) -> float:
+def positive(path: Path, key: str, value: Any) -> float:
     """A positive finite number."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
         raise CheckpointError(f"{path}: {key} is {value!r}; supported: a positive number")

@@ -1,4 +1,4 @@
-"""Every key that a LLaVA checkpoint's `config.json` may hold, and what becomes of it.
+"""Every key that a checkpoint's `config.json` may hold, and what becomes of it.
 
 A key is read, must have one of a few values, or is known not to change what the study computes. A key that stands in
 none of these tables is refused: it may switch on a computation that the models here do not perform.
@@ -158,5 +158,73 @@ VISION = Section(
         "projection_dim": "of CLIP's contrastive head, which LLaVA does not have",
         "vocab_size": "of CLIP's text tower, which LLaVA does not have",
         "tie_word_embeddings": "the tower has no words",
+    },
+)
+
+ENCODER_DECODER = Section(
+    name="",
+    read=frozenset({"cross_attention_scale", "decoder", "encoder", "keep_class_token", "model_type"}),
+    fixed={
+        **{key: values for key, values in COMMON_FIXED.items() if key != "is_encoder_decoder"},
+        "architectures": (["VisionEncoderDecoderModel"], None),
+        "is_encoder_decoder": (True,),
+    },
+    harmless={
+        **COMMON_HARMLESS,
+        # The decoder's own flag says what its head is; this one is about encoder and decoder, which share nothing.
+        "tie_word_embeddings": "of the two parts, which have nothing to tie",
+        "vocab_size": "a copy of decoder.vocab_size, which the embedding's shape is checked against",
+    },
+)
+
+GPT2 = Section(
+    name="decoder",
+    read=frozenset(
+        {
+            "activation_function",
+            "layer_norm_epsilon",
+            "model_type",
+            "n_embd",
+            "n_head",
+            "n_inner",
+            "n_layer",
+            "n_positions",
+            "tie_word_embeddings",
+            "vocab_size",
+        }
+    ),
+    fixed={
+        **COMMON_FIXED,
+        "add_cross_attention": (True,),
+        "is_decoder": (True,),
+        "reorder_and_upcast_attn": (False,),
+        "scale_attn_by_inverse_layer_idx": (False,),
+        "scale_attn_weights": (True,),
+    },
+    harmless={
+        **COMMON_HARMLESS,
+        **dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop", "gradient_checkpointing"), TRAINING),
+        **dict.fromkeys(
+            (
+                "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type",
+                "summary_use_proj",
+            ),
+            "of a classification head, which a language model does not have",
+        ),
+        "n_ctx": "an older name of n_positions",
+    },
+)  # fmt: skip
+
+CLIP_ENCODER = Section("encoder", VISION.read, VISION.fixed, VISION.harmless)
+
+VIT_ENCODER = Section(
+    name="encoder",
+    read=VISION.read,
+    fixed={**VISION.fixed, "qkv_bias": (True,)},
+    harmless={
+        **COMMON_HARMLESS,
+        **dict.fromkeys(("attention_probs_dropout_prob", "hidden_dropout_prob"), TRAINING),
+        **dict.fromkeys(("pooler_act", "pooler_output_size"), "of ViT's pooled output, which no decoder reads"),
+        "encoder_stride": "of masked-image pretraining",
     },
 )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from xmflow_jax.models.llava import LlavaConfig
+from xmflow_jax.weights.families import ModelConfig
 from xmflow_jax.weights.safetensors_files import StoredTensor, read_rows
 
 # Stored types whose every value the run's type holds exactly.
@@ -16,7 +16,7 @@ EXACT: Mapping[str, frozenset[str]] = {
 }
 
 
-def stored_digest(config: LlavaConfig, tensors: Mapping[str, StoredTensor]) -> str:
+def stored_digest(config: ModelConfig, tensors: Mapping[str, StoredTensor]) -> str:
     """SHA-256 of a checkpoint's parameters, hexadecimal.
 
     It covers the configuration as it was understood, and of every tensor the canonical name, type, shape and a sample

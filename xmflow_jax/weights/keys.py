@@ -1,4 +1,4 @@
-"""Published tensor names of the LLaVA family, and where each tensor goes.
+"""Published tensor names, and where each tensor goes: LLaVA's here, vision encoder-decoders' in `encoder_decoder_keys`.
 
 The table speaks one canonical spelling: that of transformers 5 in memory, without its leading `model.`. `LAYOUTS` says
 how each published layout spells the canonical beginnings.
@@ -6,48 +6,19 @@ how each published layout spells the canonical beginnings.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.models.llava import LlavaConfig
-
-Path = tuple[str, ...]
-
-# Orders of axes that turn a published tensor into ours.
-VECTOR = (0,)
-AS_IS = (0, 1)
-LINEAR = (1, 0)  # (out, in) -> (in, out)
-CONVOLUTION = (2, 3, 1, 0)  # (out, in, height, width) -> (height, width, in, out)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One parameter.
-
-    Attributes:
-        published: canonical tensor name; `*` stands for the layer.
-        path: of the parameter in the NNX state. With a `*` in the name, the parameter's leading axis is the layer.
-        axes: the published tensor is transposed to this order.
-        layers: how many layers `*` runs over; 0 without a `*`.
-    """
-
-    published: str
-    path: Path
-    axes: tuple[int, ...]
-    layers: int = 0
-
-    def names(self) -> tuple[str, ...]:
-        """The canonical tensor names that make up the parameter, in layer order."""
-        if not self.layers:
-            return (self.published,)
-        return tuple(self.published.replace("*", str(layer)) for layer in range(self.layers))
-
-    def published_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of each published tensor of a parameter of this shape."""
-        ours = shape[1:] if self.layers else shape
-        return tuple(ours[self.axes.index(axis)] for axis in range(len(ours)))
-
+from xmflow_jax.weights.encoder_decoder_keys import (
+    ENCODER_DECODER_EMBEDDING,
+    ENCODER_DECODER_HARMLESS,
+    ENCODER_DECODER_HEAD,
+    ENCODER_DECODER_LAYOUTS,
+    encoder_decoder_rules,
+)
+from xmflow_jax.weights.families import ModelConfig
+from xmflow_jax.weights.rules import AS_IS, CONVOLUTION, VECTOR, Rule, linear, norm
 
 # canonical beginning -> published beginning, of each published layout.
 LAYOUTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -91,21 +62,23 @@ HEAD = "lm_head.weight"
 EMBEDDING = "language_model.embed_tokens.weight"
 
 
-def key_table(config: LlavaConfig) -> tuple[Rule, ...]:
-    """The rules of all parameters of a LLaVA of this configuration, each parameter once."""
+def key_table(config: ModelConfig) -> tuple[Rule, ...]:
+    """The rules of all parameters of a model of this configuration, each parameter once."""
+    if not isinstance(config, LlavaConfig):
+        return tuple(encoder_decoder_rules(config))
     return (*_vision_rules(config), *_projector_rules(config), *_text_rules(config))
 
 
-def _linear(published: str, path: Path, layers: int = 0, *, bias: bool) -> Iterator[Rule]:
-    yield Rule(f"{published}.weight", (*path, "kernel"), LINEAR, layers)
-    if bias:
-        yield Rule(f"{published}.bias", (*path, "bias"), VECTOR, layers)
+def tied_names(config: ModelConfig) -> tuple[str, str]:
+    """The canonical names of the word embedding and of the head, which a tied model shares."""
+    if isinstance(config, LlavaConfig):
+        return EMBEDDING, HEAD
+    return ENCODER_DECODER_EMBEDDING, ENCODER_DECODER_HEAD
 
 
-def _norm(published: str, path: Path, layers: int = 0, *, bias: bool) -> Iterator[Rule]:
-    yield Rule(f"{published}.weight", (*path, "scale"), VECTOR, layers)
-    if bias:
-        yield Rule(f"{published}.bias", (*path, "bias"), VECTOR, layers)
+def layouts(config: ModelConfig) -> Mapping[str, Mapping[str, str]]:
+    """canonical beginning -> published beginning, of each published layout of the family."""
+    return LAYOUTS if isinstance(config, LlavaConfig) else ENCODER_DECODER_LAYOUTS
 
 
 def _vision_rules(config: LlavaConfig) -> Iterator[Rule]:
@@ -114,47 +87,48 @@ def _vision_rules(config: LlavaConfig) -> Iterator[Rule]:
     yield Rule(f"{tower}.embeddings.class_embedding", (*embeddings, "class_embedding"), VECTOR)
     yield Rule(f"{tower}.embeddings.patch_embedding.weight", (*embeddings, "patch_embedding"), CONVOLUTION)
     yield Rule(f"{tower}.embeddings.position_embedding.weight", (*embeddings, "position_embedding"), AS_IS)
-    for norm in ("pre_layrnorm", "post_layernorm"):
-        yield from _norm(f"{tower}.{norm}", (tower, norm), bias=True)
+    for name in ("pre_layrnorm", "post_layernorm"):
+        yield from norm(f"{tower}.{name}", (tower, name), bias=True)
     block = f"{tower}.encoder.layers.*"
-    for norm in ("layer_norm1", "layer_norm2"):
-        yield from _norm(f"{block}.{norm}", (tower, "layers", norm), layers, bias=True)
+    for name in ("layer_norm1", "layer_norm2"):
+        yield from norm(f"{block}.{name}", (tower, "layers", name), layers, bias=True)
     for part, name in [
         *(("self_attn", f"{name}_proj") for name in ("q", "k", "v", "out")),
         *(("mlp", name) for name in ("fc1", "fc2")),
     ]:
-        yield from _linear(f"{block}.{part}.{name}", (tower, "layers", part, name), layers, bias=True)
+        yield from linear(f"{block}.{part}.{name}", (tower, "layers", part, name), layers, bias=True)
 
 
 def _projector_rules(config: LlavaConfig) -> Iterator[Rule]:
     projector = "multi_modal_projector"
     for name in ("linear_1", "linear_2"):
-        yield from _linear(f"{projector}.{name}", (projector, name), bias=config.projector_bias)
+        yield from linear(f"{projector}.{name}", (projector, name), bias=config.projector_bias)
 
 
 def _text_rules(config: LlavaConfig) -> Iterator[Rule]:
     model, layers = "language_model", config.text.layers
     yield Rule(EMBEDDING, (model, "embed_tokens", "embedding"), AS_IS)
-    yield from _norm(f"{model}.norm", (model, "norm"), bias=False)
+    yield from norm(f"{model}.norm", (model, "norm"), bias=False)
     block = f"{model}.layers.*"
-    for norm in ("input_layernorm", "post_attention_layernorm"):
-        yield from _norm(f"{block}.{norm}", (model, "layers", norm), layers, bias=False)
+    for name in ("input_layernorm", "post_attention_layernorm"):
+        yield from norm(f"{block}.{name}", (model, "layers", name), layers, bias=False)
     for part, name in [
         *(("self_attn", f"{name}_proj") for name in "qkvo"),
         *(("mlp", f"{name}_proj") for name in ("gate", "up", "down")),
     ]:
-        yield from _linear(f"{block}.{part}.{name}", (model, "layers", part, name), layers, bias=False)
+        yield from linear(f"{block}.{part}.{name}", (model, "layers", part, name), layers, bias=False)
     if not config.text.tied:
-        yield from _linear("lm_head", (model, "lm_head"), bias=False)
+        yield from linear("lm_head", (model, "lm_head"), bias=False)
 
 
 def published_name(canonical: str, layout: str) -> str:
     """A canonical tensor name as this layout spells it."""
-    ours, published = next(pair for pair in LAYOUTS[layout].items() if canonical.startswith(pair[0]))
+    beginnings = {**LAYOUTS, **ENCODER_DECODER_LAYOUTS}[layout]
+    ours, published = next(pair for pair in beginnings.items() if canonical.startswith(pair[0]))
     return published + canonical.removeprefix(ours)
 
 
-def canonical_names(published: Iterable[str], config: LlavaConfig, where: str) -> dict[str, str]:
+def canonical_names(published: Iterable[str], config: ModelConfig, where: str) -> dict[str, str]:
     """Which published tensor each canonical name is, for exactly the tensors that the configuration calls for.
 
     A tied model's file may hold the head, the embedding, or both; every one that is there is named.
@@ -164,22 +138,25 @@ def canonical_names(published: Iterable[str], config: LlavaConfig, where: str) -
         where: the checkpoint, for messages.
 
     Raises:
-        CheckpointError: a tensor is missing or left over in the best-fitting of the four layouts.
+        CheckpointError: a tensor is missing or left over in the best-fitting of the family's layouts.
     """
-    found = {name for name in published if not any(re.search(f"{end}$", name) for end in HARMLESS)}
-    wanted = [name for rule in key_table(config) for name in rule.names()]
+    embedding, head = tied_names(config)
+    harmless = HARMLESS if isinstance(config, LlavaConfig) else ENCODER_DECODER_HARMLESS
+    found = {name for name in published if not any(re.search(f"{end}$", name) for end in harmless)}
+    # Published files fuse some parameters into one tensor, which is then called for more than once.
+    wanted = list(dict.fromkeys(name for rule in key_table(config) for name in rule.names()))
     if config.text.tied:
-        wanted.append(HEAD)
-    spellings = {layout: {published_name(name, layout): name for name in wanted} for layout in LAYOUTS}
+        wanted.append(head)
+    spellings = {layout: {published_name(name, layout): name for name in wanted} for layout in layouts(config)}
     layout = max(spellings, key=lambda name: len(found & spellings[name].keys()))
     names = {canonical: name for name, canonical in spellings[layout].items() if name in found}
     absent = [name for name in wanted if name not in names]
-    if config.text.tied and not {HEAD, EMBEDDING} <= set(absent):
-        absent = [name for name in absent if name not in (HEAD, EMBEDDING)]
+    if config.text.tied and not {head, embedding} <= set(absent):
+        absent = [name for name in absent if name not in (head, embedding)]
     left_over = sorted(found - spellings[layout].keys())
     problems = []
     if absent:
-        hint = " (only a model with tie_word_embeddings may lack it)" if absent == [HEAD] else ""
+        hint = " (only a model with tie_word_embeddings may lack it)" if absent == [head] else ""
         problems.append(f"{len(absent)} missing: {_few([published_name(name, layout) for name in absent])}{hint}")
     if left_over:
         problems.append(f"{len(left_over)} not understood: {_few(left_over)}")

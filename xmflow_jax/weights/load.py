@@ -18,11 +18,12 @@ import numpy as np
 from flax import nnx
 
 from xmflow_jax.errors import CheckpointError, OptionError
-from xmflow_jax.models.llava import Llava, LlavaConfig
 from xmflow_jax.weights import orbax
-from xmflow_jax.weights.audit import llava_config
 from xmflow_jax.weights.digest import cast_digest, stored_digest
-from xmflow_jax.weights.keys import EMBEDDING, HEAD, LINEAR, Rule, canonical_names, key_table
+from xmflow_jax.weights.encoder_decoder_config import model_config
+from xmflow_jax.weights.families import ModelConfig, build_model, family_of
+from xmflow_jax.weights.keys import canonical_names, key_table, tied_names
+from xmflow_jax.weights.rules import LINEAR, Rule
 from xmflow_jax.weights.safetensors_files import FLOATING, StoredTensor, list_tensors, read_tensor
 from xmflow_jax.weights.source import resolve_source
 
@@ -44,15 +45,15 @@ class LoadedModel:
         digest: identifies the parameters' values (`weights.digest`).
     """
 
-    config: LlavaConfig
+    config: ModelConfig
     graphdef: Any
     state: Any
     dtype: str
     digest: str
 
 
-def load_llava(source: str | Path, dtype: str | None = None) -> LoadedModel:
-    """A LLaVA-1.5 checkpoint on JAX's default device.
+def load_model(source: str | Path, dtype: str | None = None) -> LoadedModel:
+    """A checkpoint of a known family on JAX's default device.
 
     Args:
         source: a directory in Hugging Face format, a directory that `xmflow_jax.convert` wrote, or a hub id.
@@ -66,11 +67,11 @@ def load_llava(source: str | Path, dtype: str | None = None) -> LoadedModel:
     if dtype not in (None, *DTYPES):
         raise OptionError(f"dtype is {dtype!r}; supported: {' or '.join(DTYPES)}")
     directory = resolve_source(source)
-    config = llava_config(directory)
-    marker = orbax.read_marker(directory)
+    config = model_config(directory)
+    marker = orbax.read_marker(directory, family_of(config))
     if marker is not None:
         dtype = dtype or marker.dtype
-        graphdef, abstract = abstract_llava(config, dtype)
+        graphdef, abstract = abstract_model(config, dtype)
         arrays = orbax.restore(directory, marker, shapes(abstract))
         digest = cast_digest(marker.digest, [marker.dtype], dtype)
     else:
@@ -78,17 +79,17 @@ def load_llava(source: str | Path, dtype: str | None = None) -> LoadedModel:
         names = canonical_names(published, config, str(directory))
         tensors = {canonical: published[name] for canonical, name in names.items()}
         dtype = dtype or _dominant_dtype(tensors.values())
-        graphdef, abstract = abstract_llava(config, dtype)
+        graphdef, abstract = abstract_model(config, dtype)
         arrays = dict(_assemble(config, tensors, shapes(abstract), str(directory)))
         digest = cast_digest(stored_digest(config, tensors), (tensor.dtype for tensor in tensors.values()), dtype)
     return LoadedModel(config, graphdef, fill_state(abstract, arrays), dtype, digest)
 
 
 @lru_cache(maxsize=16)
-def abstract_llava(config: LlavaConfig, dtype: str) -> tuple[Any, Any]:
+def abstract_model(config: ModelConfig, dtype: str) -> tuple[Any, Any]:
     """The model's graph definition, and its state with shapes and types in place of arrays."""
     # Any seed will do: nothing is drawn.
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: Llava(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))))
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: build_model(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))))
     return graphdef, state
 
 
@@ -118,7 +119,7 @@ def _dominant_dtype(tensors: Any) -> str:
 
 
 def _assemble(
-    config: LlavaConfig,
+    config: ModelConfig,
     tensors: Mapping[str, StoredTensor],
     expected: Mapping[tuple[str, ...], jax.ShapeDtypeStruct],
     where: str,
@@ -129,15 +130,16 @@ def _assemble(
         raise RuntimeError(f"key table and model differ in {sorted({r.path for r in table} ^ expected.keys())}")
     tensors = dict(tensors)
     rules = {name: rule for rule in table for name in rule.names()}
-    _check_tensors(rules, tensors, expected, where)
-    if config.text.tied and HEAD in tensors:
-        _drop_tied_head(tensors, where)
+    embedding, head = tied_names(config)
+    _check_tensors(rules, tensors, expected, embedding, where)
+    if config.text.tied and head in tensors:
+        _drop_tied_head(tensors, embedding, head, where)
     # The largest first: what the host holds beside the model is then at its most while the model is at its least.
     table = sorted(table, key=lambda rule: -math.prod(expected[rule.path].shape))
     for rule in table:
         buffer = _aligned_empty(expected[rule.path])
         for layer, name in enumerate(rule.names()):
-            _copy(buffer[layer] if rule.layers else buffer, read_tensor(tensors[name]), rule.axes)
+            _copy(buffer[layer] if rule.layers else buffer, rule.own(read_tensor(tensors[name])), rule.axes)
         # Waiting keeps the buffers of parameters still on their way to the device from adding up.
         yield rule.path, jax.block_until_ready(jax.device_put(buffer))
 
@@ -146,13 +148,14 @@ def _check_tensors(
     rules: Mapping[str, Rule],
     tensors: Mapping[str, StoredTensor],
     expected: Mapping[tuple[str, ...], jax.ShapeDtypeStruct],
+    embedding: str,
     where: str,
 ) -> None:
     """Refuse stored types and shapes that the configuration does not call for."""
     wrong = []
     for name, tensor in tensors.items():
         # A tied model's head has no rule of its own; it is a copy of the embedding.
-        rule = rules.get(name) or rules[EMBEDDING]
+        rule = rules.get(name) or rules[embedding]
         shape = rule.published_shape(expected[rule.path].shape)
         if tensor.dtype not in FLOATING:
             wrong.append(f"{tensor.name} has type {tensor.dtype}, expected one of {', '.join(sorted(FLOATING))}")
@@ -163,13 +166,13 @@ def _check_tensors(
         raise CheckpointError(f"{where}: {wrong[0]} by config.json{more}")
 
 
-def _drop_tied_head(tensors: dict[str, StoredTensor], where: str) -> None:
+def _drop_tied_head(tensors: dict[str, StoredTensor], embedding_name: str, head_name: str, where: str) -> None:
     """Leave the embedding alone of embedding and head, which must hold the same values.
 
     Published versions disagree on a tied model with two different tensors: some use the embedding for both, some each.
     """
-    head = tensors.pop(HEAD)
-    embedding = tensors.setdefault(EMBEDDING, head)
+    head = tensors.pop(head_name)
+    embedding = tensors.setdefault(embedding_name, head)
     if embedding is not head and not np.array_equal(read_tensor(embedding), read_tensor(head)):
         raise CheckpointError(
             f"{where}: tie_word_embeddings is true, but {head.name} and {embedding.name} hold different values; "

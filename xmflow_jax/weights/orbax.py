@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from xmflow_jax.errors import CheckpointError
-from xmflow_jax.weights.json_files import read_json_object
+from xmflow_jax.json_files import read_json_object
 
 # Of a parameter in the state.
 Keys = tuple[str, ...]
@@ -23,7 +23,6 @@ FORMAT = 1
 
 # Pieces that a parameter is stored in, which are read side by side.
 CHUNK_BYTES = 2**24
-FAMILY = "llava"
 
 
 @dataclass(frozen=True)
@@ -35,19 +34,19 @@ class Marker:
         digest: of the parameters as they were when they were converted; it is not computed again from Orbax's files,
             whose own checksums guard them.
         files: size in bytes of each of Orbax's files, by its path within the parameters' folder.
+        family: of the model, as `model_type` in its config.json.
         format: version of this layout.
-        family: of the model.
     """
 
     dtype: str
     digest: str
     files: Mapping[str, int]
+    family: str
     format: int = FORMAT
-    family: str = FAMILY
 
 
-def read_marker(directory: Path) -> Marker | None:
-    """The marker of a converted checkpoint; None if the directory is none.
+def read_marker(directory: Path, family: str) -> Marker | None:
+    """The marker of a converted checkpoint of this family; None if the directory is none.
 
     Raises:
         CheckpointError: the marker is damaged, or of a version or family that is not known.
@@ -56,7 +55,7 @@ def read_marker(directory: Path) -> Marker | None:
     if not path.exists():
         return None
     content = read_json_object(path)
-    for key, supported in {"format": (FORMAT,), "family": (FAMILY,), "dtype": ("float32", "bfloat16")}.items():
+    for key, supported in {"format": (FORMAT,), "family": (family,), "dtype": ("float32", "bfloat16")}.items():
         if content.get(key) not in supported:
             raise CheckpointError(
                 f"{path}: {key} is {content.get(key)!r}; supported: {' or '.join(map(repr, supported))}"
@@ -67,7 +66,7 @@ def read_marker(directory: Path) -> Marker | None:
     return Marker(**content)
 
 
-def save(directory: Path, arrays: Mapping[Keys, jax.Array], dtype: str, digest: str) -> None:
+def save(directory: Path, arrays: Mapping[Keys, jax.Array], dtype: str, digest: str, family: str) -> None:
     """Write parameters and marker into a directory that holds neither."""
     from orbax.checkpoint import SaveArgs
     from orbax.checkpoint.args import PyTreeSave
@@ -77,7 +76,7 @@ def save(directory: Path, arrays: Mapping[Keys, jax.Array], dtype: str, digest: 
     chunks = {path: SaveArgs(chunk_byte_size=CHUNK_BYTES) for path in arrays}
     with _checkpointer() as checkpointer:
         checkpointer.save(folder, args=PyTreeSave(_nest(arrays), save_args=_nest(chunks)))
-    marker = Marker(dtype, digest, _file_sizes(folder))
+    marker = Marker(dtype, digest, _file_sizes(folder), family)
     (directory / MARKER).write_text(json.dumps(dataclasses.asdict(marker), indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Random LLaVA checkpoints in Hugging Face format, of any size, written without PyTorch.
+"""Random checkpoints in Hugging Face format, of any size, written without PyTorch.
 
 Weights are scaled so that activations keep their size through the layers, attention is neither uniform nor a single
 spike, and the next token is neither certain nor arbitrary: a knockout then visibly changes the answer.
@@ -16,8 +16,11 @@ import numpy as np
 
 from xmflow_jax.errors import OptionError
 from xmflow_jax.models.llava import LlavaConfig
-from xmflow_jax.weights.keys import CONVOLUTION, LAYOUTS, LINEAR, Rule, key_table, published_name
-from xmflow_jax.weights.load import abstract_llava, shapes
+from xmflow_jax.weights.encoder_decoder_config import published_encoder_decoder
+from xmflow_jax.weights.families import ModelConfig
+from xmflow_jax.weights.keys import key_table, layouts, published_name
+from xmflow_jax.weights.load import abstract_model, shapes
+from xmflow_jax.weights.rules import CONVOLUTION, LINEAR, Rule
 from xmflow_jax.weights.safetensors_files import INDEX, SINGLE
 
 STORED_NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
@@ -28,10 +31,15 @@ ATTENTION_GAIN = 1.5
 HEAD_GAIN = 3.0
 
 
-def write_random_llava(
-    directory: Path, config: LlavaConfig, seed: int, dtype: str = "float32", layout: str = "hub", shards: int = 1
+def write_random(
+    directory: Path,
+    config: ModelConfig,
+    seed: int,
+    dtype: str = "float32",
+    layout: str | None = None,
+    shards: int = 1,
 ) -> None:
-    """Write `config.json` and safetensors files that both transformers and `load_llava` read.
+    """Write `config.json` and safetensors files that both transformers and `load_model` read.
 
     A tensor's values depend on the seed, its canonical name and its shape alone, so checkpoints of another layout,
     number of shards or dtype hold the same model. One tensor is in memory at a time.
@@ -39,16 +47,18 @@ def write_random_llava(
     Args:
         directory: created if need be; must hold no weights yet.
         dtype: "float32", "bfloat16" or "float16".
-        layout: one of `keys.LAYOUTS`.
+        layout: one of the family's `keys.layouts`; None: the first.
         shards: number of files, each with about the same number of bytes.
 
     Raises:
         OptionError: an argument has a value that cannot be used.
     """
-    for name, value, supported in (("dtype", dtype, STORED_NAMES), ("layout", layout, LAYOUTS)):
+    known = layouts(config)
+    layout = next(iter(known)) if layout is None else layout
+    for name, value, supported in (("dtype", dtype, STORED_NAMES), ("layout", layout, known)):
         if value not in supported:
             raise OptionError(f"{name} is {value!r}; supported: {', '.join(supported)}")
-    expected = shapes(abstract_llava(config, "float32")[1])
+    expected = shapes(abstract_model(config, "float32")[1])
     tensors: dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]] = {}
     for rule in key_table(config):
         shape = rule.published_shape(expected[rule.path].shape)
@@ -74,8 +84,10 @@ def write_random_llava(
     (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def published_config(config: LlavaConfig, dtype: str) -> dict[str, Any]:
-    """The content of `config.json`; `audit.llava_config` is its inverse."""
+def published_config(config: ModelConfig, dtype: str) -> dict[str, Any]:
+    """The content of `config.json`; `encoder_decoder_config.model_config` is its inverse."""
+    if not isinstance(config, LlavaConfig):
+        return published_encoder_decoder(config, dtype)
     vision, text = config.vision, config.text
     return {
         "architectures": ["LlavaForConditionalGeneration"],
@@ -117,7 +129,7 @@ def published_config(config: LlavaConfig, dtype: str) -> dict[str, Any]:
     }
 
 
-def _drawing(rule: Rule, name: str, shape: tuple[int, ...], config: LlavaConfig, seed: int) -> Callable[[], np.ndarray]:
+def _drawing(rule: Rule, name: str, shape: tuple[int, ...], config: ModelConfig, seed: int) -> Callable[[], np.ndarray]:
     """A function that draws this tensor in float32."""
     mean, deviation = _distribution(rule, shape, config)
 
@@ -132,18 +144,20 @@ def _drawing(rule: Rule, name: str, shape: tuple[int, ...], config: LlavaConfig,
     return draw
 
 
-def _distribution(rule: Rule, shape: tuple[int, ...], config: LlavaConfig) -> tuple[float, float]:
+def _distribution(rule: Rule, shape: tuple[int, ...], config: ModelConfig) -> tuple[float, float]:
     """Mean and standard deviation of a tensor's values."""
     *_, layer, leaf = rule.path
     if leaf == "scale":
         return 1.0, 0.1
     if leaf == "bias":
         return 0.0, 0.1
-    if layer == "lm_head" or (leaf == "embedding" and config.text.tied):
+    if layer == "lm_head" or (leaf in ("embedding", "embed_positions") and config.text.tied):
         return 0.0, HEAD_GAIN / math.sqrt(config.text.width)
     if rule.axes in (LINEAR, CONVOLUTION):
         gain = ATTENTION_GAIN if layer in ("q_proj", "k_proj") else 1.0
         return 0.0, gain / math.sqrt(math.prod(shape[1:]))
+    if leaf == "kernel":  # GPT-2's matrices are (in, out)
+        return 0.0, 1.0 / math.sqrt(shape[0])
     return 0.0, 1.0
 
 

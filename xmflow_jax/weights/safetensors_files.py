@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from xmflow_jax.errors import CheckpointError
-from xmflow_jax.weights.json_files import read_json_object
+from xmflow_jax.json_files import read_json_object
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -1,4 +1,4 @@
-"""Small JSON files beside the weights."""
+"""Small JSON files in a checkpoint's directory."""
 
 import json
 from pathlib import Path

@@ -1,0 +1,66 @@
+"""Critical layers of a summary, curve by curve."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class CriticalLayers:
+    """One task's curve of one pathway and window style.
+
+    Attributes:
+        layers: the critical ones.
+        peak_layer: where accuracy falls most, critical or not; the first of equals.
+        delta_accuracy: percentage points there, with the ends of its interval (None below two questions).
+        n: questions there.
+    """
+
+    task: str
+    pathway: str
+    style: str
+    layers: tuple[int, ...]
+    peak_layer: int
+    delta_accuracy: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+def critical_layers(summary: pd.DataFrame) -> tuple[CriticalLayers, ...]:
+    """Every curve of the summary (`summarize`), in its order, with its critical layers."""
+    curves = []
+    for (task, pathway, style), curve in summary.groupby(["task", "pathway", "style"], sort=True):
+        peak = curve.sort_values(["delta_accuracy", "layer"], ascending=[False, True]).iloc[0]
+        low, high = peak["delta_accuracy_low"], peak["delta_accuracy_high"]
+        curves.append(
+            CriticalLayers(
+                task=str(task),
+                pathway=str(pathway),
+                style=str(style),
+                layers=tuple(sorted(int(layer) for layer in curve.loc[curve["critical"].astype(bool), "layer"])),
+                peak_layer=int(peak["layer"]),
+                delta_accuracy=float(peak["delta_accuracy"]),
+                low=None if pd.isna(low) else float(low),
+                high=None if pd.isna(high) else float(high),
+                n=int(peak["n"]),
+            )
+        )
+    return tuple(curves)
+
+
+def layer_ranges(layers: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Runs of consecutive layers as (first, last), in order."""
+    ranges: list[tuple[int, int]] = []
+    for layer in sorted(set(layers)):
+        if ranges and layer == ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], layer)
+        else:
+            ranges.append((layer, layer))
+    return tuple(ranges)
+
+
+def ranges_text(ranges: Iterable[tuple[int, int]]) -> str:
+    """`0-4, 7` (with dashes between numbers)."""
+    return ", ".join(str(first) if first == last else f"{first}–{last}" for first, last in ranges)

@@ -1,0 +1,66 @@
+"""Long rows as matrices, a question per row and a configuration per column: what the statistics compute with."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+ALL_TASKS: Final = "All tasks"
+CONFIGURATION: Final = ("pathway", "style", "layer")
+
+
+@dataclass(frozen=True)
+class QuestionMatrix:
+    """One task's rows.
+
+    Attributes:
+        questions: ids, sorted: the matrices' rows.
+        columns: `pathway`, `style` and `layer`, sorted: the matrices' columns.
+        values: a matrix per measure; NaN where a question has no such row, or no such value.
+    """
+
+    questions: pd.Index
+    columns: pd.DataFrame
+    values: dict[str, Float[np.ndarray, "questions columns"]]
+
+
+def question_matrix(rows: pd.DataFrame, measures: Sequence[str]) -> QuestionMatrix:
+    """The matrices of some measures. Rows of one question and configuration may not repeat.
+
+    Args:
+        rows: one task's rows, in any order.
+        measures: columns of numbers.
+    """
+    place, questions = pd.factorize(rows["question_id"], sort=True)
+    groups = rows.groupby(list(CONFIGURATION), sort=True, observed=True)
+    columns = groups.size().reset_index()[list(CONFIGURATION)]
+    column = groups.ngroup().to_numpy()
+    values = {}
+    for measure in measures:
+        matrix = np.full((len(questions), len(columns)), np.nan)
+        matrix[place, column] = rows[measure].to_numpy(np.float64)
+        values[measure] = matrix
+    return QuestionMatrix(pd.Index(questions), columns, values)
+
+
+def columns_by_questions(
+    values: Float[np.ndarray, "questions columns"],
+) -> Iterator[tuple[Bool[np.ndarray, " questions"], Int[np.ndarray, " some"]]]:
+    """(which questions have a value, the columns of which that is so), once for every such set of questions.
+
+    A pathway's layers share their questions, so there are few sets. Statistics of each column alone are computed set
+    by set: a column's result then does not depend on what questions other pathways have.
+    """
+    known = ~np.isnan(values)
+    patterns, which = np.unique(np.packbits(known, axis=0), axis=1, return_inverse=True)
+    for pattern in range(patterns.shape[1]):
+        columns = np.flatnonzero(which.ravel() == pattern)
+        yield known[:, columns[0]], columns
+
+
+def pool_tasks(rows: pd.DataFrame) -> pd.DataFrame:
+    """The same rows as those of one task, `All tasks`: every question counts once, whatever its task."""
+    return rows.assign(question_id=rows["task"] + "\x1f" + rows["question_id"], task=ALL_TASKS)
