@@ -39,8 +39,8 @@ class Batch(NamedTuple):
     Attributes:
         pixels: normalised as the shipped image processor does.
         patches: for each patch, its object's value of every attribute and its sides; -1 where there is none.
-        centres: the object's middle (down, across), in patches from the patch's own middle, or in lattice cells from the
-            image's; 0 where there is no object.
+        centres: the object's middle (down, across), in patches from the patch's own middle, or in lattice cells from
+            the image's; 0 where there is no object.
         tokens: question, cue and answer, padded on the right.
         cue_end: where the answer is read.
         answer: the answer's token.

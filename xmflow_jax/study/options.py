@@ -151,7 +151,7 @@ def parse_arguments(arguments: Sequence[str]) -> SweepOptions:
         "--data",
         nargs="+",
         default=[SHAPES_DATA],
-        help=f"shipped ({SHAPES_DATA}, {DEMO_DATA}), or question files (.csv) and their folders (default: {SHAPES_DATA})",
+        help=f"shipped ({SHAPES_DATA}, {DEMO_DATA}), or question files and folders of them (default: {SHAPES_DATA})",
     )
     add("--images", type=Path, help="folder of the question files' images")
     add("--template", help="vicuna_v1, llava_llama_3, plain, plain_text, or a text with {question} and <image>")
