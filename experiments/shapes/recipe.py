@@ -126,7 +126,7 @@ RECIPES: Final = {
             ),
             VisionStage(centre_in_image=True),
             DecoderStage(
-                steps=2600,
+                steps=2000,
                 muon_rate=6e-3,
                 questions={
                     "ChooseAttr": 2,
