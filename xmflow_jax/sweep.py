@@ -29,7 +29,10 @@ from xmflow_jax.study.options import (
 if TYPE_CHECKING:  # What takes seconds to import is imported where it is used, so that --help answers at once.
     import pandas as pd
 
+    from xmflow_jax.analysis.model_shape import ModelShape
+    from xmflow_jax.data.question import Question
     from xmflow_jax.results import RunFolder
+    from xmflow_jax.study.answer import Setting
     from xmflow_jax.study.plan import TaskStudy
     from xmflow_jax.weights.load import LoadedModel
 
@@ -119,7 +122,8 @@ def _run(options: SweepOptions, say: Say, progress: bool, stack: ExitStack) -> S
         batch_size=options.batch_size or _batch_size(model, on_cpu),
         answer_length=options.answer_length,
     )
-    with open_run(out, configuration, _provenance(setting.batch_size)) as run:
+    shape = _shape(setting, questions)
+    with open_run(out, configuration, _provenance(setting.batch_size, shape)) as run:
         done = run.finished_questions()
         every = {(question.task, question.question_id) for study in studies for question in study.questions}
         knockouts = sum(len(study.questions) * len(study.rows) for study in studies)
@@ -129,7 +133,7 @@ def _run(options: SweepOptions, say: Say, progress: bool, stack: ExitStack) -> S
         with _progress(len(every - done), progress) as advance:
             for study in studies:
                 answer_task(study, setting, run, advance)
-        return _report(run, studies, say)
+        return _report(run, studies, shape, options.seed, say)
 
 
 def _model_folder(name: str, scratch: Path, say: Say) -> Path:
@@ -186,9 +190,44 @@ def _name(text: str) -> str:
     return path.resolve().name if path.is_dir() else text.rsplit("/", 1)[-1]
 
 
-def _provenance(batch_size: int) -> dict[str, Any]:
+def _shape(setting: "Setting", questions: "Sequence[Question]") -> "ModelShape | None":
+    """What the report must know of the model and of a typical prompt, the first one that can be used."""
+    from xmflow_jax.analysis.model_shape import ModelShape
+    from xmflow_jax.data.prompt import prepare_question
+    from xmflow_jax.data.roles import IMAGE
+    from xmflow_jax.errors import QuestionSetAside
+    from xmflow_jax.models.cross_attention import CrossAttentionConfig
+
+    text = setting.model.config.text
+    cross_attention = isinstance(setting.model.config, CrossAttentionConfig)
+    for question in questions:
+        try:
+            prompt = prepare_question(question, setting.processing, setting.template)
+        except QuestionSetAside:
+            continue
+        image = int(prompt.roles[IMAGE].sum())
+        return ModelShape(
+            layers=text.layers,
+            width=text.width,
+            heads=text.heads,
+            kv_heads=text.kv_heads,
+            head_width=text.head_width,
+            mlp_width=text.mlp_width,
+            image_positions=image,
+            text_positions=len(prompt.token_ids) - (0 if cross_attention else image),
+            mlp_matrices=2 if cross_attention else 3,
+            number_bytes=2 if setting.model.dtype == "bfloat16" else 4,
+            cross_attention_layers=tuple(range(text.layers)) if cross_attention else (),
+            both_attentions=cross_attention,
+        )
+    return None
+
+
+def _provenance(batch_size: int, shape: "ModelShape | None") -> dict[str, Any]:
     """What describes a session without deciding its results."""
     import jax
+
+    from xmflow_jax.report.rebuild import SHAPE_KEY
 
     packages = ("xmflow-jax", "jax", "jaxlib", "flax", "transformers", "numpy")
     return {
@@ -196,6 +235,7 @@ def _provenance(batch_size: int) -> dict[str, Any]:
         "backend": jax.default_backend(),
         "devices": [device.device_kind for device in jax.devices()],
         "batch_size": batch_size,
+        SHAPE_KEY: None if shape is None else asdict(shape),
     }
 
 
@@ -213,25 +253,26 @@ def _progress(questions: int, show: bool) -> Iterator[Callable[[int], None]]:
         yield advance
 
 
-def _report(run: "RunFolder", studies: "Sequence[TaskStudy]", say: Say) -> SweepResult:
+def _report(
+    run: "RunFolder", studies: "Sequence[TaskStudy]", shape: "ModelShape | None", seed: int, say: Say
+) -> SweepResult:
     """Summary and figures, from the landed rows alone."""
-    from xmflow_jax.analysis.summary import summarize
-    from xmflow_jax.report.curves import draw_overview, draw_task_curves
-    from xmflow_jax.results import NOT_SELECTED, SET_ASIDE, write_atomically
+    from xmflow_jax.report.rebuild import rebuild
+    from xmflow_jax.results import NOT_SELECTED, SET_ASIDE
     from xmflow_jax.study.plan import missing_pathways
 
     run.write_record()
     rows, skipped = run.read_rows(), run.read_skipped()
-    summary = summarize(rows)
-    write_atomically(run.path / "summary.csv", summary.to_csv(index=False).encode())
-    figures = [*draw_task_curves(summary, run.figures), *draw_overview(summary, run.figures / "overview")]
+    rebuilt = rebuild(run.path, rows, shape, seed)
     answered = len(rows[["task", "question_id"]].drop_duplicates())
     aside, unselected = (int((skipped["kind"] == kind).sum()) for kind in (SET_ASIDE, NOT_SELECTED))
     for line in missing_pathways(rows, studies):
         say(line)
     say(f"{answered} questions in the results, {aside} set aside (reasons in run.json), {unselected} not selected")
     say(f"results {run.path}, summary {run.path / 'summary.csv'}, figures {run.figures}")
-    return SweepResult(run.path, rows, summary, tuple(figures))
+    for line in rebuilt.lines:
+        say(line)
+    return SweepResult(run.path, rows, rebuilt.summary, rebuilt.figures)
 
 
 def _prepare_process() -> None:

@@ -111,7 +111,7 @@ def llava_hidden(model: Llava, visual: Array, tokens: Array) -> Array:
         block = block_of(parameters)
         before_query, query = parts(block.queries(rows, rotation))
         (before_key, key), (before_value, value) = map(parts, block.keys_values(rows, rotation))
-        before = attend(before_query, before_key, before_value, block.scale, causal_mask(shared))
+        before = attend(before_query, before_key, before_value, block.scale, causal_mask(shared)[None])
         own = shared_attend(query, key, value, before_key, before_value, block.scale)
         attended = jnp.concatenate([x.reshape(-1, *x.shape[-2:]) for x in (before, own)])
         rows = rows + block.attention_output(attended)
@@ -129,7 +129,7 @@ def cross_attention_hidden(model: CrossAttentionModel, visual: Array, tokens: Ar
     tokens = jnp.pad(tokens, ((0, 0), (0, 0), (1, 0)), constant_values=BEGIN_ID)
     scenes, questions, length = tokens.shape
     block_of, stacked = split_blocks(decoder.layers)
-    causal = causal_mask(length)
+    causal = causal_mask(length)[None]
 
     def by_question(rows: Array) -> Array:
         return rows.reshape(scenes * questions, length, *rows.shape[1:])

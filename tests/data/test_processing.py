@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -175,6 +176,56 @@ def test_sentencepiece_model_alone_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").rename(tmp_path / "tokenizer.model")
     with pytest.raises(CheckpointError, match=r"no tokenizer; expected tokenizer\.json$"):
         load_processing(tmp_path)
+
+
+def write_vit(folder: Path, processor: dict[str, Any], **encoder: Any) -> Path:
+    """A vision encoder-decoder's files; its ViT reads 28 pixels."""
+    write_tiny_processing(folder, 28, 14, with_config=False)
+    tower = {"model_type": "vit", "image_size": 28, "patch_size": 14, **encoder}
+    write_json(
+        folder / "config.json",
+        {"model_type": "vision-encoder-decoder", "encoder": tower, "decoder": {"model_type": "gpt2"}},
+    )
+    settings = {"do_normalize": True, "do_resize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    write_json(folder / "preprocessor_config.json", {**settings, "resample": 2, **processor})
+    return folder
+
+
+SQUARE = {"height": 28, "width": 28}
+VIT_PROCESSORS: list[dict[str, Any]] = [
+    {"feature_extractor_type": "ViTFeatureExtractor", "size": 28},
+    {"image_processor_type": "ViTImageProcessor", "size": SQUARE, "do_rescale": True, "rescale_factor": 1 / 255},
+    {"image_processor_type": "ViTImageProcessorFast", "size": SQUARE},
+]
+
+
+@pytest.mark.parametrize("processor", VIT_PROCESSORS, ids=["old", "torch", "fast"])
+def test_pixels_of_vit_under_every_name(tmp_path: Path, processor: dict[str, Any]) -> None:
+    """Resized to the square without a crop, bilinear, from 0..1 to -1..1."""
+    processing = load_processing(write_vit(tmp_path, processor))
+    image = noise(50, 37)
+    resized = np.asarray(image.resize((28, 28), Image.Resampling.BILINEAR), np.float32)
+    np.testing.assert_allclose(processing.normalised_pixels(image), (resized / 255 - 0.5) / 0.5, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(processing.plain_pixels(image), resized.astype(np.uint8))
+    assert (processing.image_token_id, processing.class_positions, processing.image_positions) == (None, 1, 5)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "complaint"),
+    [
+        ({"image_size": [28, 28]}, "image_size is [28, 28]; expected an integer from 1 up"),
+        ({"patch_size": [14, 14]}, "patch_size is [14, 14]; expected an integer from 1 to 28"),
+        ({"patch_size": 0}, "patch_size is 0; expected an integer from 1 to 28"),
+        ({"patch_size": 56}, "patch_size is 56; expected an integer from 1 to 28"),
+        (
+            {"image_size": 32},
+            "gives pixels of shape (28, 28, 3), but the vision tower of config.json reads (32, 32, 3)",
+        ),
+    ],
+)
+def test_towers_of_other_sizes_are_refused(tmp_path: Path, encoder: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(CheckpointError, match=re.escape(complaint)):
+        load_processing(write_vit(tmp_path, VIT_PROCESSORS[1], **encoder))
 
 
 def test_missing_directory(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Vision encoder-decoders against PyTorch: transformers, eager attention, float32, clean and under knockout."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from flax import nnx
 
 from tests.knockout.tiny_study import TinyPrompt, arrays, run_plain
 from tests.models.torch_encoder_decoder import HEADS, IMAGE, LAYERS, WORDS, build_encoder_decoder
+from tests.weights.tiny_checkpoint import edit_config
 from xmflow_jax.data import roles
 from xmflow_jax.knockout.configuration import block, pathway_study
 from xmflow_jax.knockout.fast import sweep_fast
@@ -65,6 +67,36 @@ def test_every_layer_and_the_logits(pair: tuple[Any, LoadedModel]) -> None:
     normed = model.language_model.norm(last)
     np.testing.assert_allclose(normed, told.decoder_hidden_states[LAYERS].numpy(), rtol=0, atol=1e-5)
     np.testing.assert_allclose(model.language_model.logits(last), told.logits.numpy(), rtol=0, atol=1e-4)
+
+
+def test_scale_of_the_models_width_and_no_class_token(tmp_path: Path) -> None:
+    """The two keys of our own; PyTorch's queries are scaled, and its decoder is given the patches alone."""
+    torch_model = build_encoder_decoder(tmp_path, width=16)
+    edit_config(tmp_path, lambda config: config.update(cross_attention_scale="model_width", keep_class_token=False))
+    loaded = load_model(tmp_path, "float32")
+    tokens, pixels = inputs()
+    with torch.inference_mode():
+        states = torch_model.encoder(torch.tensor(pixels.transpose(0, 3, 1, 2))).last_hidden_state
+    patches = (states[:, 1:],)
+    as_published = published(torch_model, tokens, pixels, encoder_outputs=patches).logits[:, -1].numpy()
+    width = torch_model.decoder.config.n_embd
+    for layer in torch_model.decoder.transformer.h:
+        # PyTorch divides by the root of the head's width.
+        layer.crossattention.q_attn.register_forward_hook(lambda module, given, output: output * HEADS**-0.5)
+    told = published(torch_model, tokens, pixels, encoder_outputs=patches, output_hidden_states=True)
+    model = nnx.merge(loaded.graphdef, loaded.state)
+    features = model.image_features(jnp.asarray(pixels))
+    assert features.shape == (2, model.config.image_positions, width) == (2, 4, width)
+    _, collected = model.language_model.run(
+        model.embed(jnp.asarray(tokens), features),
+        collect=lambda x, key, value: x,
+        visual=model.visual_keys_values(features),
+    )
+    for layer in range(LAYERS):
+        np.testing.assert_allclose(collected[layer], told.decoder_hidden_states[layer].numpy(), rtol=0, atol=1e-5)
+    logits = model.logits_at(jnp.asarray(tokens), features, jnp.full(2, LENGTH - 1))
+    np.testing.assert_allclose(logits, told.logits[:, -1].numpy(), rtol=0, atol=1e-4)
+    assert np.abs(np.asarray(logits) - as_published).max() > 1e-2
 
 
 def prompts() -> list[TinyPrompt]:

@@ -21,8 +21,9 @@ class ModelShape:
         text_positions: all others.
         mlp_matrices: 3 for gated MLPs, else 2.
         number_bytes: of one cached key or value number.
-        cross_attention_layers: the blocks that read the image by cross-attention in the place of self-attention;
-            empty for models that have the image in their prompt.
+        cross_attention_layers: the blocks that read the image by cross-attention; empty for models that have the image
+            in their prompt.
+        both_attentions: those blocks have self-attention as well; else cross-attention stands in its place.
     """
 
     layers: int
@@ -36,6 +37,7 @@ class ModelShape:
     mlp_matrices: int = 3
     number_bytes: int = 2
     cross_attention_layers: tuple[int, ...] = ()
+    both_attentions: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def _layer_costs(shape: ModelShape, skipped: set[int]) -> tuple[int, int, int]:
                 attention += 4 * shape.width * (positions * queries + shape.image_positions * keys)
                 attention += 4 * queries * positions * shape.image_positions
                 memory += 2 * keys * shape.number_bytes * shape.image_positions
-        else:
+        if layer not in shape.cross_attention_layers or shape.both_attentions:
             has_image = not shape.cross_attention_layers and layer not in skipped
             positions = shape.text_positions + (shape.image_positions if has_image else 0)
             attention += 4 * shape.width * positions * (queries + keys)

@@ -59,7 +59,7 @@ class Processing:
 
     @property
     def image_positions(self) -> int:
-        """Prompt positions that one image takes."""
+        """Positions that one image takes, in the prompt or of the encoder."""
         rows, columns = self.patch_grid
         return rows * columns + self.class_positions
 
@@ -111,8 +111,8 @@ def load_processing(directory: Path) -> Processing:
         tokenizer=_read(AutoTokenizer, directory, "the tokenizer"),
         image_processor=_read(AutoImageProcessor, directory, "the image processor", backend="pil"),
         image_token_id=int(config.image_token_index) if in_prompt else None,
-        image_size=int(tower.image_size),
-        patch_size=int(tower.patch_size),
+        image_size=_pixels(directory, "image_size", tower.image_size),
+        patch_size=_pixels(directory, "patch_size", tower.patch_size, most=tower.image_size),
         select_strategy=cast(SelectStrategy, strategy),
     )
     _check_pixels(processing, directory)
@@ -149,11 +149,21 @@ def _check_family(config: Any, directory: Path) -> None:
         raise CheckpointError(f"{directory}: the vision tower is a {tower!r}; expected a {' or a '.join(towers)}")
 
 
+def _pixels(directory: Path, field: str, value: Any, most: int | None = None) -> int:
+    """A side in pixels; some towers' configurations could also hold a pair, which the towers here cannot read."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1 or (most is not None and value > most):
+        bound = "an integer from 1 up" if most is None else f"an integer from 1 to {most}"
+        raise CheckpointError(f"{directory}: the vision tower's {field} is {value!r}; expected {bound}")
+    return value
+
+
 def _check_pixels(processing: Processing, directory: Path) -> None:
     """Refuses an image processor that does not belong to the vision tower, by trying it on an oblong image."""
     if getattr(processing.image_processor, "backend", None) != "pil":
         kind = type(processing.image_processor).__name__
-        raise CheckpointError(f"{directory}: image processor {kind} has no PIL back end; expected CLIP's or LLaVA's")
+        raise CheckpointError(
+            f"{directory}: image processor {kind} has no PIL back end; expected CLIP's, LLaVA's or ViT's"
+        )
     size = processing.image_size
     try:
         shape = processing.normalised_pixels(Image.new("RGB", (3 * size // 2, size))).shape

@@ -1,4 +1,4 @@
-"""The small layers that CLIP and Llama share, and how identical blocks are stacked.
+"""The small layers that the families share, and how identical blocks are stacked.
 
 Norms compute in float32 whatever the parameters' type, as the published models do.
 """

@@ -34,7 +34,9 @@ COMMON_HARMLESS: Mapping[str, str] = MappingProxyType(
             ),
             GENERATION,
         ),
-        **dict.fromkeys(("finetuning_task", "id2label", "label2id", "num_labels", "problem_type"), LABELS),
+        **dict.fromkeys(
+            ("_num_labels", "finetuning_task", "id2label", "label2id", "num_labels", "problem_type"), LABELS
+        ),
         **dict.fromkeys(("attention_dropout", "dropout", "initializer_factor", "initializer_range"), TRAINING),
         **dict.fromkeys(
             (
@@ -66,7 +68,7 @@ class Section:
 
     Attributes:
         name: its key in the file; empty for the outermost part.
-        read: keys whose values reach `LlavaConfig`.
+        read: keys whose values reach the model's configuration.
         fixed: keys that must have one of these values.
         harmless: keys that do not matter, and why.
     """
@@ -155,8 +157,8 @@ VISION = Section(
     fixed={**COMMON_FIXED, "num_channels": (3,)},
     harmless={
         **COMMON_HARMLESS,
-        "projection_dim": "of CLIP's contrastive head, which LLaVA does not have",
-        "vocab_size": "of CLIP's text tower, which LLaVA does not have",
+        "projection_dim": "of CLIP's contrastive head, which no decoder reads",
+        "vocab_size": "of CLIP's text tower, which no decoder reads",
         "tie_word_embeddings": "the tower has no words",
     },
 )
@@ -200,6 +202,7 @@ GPT2 = Section(
         "reorder_and_upcast_attn": (False,),
         "scale_attn_by_inverse_layer_idx": (False,),
         "scale_attn_weights": (True,),
+        "n_special": (0,),
     },
     harmless={
         **COMMON_HARMLESS,
@@ -212,6 +215,8 @@ GPT2 = Section(
             "of a classification head, which a language model does not have",
         ),
         "n_ctx": "an older name of n_positions",
+        "output_past": EXECUTION,
+        "predict_special_tokens": "of the training of OpenAI's first GPT",
     },
 )  # fmt: skip
 
@@ -226,5 +231,6 @@ VIT_ENCODER = Section(
         **dict.fromkeys(("attention_probs_dropout_prob", "hidden_dropout_prob"), TRAINING),
         **dict.fromkeys(("pooler_act", "pooler_output_size"), "of ViT's pooled output, which no decoder reads"),
         "encoder_stride": "of masked-image pretraining",
+        "tie_word_embeddings": VISION.harmless["tie_word_embeddings"],
     },
 )

@@ -47,9 +47,12 @@ def encoder_decoder_config(directory: Path) -> CrossAttentionConfig:
     path = Path(directory) / "config.json"
     published = read_json_object(path)
     check_keys(path, ENCODER_DECODER, published, TYPE)
-    encoder, decoder = (published.get(part) for part in ("encoder", "decoder"))
-    kind = encoder.get("model_type") if isinstance(encoder, Mapping) else None
-    if not isinstance(encoder, Mapping) or not isinstance(decoder, Mapping) or kind not in ENCODERS:
+    for part in ("encoder", "decoder"):
+        if not isinstance(published.get(part), Mapping):
+            raise CheckpointError(f"{path}: {part} is {published.get(part)!r}; expected an object")
+    encoder, decoder = published["encoder"], published["decoder"]
+    kind = encoder.get("model_type")
+    if not isinstance(kind, str) or kind not in ENCODERS:
         raise CheckpointError(f"{path}: encoder.model_type is {kind!r}; supported: {' or '.join(map(repr, ENCODERS))}")
     section, class_name = ENCODERS[kind]
     check_keys(path, section, encoder, kind)

@@ -9,13 +9,32 @@ from types import MappingProxyType
 from xmflow_jax.models.cross_attention import CrossAttentionConfig
 from xmflow_jax.weights.rules import AS_IS, CONVOLUTION, VECTOR, Path, Rule, linear, norm
 
-# canonical beginning -> published beginning; older versions keep CLIP's tower one module deeper.
 _DECODER = {"decoder.": "decoder.", "enc_to_dec_proj.": "enc_to_dec_proj."}
-ENCODER_DECODER_LAYOUTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+_FILE = {"encoder.": "encoder.", **_DECODER}
+# canonical beginning -> published beginning. Older versions keep CLIP's tower one module deeper.
+CLIP_LAYOUTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {"encoder-decoder": _FILE, "encoder-decoder-4": {"encoder.": "encoder.vision_model.", **_DECODER}}
+)
+# transformers 5 renames ViT's layers in memory; a file has those names if it was not saved in the original format.
+VIT_LAYOUTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "encoder-decoder": {"encoder.": "encoder.", **_DECODER},
-        "encoder-decoder-4": {"encoder.": "encoder.vision_model.", **_DECODER},
+        "encoder-decoder": _FILE,
+        "encoder-decoder-v5-memory": {"encoder.encoder.layer.": "encoder.layers.", **_FILE},
     }
+)
+# What is spelt differently within ViT's layers there; the first that fits is replaced.
+VIT_MEMORY_PARTS: Mapping[str, str] = MappingProxyType(
+    {
+        ".attention.attention.query.": ".attention.q_proj.",
+        ".attention.attention.key.": ".attention.k_proj.",
+        ".attention.attention.value.": ".attention.v_proj.",
+        ".attention.output.dense.": ".attention.o_proj.",
+        ".intermediate.dense.": ".mlp.fc1.",
+        ".output.dense.": ".mlp.fc2.",
+    }
+)
+ENCODER_DECODER_PARTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {"encoder-decoder-v5-memory": VIT_MEMORY_PARTS}
 )
 
 # Tensors that some files hold and no model needs, by the end of their names, and why.
@@ -31,6 +50,11 @@ ENCODER_DECODER_HARMLESS: Mapping[str, str] = MappingProxyType(
 
 ENCODER_DECODER_HEAD = "decoder.lm_head.weight"
 ENCODER_DECODER_EMBEDDING = "decoder.transformer.wte.weight"
+
+
+def encoder_decoder_layouts(config: CrossAttentionConfig) -> Mapping[str, Mapping[str, str]]:
+    """canonical beginning -> published beginning, of each published layout of this encoder."""
+    return VIT_LAYOUTS if config.vision.patch_bias else CLIP_LAYOUTS
 
 
 def encoder_decoder_rules(config: CrossAttentionConfig) -> Iterator[Rule]:

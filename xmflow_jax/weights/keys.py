@@ -1,7 +1,7 @@
 """Published tensor names, and where each tensor goes: LLaVA's here, vision encoder-decoders' in `encoder_decoder_keys`.
 
-The table speaks one canonical spelling: that of transformers 5 in memory, without its leading `model.`. `LAYOUTS` says
-how each published layout spells the canonical beginnings.
+The table speaks one canonical spelling: that of transformers 5 in memory, without its leading `model.`; of encoder-
+decoders, that of its files. `layouts` says how each published layout spells the canonical beginnings.
 """
 
 import re
@@ -11,10 +11,13 @@ from types import MappingProxyType
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.models.llava import LlavaConfig
 from xmflow_jax.weights.encoder_decoder_keys import (
+    CLIP_LAYOUTS,
     ENCODER_DECODER_EMBEDDING,
     ENCODER_DECODER_HARMLESS,
     ENCODER_DECODER_HEAD,
-    ENCODER_DECODER_LAYOUTS,
+    ENCODER_DECODER_PARTS,
+    VIT_LAYOUTS,
+    encoder_decoder_layouts,
     encoder_decoder_rules,
 )
 from xmflow_jax.weights.families import ModelConfig
@@ -78,7 +81,7 @@ def tied_names(config: ModelConfig) -> tuple[str, str]:
 
 def layouts(config: ModelConfig) -> Mapping[str, Mapping[str, str]]:
     """canonical beginning -> published beginning, of each published layout of the family."""
-    return LAYOUTS if isinstance(config, LlavaConfig) else ENCODER_DECODER_LAYOUTS
+    return LAYOUTS if isinstance(config, LlavaConfig) else encoder_decoder_layouts(config)
 
 
 def _vision_rules(config: LlavaConfig) -> Iterator[Rule]:
@@ -123,9 +126,13 @@ def _text_rules(config: LlavaConfig) -> Iterator[Rule]:
 
 def published_name(canonical: str, layout: str) -> str:
     """A canonical tensor name as this layout spells it."""
-    beginnings = {**LAYOUTS, **ENCODER_DECODER_LAYOUTS}[layout]
+    beginnings = {**LAYOUTS, **CLIP_LAYOUTS, **VIT_LAYOUTS}[layout]
     ours, published = next(pair for pair in beginnings.items() if canonical.startswith(pair[0]))
-    return published + canonical.removeprefix(ours)
+    name = published + canonical.removeprefix(ours)
+    for own, other in ENCODER_DECODER_PARTS.get(layout, {}).items():
+        if own in name:
+            return name.replace(own, other)
+    return name
 
 
 def canonical_names(published: Iterable[str], config: ModelConfig, where: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ from xmflow_jax.weights.encoder_decoder_config import published_encoder_decoder
 from xmflow_jax.weights.families import ModelConfig
 from xmflow_jax.weights.keys import key_table, layouts, published_name
 from xmflow_jax.weights.load import abstract_model, shapes
-from xmflow_jax.weights.rules import CONVOLUTION, LINEAR, Rule
+from xmflow_jax.weights.rules import AS_IS, Rule
 from xmflow_jax.weights.safetensors_files import INDEX, SINGLE
 
 STORED_NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
@@ -59,11 +59,15 @@ def write_random(
         if value not in supported:
             raise OptionError(f"{name} is {value!r}; supported: {', '.join(supported)}")
     expected = shapes(abstract_model(config, "float32")[1])
-    tensors: dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]] = {}
+    # Published files fuse some parameters into one tensor, which then has several rules.
+    fused: dict[str, list[Rule]] = {}
     for rule in key_table(config):
-        shape = rule.published_shape(expected[rule.path].shape)
         for name in rule.names():
-            tensors[published_name(name, layout)] = (shape, _drawing(rule, name, shape, config, seed))
+            fused.setdefault(name, []).append(rule)
+    tensors: dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]] = {}
+    for name, rules in fused.items():
+        shape = rules[0].published_shape(expected[rules[0].path].shape)
+        tensors[published_name(name, layout)] = (shape, _drawing(rules, name, shape, config, seed))
     if not 1 <= shards <= len(tensors):
         raise OptionError(f"shards is {shards!r}; supported: 1 to {len(tensors)}")
     directory.mkdir(parents=True, exist_ok=True)
@@ -129,16 +133,21 @@ def published_config(config: ModelConfig, dtype: str) -> dict[str, Any]:
     }
 
 
-def _drawing(rule: Rule, name: str, shape: tuple[int, ...], config: ModelConfig, seed: int) -> Callable[[], np.ndarray]:
-    """A function that draws this tensor in float32."""
-    mean, deviation = _distribution(rule, shape, config)
+def _drawing(
+    rules: Sequence[Rule], name: str, shape: tuple[int, ...], config: ModelConfig, seed: int
+) -> Callable[[], np.ndarray]:
+    """A function that draws this tensor in float32; one fused of several parameters has a part of each."""
+    # Along the last axis.
+    mean, deviation = np.repeat(
+        np.array([_distribution(rule, shape, config) for rule in rules], np.float32).T, shape[-1] // len(rules), axis=1
+    )
 
     def draw() -> np.ndarray:
         # By name, so that the order of tensors does not matter.
         generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
         values = generator.standard_normal(shape, dtype=np.float32)
-        values *= np.float32(deviation)
-        values += np.float32(mean)
+        values *= deviation
+        values += mean
         return values
 
     return draw
@@ -153,12 +162,12 @@ def _distribution(rule: Rule, shape: tuple[int, ...], config: ModelConfig) -> tu
         return 0.0, 0.1
     if layer == "lm_head" or (leaf in ("embedding", "embed_positions") and config.text.tied):
         return 0.0, HEAD_GAIN / math.sqrt(config.text.width)
-    if rule.axes in (LINEAR, CONVOLUTION):
-        gain = ATTENTION_GAIN if layer in ("q_proj", "k_proj") else 1.0
-        return 0.0, gain / math.sqrt(math.prod(shape[1:]))
-    if leaf == "kernel":  # GPT-2's matrices are (in, out)
-        return 0.0, 1.0 / math.sqrt(shape[0])
-    return 0.0, 1.0
+    if leaf not in ("kernel", "patch_embedding"):
+        return 0.0, 1.0
+    # GPT-2's matrices are (in, out).
+    inputs = shape[0] if rule.axes == AS_IS else math.prod(shape[1:])
+    gain = ATTENTION_GAIN if layer in ("q_proj", "k_proj") else 1.0
+    return 0.0, gain / math.sqrt(inputs)
 
 
 def _split(tensors: dict[str, Any], shards: int) -> Sequence[list[str]]:
