@@ -85,7 +85,11 @@ def test_summary_figures_and_record(run: Path) -> None:
     assert len(summary) == 2 * 2 * LAYERS
     assert set(summary["n"]) == {2}
     names = {path.name for path in (run / "figures").iterdir()}
-    assert names == {f"{name}.{kind}" for name in ("ChooseAttr", "QueryAttr", "overview") for kind in ("png", "pdf")}
+    curves = {f"{name}{measure}" for name in ("ChooseAttr", "QueryAttr", "overview") for measure in ("", "-accuracy")}
+    drawn = curves | {f"{task}-heat-map" for task in ("ChooseAttr", "QueryAttr")}
+    assert names == {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf")}
+    recommendation = json.loads((run / "recommendation.json").read_text())
+    assert {curve["task"] for curve in recommendation["critical"]} == {"All tasks", "ChooseAttr", "QueryAttr"}
     record = json.loads((run / "run.json").read_text())
     assert record["configuration"]["template"]["name"] == "vicuna_v1"
     assert record["configuration"]["model"]["dtype"] == "float32"

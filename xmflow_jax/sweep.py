@@ -18,6 +18,7 @@ from xmflow_jax.study.options import (
     DEMO_DATA,
     DEMO_MODEL,
     EVERY,
+    PRESET_MODEL,
     SHAPES_CROSSATTN,
     SHAPES_DATA,
     SHAPES_LLAVA,
@@ -93,7 +94,7 @@ def _run(options: SweepOptions, say: Say, progress: bool, stack: ExitStack) -> S
     if model.dtype == "float32":
         # A GPU would multiply in TF32 and a TPU in bfloat16: float32 means float32 here.
         stack.enter_context(jax.default_matmul_precision("highest"))
-    select = options.select or (EVERY if options.model == DEMO_MODEL else CORRECT)
+    select = options.select or (EVERY if options.model in (DEMO_MODEL, PRESET_MODEL) else CORRECT)
     studies = plan_studies(questions, options, model.config, say)
     configuration = {
         "model": {"name": _name(options.model), "digest": model.digest, "dtype": model.dtype},
@@ -138,11 +139,14 @@ def _run(options: SweepOptions, say: Say, progress: bool, stack: ExitStack) -> S
 
 def _model_folder(name: str, scratch: Path, say: Say) -> Path:
     """The directory of the model's files."""
-    from xmflow_jax.study.shipped import shipped_checkpoint, write_random_tiny
+    from xmflow_jax.study.shipped import shipped_checkpoint, write_preset, write_random_tiny
     from xmflow_jax.weights.source import resolve_source
 
     if name in (SHAPES_LLAVA, SHAPES_CROSSATTN):
         return shipped_checkpoint(name)
+    if name == PRESET_MODEL:
+        say(f"{PRESET_MODEL}: this project's own family at full size, with random weights; its curves mean nothing")
+        return write_preset(scratch / PRESET_MODEL)
     if name != DEMO_MODEL:
         return resolve_source(name)
     say(f"{DEMO_MODEL}: a tiny LLaVA with random weights; this shows that everything runs, its curves mean nothing")

@@ -16,6 +16,7 @@ from xmflow_jax.knockout.windows import CENTRED, STYLES
 SHAPES_LLAVA: Final = "shapes-llava"
 SHAPES_CROSSATTN: Final = "shapes-crossattn"
 DEMO_MODEL: Final = "random-tiny"
+PRESET_MODEL: Final = "xmflow-12x1024"
 SHAPES_DATA: Final = "shapes"
 DEMO_DATA: Final = "demo"
 
@@ -141,7 +142,7 @@ def parse_arguments(arguments: Sequence[str]) -> SweepOptions:
         f"Without arguments it runs a complete study of the shipped model {SHAPES_LLAVA} on drawn scenes.",
     )
     add = parser.add_argument
-    shipped = ", ".join((SHAPES_LLAVA, SHAPES_CROSSATTN, DEMO_MODEL))
+    shipped = ", ".join((SHAPES_LLAVA, SHAPES_CROSSATTN, DEMO_MODEL, PRESET_MODEL))
     add(
         "--model",
         default=SHAPES_LLAVA,

@@ -12,6 +12,7 @@ from xmflow_jax.data.demo import write_demo_questions
 from xmflow_jax.data.demo_tokenizer import write_demo_tokenizer
 from xmflow_jax.errors import OptionError
 from xmflow_jax.models.clip import ClipVisionConfig
+from xmflow_jax.models.cross_attention import XMFLOW_12X1024
 from xmflow_jax.models.llama import LlamaConfig
 from xmflow_jax.models.llava import LlavaConfig
 from xmflow_jax.weights.random_checkpoint import write_random
@@ -74,6 +75,15 @@ def shipped_checkpoint(name: str) -> Path:
         if folder.is_dir():
             return folder
     raise OptionError(f"the shipped model {name!r} is not part of this installation; install the package's wheel")
+
+
+def write_preset(folder: Path, seed: int = 0) -> Path:
+    """This project's own family at full size, `XMFLOW_12X1024`, with random weights (1.6 GB); returns `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_demo_tokenizer(folder)
+    write_image_processor(folder, XMFLOW_12X1024.vision.image_size)
+    write_random(folder, XMFLOW_12X1024, seed=seed)
+    return folder
 
 
 def write_demo(folder: Path, per_task: int = 8) -> tuple[list[Path], Path]:
