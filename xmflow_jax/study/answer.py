@@ -16,6 +16,7 @@ from xmflow_jax.errors import QuestionSetAside
 from xmflow_jax.knockout.plan import build_study
 from xmflow_jax.knockout.study_batch import answer_batch
 from xmflow_jax.metrics.exact import exact_match
+from xmflow_jax.models.gpt2 import Gpt2Config
 from xmflow_jax.results import NOT_SELECTED, SET_ASIDE, RunFolder
 from xmflow_jax.study.options import CORRECT, EVERY, WRONG
 from xmflow_jax.study.plan import TaskStudy
@@ -67,7 +68,9 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
             if (question.task, question.question_id) in done:
                 continue
             try:
-                yield prepare_question(question, setting.processing, setting.template)
+                prompt = prepare_question(question, setting.processing, setting.template)
+                check_length(prompt, setting)
+                yield prompt
             except QuestionSetAside as reason:
                 run.append_skipped([skipped(question, SET_ASIDE, str(reason))])
                 advance(1)
@@ -119,6 +122,21 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
         if rest:
             run.append_skipped(rest)
         advance(len(prompts))
+
+
+def check_length(prompt: PreparedQuestion, setting: Setting) -> None:
+    """Learned positions end somewhere; an index beyond them would silently read the last one.
+
+    Raises:
+        QuestionSetAside: prompt and answer are longer than the model has positions for.
+    """
+    text = setting.model.config.text
+    longest = len(prompt.token_ids) + setting.answer_length - 1
+    if isinstance(text, Gpt2Config) and longest > text.positions:
+        raise QuestionSetAside(
+            f"its prompt of {len(prompt.token_ids)} tokens and an answer of up to {setting.answer_length} exceed the "
+            f"model's {text.positions} positions"
+        )
 
 
 def end_tokens(processing: Processing) -> tuple[int, ...]:

@@ -1,0 +1,31 @@
+"""Questions that a model has no positions for."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xmflow_jax.errors import QuestionSetAside
+from xmflow_jax.models.gpt2 import Gpt2Config
+from xmflow_jax.models.llama import LlamaConfig
+from xmflow_jax.study.answer import check_length
+
+GPT2 = Gpt2Config(50, width=8, mlp_width=8, layers=1, heads=1, positions=20)
+LLAMA = LlamaConfig(50, width=8, mlp_width=8, layers=1, heads=1, kv_heads=1, head_width=8)
+
+
+def given(length: int, text: Any, answer_length: int = 3) -> tuple[Any, Any]:
+    model = SimpleNamespace(config=SimpleNamespace(text=text))
+    prompt = SimpleNamespace(token_ids=np.zeros(length, np.int32))
+    return prompt, SimpleNamespace(model=model, answer_length=answer_length)
+
+
+def test_the_answers_last_token_is_not_read_and_needs_no_position() -> None:
+    check_length(*given(18, GPT2))
+    with pytest.raises(QuestionSetAside, match="prompt of 19 tokens and an answer of up to 3 exceed the model's 20"):
+        check_length(*given(19, GPT2))
+
+
+def test_rotary_positions_do_not_end() -> None:
+    check_length(*given(1000, LLAMA))
