@@ -234,7 +234,10 @@ def test_a_model_that_overflows_has_no_rows(given: dict[str, Any], tmp_path: Pat
 BAD = {
     "images missing": (["--data", "x.csv"], "--data x.csv needs --images"),
     "no question in the template": (["--template", "<image> what?"], "{question} 0 times"),
-    "no image in the template": (["--template", "{question}"], "<image> 0 times"),
+    "no image in the template": (
+        ["--template", "{question}"],
+        "has no <image>; this model reads the image in",
+    ),
     "empty template": (["--template", ""], "unknown template ''"),
     "heads count down": (["--heads", "3-1"], "'3-1'"),
     "seed": (["--seed", "-1", "--samples", "1"], "--seed -1"),
@@ -278,6 +281,19 @@ def test_an_interrupted_command_says_how_to_go_on(
     assert parse_arguments(again) == parse_arguments(arguments)
 
 
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_resumed_run_keeps_the_undisturbed_runs_batches(given: dict[str, Any], tmp_path: Path, lost: int) -> None:
+    """Whichever part is missing: its questions come back bit for bit, though others of their batches are done."""
+    files, images = write_demo_questions(tmp_path / "data", per_task=7, seed=1)
+    options = {**given, "data": [str(file) for file in files[:2]], "images": images, "batch_size": 3, "select": "all"}
+    whole = run_sweep(**options, out=tmp_path / "run").rows
+    parts = sorted((tmp_path / "run" / "results").glob("part-*.parquet"))
+    assert len(parts) >= 4
+    parts[lost].unlink()
+    assert len(read_rows(tmp_path / "run")) < len(whole)
+    pd.testing.assert_frame_equal(run_sweep(**options, out=tmp_path / "run").rows, whole, check_exact=True)
+
+
 # Kills the process while it lands its third part: the file is complete under its temporary name, and has no other yet.
 KILLED_IN_MID_WRITE = """
 import os, pathlib, runpy, signal, sys
@@ -297,6 +313,7 @@ def test_a_kill_in_mid_write_loses_and_repeats_nothing(given: dict[str, Any], tm
     files, images = write_demo_questions(tmp_path / "data", per_task=5, seed=1)
     data = [str(file) for file in files if file.stem.endswith(("QueryAttr", "CompareAttr"))]
     named = ["--model", str(given["model"]), "--images", str(images), "--data", *data, "--select", "all"]
+    named += ["--batch-size", "1"]
     environment = {**os.environ, "HOME": str(tmp_path), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
 

@@ -21,7 +21,7 @@ def run_jax(
     import jax
     import jax.numpy as jnp
 
-    from xmflow_jax.data.batch import build_batch, in_batches
+    from xmflow_jax.data.batch import build_batch, in_batches, prompt_bucket
     from xmflow_jax.knockout.arrays import build_positions
     from xmflow_jax.knockout.costs import executed_operations, necessary_operations, usual_operations
     from xmflow_jax.knockout.fast import assemble, encode, run_base, run_suffixes
@@ -92,7 +92,7 @@ def run_jax(
             operations["usual"] += usual_operations(model.config, batch.length, preset.images, len(rows))
         return result
 
-    batches = list(in_batches(questions, batch_size))
+    batches = list(in_batches(questions, batch_size, prompt_bucket))
     start = time.perf_counter()
     for batch_of in batches:
         run(batch_of, record=False)

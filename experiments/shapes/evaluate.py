@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from xmflow_jax.data.batch import in_batches
+from xmflow_jax.data.batch import in_batches, prompt_bucket
 from xmflow_jax.data.processing import Processing, load_processing
 from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.question import Question
@@ -71,7 +71,7 @@ def answers(
     cross = isinstance(model.config, CrossAttentionConfig)
     everywhere = block(Pathway("Image", "All"), range(text.layers), cross_attention=cross)
     study = build_study([everywhere], text.layers, text.heads)
-    for batch in in_batches(prompts, BATCH_SIZE):
+    for batch in in_batches(prompts, BATCH_SIZE, prompt_bucket):
         said: list[str] = []
 
         def select(tokens: Any, logits: Any, said: list[str] = said) -> np.ndarray:

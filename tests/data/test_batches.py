@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmflow_jax.data.batch import LENGTH_STEP, build_batch, in_batches, padded_length
+from xmflow_jax.data.batch import LENGTH_STEP, build_batch, in_batches, padded_length, prompt_bucket
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ def test_prompts_are_padded_on_the_right() -> None:
 @given(st.lists(st.tuples(st.integers(1, 70), st.integers(1, 2)), max_size=40), st.integers(1, 5))
 def test_batches_lose_nothing_and_mix_no_buckets(shapes: list[tuple[int, int]], size: int) -> None:
     prompts = [words(*shape) for shape in shapes]
-    batches = list(in_batches(prompts, size))
+    batches = list(in_batches(prompts, size, prompt_bucket))
     assert sorted(map(id, (prompt for batch in batches for prompt in batch))) == sorted(map(id, prompts))
     for batch in batches:
         assert 1 <= len(batch) <= size

@@ -1,6 +1,6 @@
 """Prompts of about the same length, padded on the right to one: what the engines take."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -41,7 +41,8 @@ class Prompt(Protocol):
     def roles(self) -> Mapping[str, Bool[np.ndarray, " position"]]: ...
 
 
-P = TypeVar("P", bound=Prompt)
+T = TypeVar("T")
+Bucket = tuple[int, int]
 
 
 def padded_length(length: int) -> int:
@@ -58,14 +59,19 @@ def build_batch(prompts: Sequence[Prompt]) -> Batch:
     return Batch(tokens, length, np.stack([prompt.pixels for prompt in prompts]))
 
 
-def in_batches(prompts: Iterable[P], size: int) -> Iterable[list[P]]:
-    """Batches of at most `size` prompts, each of one length bucket and one number of images, in order of arrival.
+def prompt_bucket(prompt: Prompt) -> Bucket:
+    """What the prompts of one batch have in common: padded length and number of images."""
+    return padded_length(len(prompt.token_ids)), len(prompt.pixels)
+
+
+def in_batches(prompts: Iterable[T], size: int, bucket_of: Callable[[T], Bucket]) -> Iterable[list[T]]:
+    """Batches of at most `size` prompts, each of one bucket, in order of arrival.
 
     A batch leaves as soon as it is full, so at most (buckets x size) prompts wait; the incomplete ones leave last.
     """
-    waiting: dict[tuple[int, int], list[P]] = {}
+    waiting: dict[Bucket, list[T]] = {}
     for prompt in prompts:
-        bucket = waiting.setdefault((padded_length(len(prompt.token_ids)), len(prompt.pixels)), [])
+        bucket = waiting.setdefault(bucket_of(prompt), [])
         bucket.append(prompt)
         if len(bucket) == size:
             yield list(bucket)

@@ -95,6 +95,11 @@ def prepare_question(question: Question, processing: Processing, template: Templ
     )
 
 
+def prompt_length(question: Question, processing: Processing, template: Template) -> int:
+    """How many positions a question's prompt has, told without its image."""
+    return len(_tokenise(question.text, processing, template)[0])
+
+
 def available_roles(questions: Iterable[Question]) -> tuple[str, ...]:
     """The roles that `prepare_question` finds for every one of these questions, told from their fields alone."""
     asked = list(questions)

@@ -1,15 +1,15 @@
 """Answers one task's questions and lands their rows, batch by batch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from xmflow_jax.data.batch import in_batches
+from xmflow_jax.data.batch import Bucket, in_batches, padded_length, prompt_bucket
 from xmflow_jax.data.processing import Processing
-from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
+from xmflow_jax.data.prompt import PreparedQuestion, prepare_question, prompt_length
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.templates import Template
 from xmflow_jax.errors import QuestionSetAside
@@ -43,8 +43,20 @@ class Setting:
     answer_length: int
 
 
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """A question's place in a batch; `prompt` is None where the run folder holds its answer already."""
+
+    question: Question
+    bucket: Bucket
+    prompt: PreparedQuestion | None
+
+
 def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Callable[[int], None]) -> None:
     """Answer the questions that are not in the run folder yet; every batch lands as one part.
+
+    Batches are those of an undisturbed run: what else is in a batch decides its padding, and so the last bits of its
+    numbers. A batch whose questions are all done is not computed again.
 
     Args:
         advance: told how many more questions are done.
@@ -52,6 +64,9 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
     text = setting.model.config.text
     built = build_study([row.knockout for row in study.rows], text.layers, text.heads)
     done = run.finished_questions()
+    skips = run.read_skipped()
+    skips = skips[skips["kind"] == SET_ASIDE]
+    aside = set(zip(skips["task"], skips["question_id"], strict=True))
     tokenizer = setting.processing.tokenizer
 
     def skipped(question: Question, kind: str, reason: str, base_answer: str = "") -> dict[str, Any]:
@@ -63,19 +78,38 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
             "base_answer": base_answer,
         }
 
-    def prepared() -> Iterator[PreparedQuestion]:
+    def prepare(question: Question) -> PreparedQuestion:
+        prompt = prepare_question(question, setting.processing, setting.template)
+        check_length(prompt, setting)
+        return prompt
+
+    def again(place: _Place, places: Sequence[_Place]) -> PreparedQuestion:
+        """A question that is done, for its place in a batch; another one's prompt if its image has gone since."""
+        try:
+            return prepare(place.question)
+        except QuestionSetAside:
+            return next(other.prompt for other in places if other.prompt is not None)
+
+    def placed() -> Iterator[_Place]:
         for question in study.questions:
-            if (question.task, question.question_id) in done:
+            key = (question.task, question.question_id)
+            if key in done and key not in aside:
+                length = prompt_length(question, setting.processing, setting.template)
+                yield _Place(question, (padded_length(length), max(1, setting.template.images)), None)
                 continue
             try:
-                prompt = prepare_question(question, setting.processing, setting.template)
-                check_length(prompt, setting)
-                yield prompt
+                prompt = prepare(question)
             except QuestionSetAside as reason:
-                run.append_skipped([skipped(question, SET_ASIDE, str(reason))])
-                advance(1)
+                if key not in done:
+                    run.append_skipped([skipped(question, SET_ASIDE, str(reason))])
+                    advance(1)
+            else:
+                yield _Place(question, prompt_bucket(prompt), None if key in done else prompt)
 
-    for prompts in in_batches(prepared(), setting.batch_size):
+    for places in in_batches(placed(), setting.batch_size, lambda place: place.bucket):
+        if all(place.prompt is None for place in places):
+            continue
+        prompts = [place.prompt or again(place, places) for place in places]
         answers: list[str] = []
         finite = np.ones(len(prompts), bool)
 
@@ -105,6 +139,8 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
         )
         rows, rest = [], []
         for place, prompt in enumerate(prompts):
+            if places[place].prompt is None:
+                continue
             question, answer, measured = prompt.question, answers[place], answered.measured
             if not finite[place]:
                 rest.append(skipped(question, SET_ASIDE, "the model's output is not finite", answer))
@@ -121,7 +157,7 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
         run.append_part(rows)
         if rest:
             run.append_skipped(rest)
-        advance(len(prompts))
+        advance(sum(place.prompt is not None for place in places))
 
 
 def check_length(prompt: PreparedQuestion, setting: Setting) -> None:

@@ -113,6 +113,9 @@ def published_encoder_decoder(config: CrossAttentionConfig, dtype: str) -> dict[
             "layer_norm_epsilon": text.norm_eps,
             "activation_function": text.activation,
             "tie_word_embeddings": text.tied,
+            # The tokenizer knows them; the defaults of transformers lie beyond a small vocabulary.
+            "bos_token_id": None,
+            "eos_token_id": None,
         },
     }
 

@@ -52,6 +52,32 @@ class LoadedModel:
     digest: str
 
 
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What a checkpoint is, without its values; fields as of `LoadedModel`."""
+
+    config: ModelConfig
+    dtype: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A checkpoint's files, examined and not yet read.
+
+    Attributes:
+        marker: of a converted checkpoint; None for a published one.
+        tensors: of a published checkpoint by their canonical names.
+    """
+
+    directory: Path
+    config: ModelConfig
+    dtype: str
+    digest: str
+    marker: orbax.Marker | None
+    tensors: Mapping[str, StoredTensor]
+
+
 def load_model(source: str | Path, dtype: str | None = None) -> LoadedModel:
     """A checkpoint of a known family on JAX's default device.
 
@@ -64,25 +90,44 @@ def load_model(source: str | Path, dtype: str | None = None) -> LoadedModel:
         OptionError: another dtype.
         CheckpointError: files, keys, shapes or configuration are missing or not fully understood.
     """
+    found = _examine(source, dtype)
+    graphdef, abstract = abstract_model(found.config, found.dtype)
+    if found.marker is not None:
+        arrays = orbax.restore(found.directory, found.marker, shapes(abstract))
+    else:
+        arrays = dict(_assemble(found.config, found.tensors, shapes(abstract), str(found.directory)))
+    return LoadedModel(found.config, graphdef, fill_state(abstract, arrays), found.dtype, found.digest)
+
+
+def identify_model(source: str | Path, dtype: str | None = None) -> ModelIdentity:
+    """What `load_model` would load: its checks, but for those that need all values, in the time of reading headers.
+
+    Raises:
+        OptionError, CheckpointError: as for `load_model`.
+    """
+    found = _examine(source, dtype)
+    return ModelIdentity(found.config, found.dtype, found.digest)
+
+
+def _examine(source: str | Path, dtype: str | None) -> _Found:
+    """Configuration, keys, shapes and types, each refused where it is not fully understood."""
     if dtype not in (None, *DTYPES):
         raise OptionError(f"dtype is {dtype!r}; supported: {' or '.join(DTYPES)}")
     directory = resolve_source(source)
     config = model_config(directory)
     marker = orbax.read_marker(directory, family_of(config))
     if marker is not None:
+        orbax.check_files(directory, marker)
         dtype = dtype or marker.dtype
-        graphdef, abstract = abstract_model(config, dtype)
-        arrays = orbax.restore(directory, marker, shapes(abstract))
         digest = cast_digest(marker.digest, [marker.dtype], dtype)
-    else:
-        published = list_tensors(directory)
-        names = canonical_names(published, config, str(directory))
-        tensors = {canonical: published[name] for canonical, name in names.items()}
-        dtype = dtype or _dominant_dtype(tensors.values())
-        graphdef, abstract = abstract_model(config, dtype)
-        arrays = dict(_assemble(config, tensors, shapes(abstract), str(directory)))
-        digest = cast_digest(stored_digest(config, tensors), (tensor.dtype for tensor in tensors.values()), dtype)
-    return LoadedModel(config, graphdef, fill_state(abstract, arrays), dtype, digest)
+        return _Found(directory, config, dtype, digest, marker, {})
+    published = list_tensors(directory)
+    names = canonical_names(published, config, str(directory))
+    tensors = {canonical: published[name] for canonical, name in names.items()}
+    dtype = dtype or _dominant_dtype(tensors.values())
+    _check_tensors(config, tensors, shapes(abstract_model(config, dtype)[1]), str(directory))
+    digest = cast_digest(stored_digest(config, tensors), (tensor.dtype for tensor in tensors.values()), dtype)
+    return _Found(directory, config, dtype, digest, None, tensors)
 
 
 @lru_cache(maxsize=16)
@@ -124,18 +169,13 @@ def _assemble(
     expected: Mapping[tuple[str, ...], jax.ShapeDtypeStruct],
     where: str,
 ) -> Iterator[tuple[tuple[str, ...], jax.Array]]:
-    """Each parameter on the device, after every tensor's type and shape has been checked."""
-    table: Sequence[Rule] = key_table(config)
-    if {rule.path for rule in table} != expected.keys():
-        raise RuntimeError(f"key table and model differ in {sorted({r.path for r in table} ^ expected.keys())}")
+    """Each parameter on the device; `_check_tensors` has seen every tensor's type and shape."""
     tensors = dict(tensors)
-    rules = {name: rule for rule in table for name in rule.names()}
     embedding, head = tied_names(config)
-    _check_tensors(rules, tensors, expected, embedding, where)
     if config.text.tied and head in tensors:
         _drop_tied_head(tensors, embedding, head, where)
     # The largest first: what the host holds beside the model is then at its most while the model is at its least.
-    table = sorted(table, key=lambda rule: -math.prod(expected[rule.path].shape))
+    table = sorted(key_table(config), key=lambda rule: -math.prod(expected[rule.path].shape))
     for rule in table:
         buffer = _aligned_empty(expected[rule.path])
         for layer, name in enumerate(rule.names()):
@@ -145,13 +185,17 @@ def _assemble(
 
 
 def _check_tensors(
-    rules: Mapping[str, Rule],
+    config: ModelConfig,
     tensors: Mapping[str, StoredTensor],
     expected: Mapping[tuple[str, ...], jax.ShapeDtypeStruct],
-    embedding: str,
     where: str,
 ) -> None:
     """Refuse stored types and shapes that the configuration does not call for."""
+    table: Sequence[Rule] = key_table(config)
+    if {rule.path for rule in table} != expected.keys():
+        raise RuntimeError(f"key table and model differ in {sorted({r.path for r in table} ^ expected.keys())}")
+    rules = {name: rule for rule in table for name in rule.names()}
+    embedding, _ = tied_names(config)
     wrong = []
     for name, tensor in tensors.items():
         # A tied model's head has no rule of its own; it is a copy of the embedding.

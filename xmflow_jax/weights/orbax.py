@@ -85,18 +85,29 @@ def _file_sizes(folder: Path) -> dict[str, int]:
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
 
+def check_files(directory: Path, marker: Marker) -> None:
+    """Orbax's files are there, each of the size that it was written with.
+
+    Looked at first because Orbax, on a file that ends early, also prints tracebacks from its threads.
+
+    Raises:
+        CheckpointError: a file is missing or of another size.
+    """
+    folder = (directory / PARAMETERS).resolve()
+    found = _file_sizes(folder)
+    wrong = sorted(name for name, size in marker.files.items() if found.get(name) != size)
+    if wrong:
+        raise CheckpointError(f"{folder}: {len(wrong)} file(s) missing or of another size ({wrong[0]}); convert again")
+
+
 def restore(directory: Path, marker: Marker, expected: Mapping[Keys, jax.ShapeDtypeStruct]) -> dict[Keys, jax.Array]:
     """The parameters, cast to the expected types, on JAX's default device.
 
     Raises:
         CheckpointError: files are missing or damaged, or hold other parameters than those expected.
     """
+    check_files(directory, marker)
     folder = (directory / PARAMETERS).resolve()
-    # Looked at first because Orbax, on a file that ends early, also prints tracebacks from its threads.
-    found = _file_sizes(folder)
-    wrong = sorted(name for name, size in marker.files.items() if found.get(name) != size)
-    if wrong:
-        raise CheckpointError(f"{folder}: {len(wrong)} file(s) missing or of another size ({wrong[0]}); convert again")
     with _checkpointer() as checkpointer:
         try:
             stored = _flatten(checkpointer.metadata(folder).item_metadata.tree)
