@@ -10,8 +10,9 @@ import pytest
 from flax import nnx
 
 from tests.knockout.tiny_cross_attention import tiny_cross_attention, tiny_text_prompt
-from tests.knockout.tiny_study import arrays, both_engines_of, run_plain
+from tests.knockout.tiny_study import arrays, both_engines_of, run_plain, tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
+from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout.arrays import layer_edit
 from xmflow_jax.knockout.configuration import (
     CROSS_OUTPUT,
@@ -205,3 +206,17 @@ def test_operations_count_the_cross_attention_once_per_image() -> None:
     )
     assert necessary_operations(config, alone, batch.length, 1).base == necessary.base
     assert necessary.base > len(PROMPTS) * LAYERS * config.image_positions * 4 * config.text.width**2
+
+
+@pytest.mark.parametrize(
+    "knockout", [blocked(Pathway("Image", "Last")), zero_output(CROSS_OUTPUT, "Last", [1])], ids=["edges", "output"]
+)
+def test_a_model_without_cross_attention_refuses_its_knockouts(knockout: Knockout) -> None:
+    _, graphdef, params = tiny_llava()
+    prompts = [tiny_prompt(0)]
+    study = build_study([knockout], LAYERS, HEADS)
+    batch, positions = arrays(prompts, study)
+    with pytest.raises(OptionError, match="has no cross-attention to knock out"):
+        sweep_fast(graphdef, params, batch, positions, study)
+    with pytest.raises(OptionError, match="has no cross-attention to knock out"):
+        run_plain(graphdef, params, batch, positions, study.switches)

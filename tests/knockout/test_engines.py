@@ -7,12 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.knockout.tiny_study import arrays, both_engines, run_plain, tiny_llava, tiny_prompt
+from tests.knockout.tiny_study import LLAVA_OUTPUTS, arrays, both_engines, run_plain, tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
 from xmflow_jax.knockout.configuration import (
     MODES,
     NOTHING,
-    OUTPUTS,
     Knockout,
     block,
     combine,
@@ -54,7 +53,10 @@ def test_head_subsets(mode: str) -> None:
 
 def test_zeroed_outputs() -> None:
     names = (roles.IMAGE, roles.QUESTION, roles.LAST)
-    check([zero_output(site, role, [layer]) for site in OUTPUTS for role in names for layer in range(LAYERS)], PROMPTS)
+    check(
+        [zero_output(site, role, [layer]) for site in LLAVA_OUTPUTS for role in names for layer in range(LAYERS)],
+        PROMPTS,
+    )
 
 
 def test_keep_only_and_combinations() -> None:
@@ -122,7 +124,7 @@ Part = tuple[str, str, str, list[int], list[int] | None]
 def random_parts(layers: int, heads: int) -> st.SearchStrategy[list[Part]]:
     return st.lists(
         st.tuples(
-            st.sampled_from(("mask", "mask", "zero", "keep", *OUTPUTS)),
+            st.sampled_from(("mask", "mask", "zero", "keep", *LLAVA_OUTPUTS)),
             role_names,
             role_names,
             st.lists(st.integers(0, layers - 1), min_size=1, max_size=layers, unique=True),
@@ -135,7 +137,7 @@ def random_parts(layers: int, heads: int) -> st.SearchStrategy[list[Part]]:
 def build(parts: list[Part]) -> Knockout:
     built = []
     for kind, source, target, layers, heads in parts:
-        if kind in OUTPUTS:
+        if kind in LLAVA_OUTPUTS:
             built.append(zero_output(kind, target, layers))
         elif kind == "keep":
             built.append(keep_only(Pathway(source, target), layers))

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.knockout.tiny_study import arrays, both_engines, run_plain, tiny_llava, tiny_prompt
+from tests.knockout.tiny_study import LLAVA_OUTPUTS, arrays, both_engines, run_plain, tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
 from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout.arrays import Switches, build_positions, edge_mask, layer_edit
-from xmflow_jax.knockout.configuration import NOTHING, OUTPUTS, Knockout, block, keep_only, zero_output
+from xmflow_jax.knockout.configuration import NOTHING, Knockout, block, keep_only, zero_output
 from xmflow_jax.knockout.fast import sweep_fast
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
 from xmflow_jax.knockout.plan import build_study, check_positions
@@ -49,7 +49,9 @@ def test_a_suffix_row_without_sources_outputs_zero() -> None:
     prefix_key, prefix_value = (jax.random.normal(jax.random.key(i), (1, 4, 5, 6)) for i in (4, 5))
     everything, none = jnp.ones((1, 1, 8), bool), jnp.zeros((1, 0, 8), bool)
     no_outputs = jnp.zeros((2, 0), bool)
-    switches = Switches(jnp.array([True, False])[:, None, None], jnp.zeros((2, 0, 1), bool), no_outputs, no_outputs)
+    no_edges = jnp.zeros((2, 0, 1), bool)
+    one_of_two = jnp.array([True, False])[:, None, None]
+    switches = Switches(one_of_two, no_edges, no_edges, no_edges, no_outputs, no_outputs, no_outputs)
     positions = build_positions([], build_study([NOTHING], 1, 1).actions, 8)._replace(
         mask_source=everything, mask_target=everything, zero_source=none, zero_target=none
     )
@@ -165,7 +167,7 @@ EVERY_KIND = {
     "zero mode": block(IMAGE_TO_QUESTION, range(4), "zero"),
     "two heads": block(IMAGE_TO_QUESTION, range(4), "mask", [0, 2]),
     "keep only": keep_only(IMAGE_TO_QUESTION, [1]),
-    **{site: zero_output(site, "Question", [1]) for site in OUTPUTS},
+    **{site: zero_output(site, "Question", [1]) for site in LLAVA_OUTPUTS},
 }
 
 

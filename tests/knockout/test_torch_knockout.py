@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.knockout.tiny_study import TinyPrompt, arrays, run_plain, tiny_prompt
+from tests.knockout.tiny_study import LLAVA_OUTPUTS, TinyPrompt, arrays, run_plain, tiny_prompt
 from tests.models.torch_llava import HEAD_LAYOUTS, build_torch_llava
 from xmflow_jax.knockout.configuration import (
     ATTENTION_OUTPUT,
-    OUTPUTS,
     Edges,
     Knockout,
     block,
@@ -179,7 +178,7 @@ def test_modes_heads_outputs_and_rows_without_sources(
     knockouts = [
         *(block(image, [layer], "zero") for layer in range(LAYERS)),
         *(block(image, range(LAYERS), mode, [head]) for head in range(HEADS) for mode in ("mask", "zero")),
-        *(zero_output(site, role, [1, 2]) for site in OUTPUTS for role in ("Question", "Last")),
+        *(zero_output(site, role, [1, 2]) for site in LLAVA_OUTPUTS for role in ("Question", "Last")),
         *(block(Pathway("All", role), [2]) for role in ("Last", "Question")),
         *(keep_only(image, [layer]) for layer in (0, 2)),
     ]

@@ -13,7 +13,7 @@ from flax import nnx
 from xmflow_jax.data import roles
 from xmflow_jax.data.batch import Batch, build_batch
 from xmflow_jax.knockout.arrays import Positions, build_positions
-from xmflow_jax.knockout.configuration import Knockout
+from xmflow_jax.knockout.configuration import ATTENTION_OUTPUT, MLP_OUTPUT, Knockout
 from xmflow_jax.knockout.fast import sweep_fast
 from xmflow_jax.knockout.plain import sweep_plain
 from xmflow_jax.knockout.plan import Study, build_study
@@ -22,6 +22,8 @@ from xmflow_jax.models.llama import LlamaConfig
 from xmflow_jax.models.llava import Llava, LlavaConfig
 
 VOCABULARY = 50
+# What a model without cross-attention can leave out.
+LLAVA_OUTPUTS = (ATTENTION_OUTPUT, MLP_OUTPUT)
 IMAGE_TOKEN = VOCABULARY - 1
 
 

@@ -166,6 +166,16 @@ def build_positions(
     )
 
 
+def refuse_cross_attention(switches: Switches) -> None:
+    """Nothing about cross-attention may be asked of a model that has none: it would silently do nothing.
+
+    Raises:
+        OptionError: an action is about cross-attention.
+    """
+    if any(getattr(switches, kind).size for kind in ("cross_mask", "cross_zero", "cross_output")):
+        raise OptionError("the model reads the image in its prompt; it has no cross-attention to knock out")
+
+
 def edge_mask(
     switch: Bool[Masks, "*config action head"],
     target: Bool[Masks, "*batch action target"],

@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from xmflow_jax.data.batch import Batch
-from xmflow_jax.knockout.arrays import Positions, Switches, layer_edit
+from xmflow_jax.knockout.arrays import Positions, Switches, layer_edit, refuse_cross_attention
 
 Tree = Any
 
@@ -36,6 +36,8 @@ def forward(
         knockout: one configuration's switches, with a leading layer axis.
     """
     model = nnx.merge(graphdef, params)
+    if model.visual_keys_values(features) is None:
+        refuse_cross_attention(knockout)
     return model.logits_at(
         batch.tokens, features, batch.length - 1, knockout, lambda layer: layer_edit(layer, positions)
     )

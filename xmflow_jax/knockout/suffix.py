@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from xmflow_jax.knockout.arrays import Positions, Switches
+from xmflow_jax.knockout.arrays import Positions, Switches, refuse_cross_attention
 from xmflow_jax.knockout.schedule import Segment, Trie
 from xmflow_jax.knockout.suffix_attention import Rows, cross_attend, dropped_rows, suffix_attend
 from xmflow_jax.models.attention import attend, drop
@@ -110,6 +110,8 @@ def suffix_pass(
         start: first recomputed row of each prompt.
         rows, prefix: static; `start <= prefix`, and `start + rows` covers the prompt.
     """
+    if base.visual is None:
+        refuse_cross_attention(switches)
     model = nnx.merge(graphdef, params)
     decoder = model.language_model
     block_of, stacked = split_blocks(decoder.layers)
