@@ -57,12 +57,13 @@ def fixture_given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     # Prompts of one bucket, so that batches of two fill up and programs are few.
     table[table["question"].str.len() == table["question"].str.len().mode()[0]].head(3).to_csv(file, index=False)
     assert len(file.read_text().splitlines()) == 4
-    return {"model": model, "data": file, "images": images, "select": "all", "pathways": "Image->Last"}
+    options = {"model": model, "data": file, "images": images, "select": "all", "pathways": "Image->Last"}
+    return {**options, "self_check": False}  # tests/study/test_self_check.py has it
 
 
 def command(given: dict[str, Any], out: Path, *more: str) -> list[str]:
-    named = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    return [*named, "--out", str(out), *more]
+    named = [word for name, value in given.items() if name != "self_check" for word in (f"--{name}", str(value))]
+    return [*named, "--no-self-check", "--out", str(out), *more]
 
 
 @pytest.fixture(name="run", scope="module")
@@ -313,7 +314,7 @@ def test_a_kill_in_mid_write_loses_and_repeats_nothing(given: dict[str, Any], tm
     files, images = write_demo_questions(tmp_path / "data", per_task=5, seed=1)
     data = [str(file) for file in files if file.stem.endswith(("QueryAttr", "CompareAttr"))]
     named = ["--model", str(given["model"]), "--images", str(images), "--data", *data, "--select", "all"]
-    named += ["--batch-size", "1"]
+    named += ["--batch-size", "1", "--no-self-check"]
     environment = {**os.environ, "HOME": str(tmp_path), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
 
@@ -331,7 +332,7 @@ def test_a_kill_in_mid_write_loses_and_repeats_nothing(given: dict[str, Any], tm
     assert sum(path.name.startswith(".") for path in results.iterdir()) == 1
     again = start("killed", "-m", "xmflow_jax.sweep")
     assert again.returncode == 0, again.stderr
-    assert "10 questions of 2 tasks, 30 knockouts; 2 questions done" in again.stdout
+    assert "10 questions of 2 tasks, 1 pathway, 3 layers, 24 knockouts to run; 2 questions done" in again.stdout
     assert not [path.name for path in results.iterdir() if path.name.startswith(".")]
     rows = read_rows(tmp_path / "killed")
     assert len(rows) == 10 * LAYERS

@@ -45,11 +45,13 @@ def fixture_given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     model = write_random_tiny(folder / "model", layers=LAYERS)
     files, images = write_demo_questions(folder / "data", per_task=2, seed=0)
     chosen = [file for file in files if file.stem.endswith(("ChooseAttr", "QueryAttr"))]
-    return {"model": str(model), "data": tuple(map(str, chosen)), "images": images, "select": "all"}
+    options = {"model": str(model), "data": tuple(map(str, chosen)), "images": images, "select": "all"}
+    return {**options, "self_check": False}  # tests/study/test_self_check.py has it
 
 
 def command(given: dict[str, Any], out: Path, *more: str) -> list[str]:
     named = ["--model", given["model"], "--images", str(given["images"]), "--select", given["select"]]
+    named += ["--no-self-check"]
     return [*named, "--data", *given["data"], "--pathways", PATHWAYS, "--out", str(out), *more]
 
 

@@ -25,5 +25,9 @@ class RunFolderError(XmflowError):
     """The output folder cannot be used for this run."""
 
 
+class SelfCheckError(XmflowError):
+    """The engines do not agree with each other, or do not block what they are told to, on this model and machine."""
+
+
 class QuestionSetAside(XmflowError):
     """One question cannot be used; the run goes on without it and records the reason."""

@@ -129,9 +129,29 @@ def write_part(path: Path, table: pa.Table) -> None:
     Raises:
         RunFolderError: the part cannot be written.
     """
+    write_atomically(path, _encoded(table))
+
+
+def part_bytes(rows: Iterable[Mapping[str, Any]]) -> int:
+    """The size on disk of these result rows as one part.
+
+    Raises:
+        ValueError: as for `table_of`.
+    """
+    return len(_encoded(table_of(rows, "part")))
+
+
+def _encoded(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, write_page_checksum=True)
-    write_atomically(path, sink.getvalue().to_pybytes())
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def questions_of(rows: pd.DataFrame) -> set[tuple[str, str]]:
+    """`(task, question_id)` of the rows."""
+    unique = rows[["task", "question_id"]].drop_duplicates()
+    return set(zip(unique["task"], unique["question_id"], strict=True))
 
 
 def next_number(folder: Path) -> int:

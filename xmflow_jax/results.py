@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Self
@@ -30,11 +31,13 @@ from xmflow_jax.result_parts import (
     TEMPORARY,
     next_number,
     put_unreadable_away,
+    questions_of,
     read_parts,
     table_of,
     write_atomically,
     write_part,
 )
+from xmflow_jax.result_place import check_folder, finished_questions, free_bytes, make_folder
 from xmflow_jax.result_record import configuration_digest, read_record, refuse_other_content
 
 __all__ = [
@@ -43,7 +46,11 @@ __all__ = [
     "SET_ASIDE",
     "SKIPPED_SCHEMA",
     "RunFolder",
+    "check_folder",
     "configuration_digest",
+    "finished_questions",
+    "free_bytes",
+    "make_folder",
     "open_run",
     "read_record",
     "read_rows",
@@ -92,12 +99,7 @@ def open_run(
     """
     folder = Path(path)
     plain = json.loads(json.dumps(configuration, allow_nan=False))  # as a resumed run will read it: tuples are lists
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise RunFolderError(f"a file is in the place of the run folder {folder}; give another path") from error
-    except OSError as error:
-        raise RunFolderError(f"cannot create the run folder {folder}: {error.strerror}") from error
+    make_folder(folder)
     refuse_other_content(folder, plain)  # before the lock, so that a refused folder is left exactly as it was
     lock = _locked(folder)
     try:
@@ -137,8 +139,8 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"cannot write in {path}: {error.strerror}") from error
         self._number = next_number(self._results)
-        self._finished = _questions(read_rows(path))
-        self._skipped = _questions(read_skipped(path))
+        self._finished = questions_of(read_rows(path))
+        self._skipped = questions_of(read_skipped(path))
         self._sessions.append(
             {
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -153,7 +155,12 @@ class RunFolder:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        try:
+            self.close()
+        except RunFolderError:
+            # What ended the run is the news; on a full disk the record cannot be written either, and need not be.
+            if exception[0] is None:
+                raise
 
     def append_part(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Land all rows of one or more questions as one part, or none of them; no rows, no part.
@@ -228,18 +235,13 @@ class RunFolder:
         if self._lock.closed:
             raise ValueError(f"the run folder {self.path} is closed")
         table = table_of(rows, kind)
-        questions = _questions(table.to_pandas())
+        questions = questions_of(table.to_pandas())
         if again := (questions & self._finished) | (questions & self._skipped):
             raise ValueError(f"question {min(again)} was finished before")
         if questions:
             write_part(self._results / f"{kind}-{self._number:05d}.parquet", table)
             self._number += 1
         return questions
-
-
-def _questions(rows: pd.DataFrame) -> set[tuple[str, str]]:
-    unique = rows[["task", "question_id"]].drop_duplicates()
-    return set(zip(unique["task"], unique["question_id"], strict=True))
 
 
 def _locked(folder: Path) -> IO[str]:
@@ -261,7 +263,9 @@ def _locked(folder: Path) -> IO[str]:
     except OSError as error:
         lock.close()
         raise RunFolderError(f"cannot lock {path}: {error.strerror}") from error
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()}")
-    lock.flush()
+    # The owner's name is for people: on a full disk the lock holds without it. Past the file object's own buffer, which
+    # would fail once more when it is closed.
+    with suppress(OSError):
+        os.ftruncate(lock.fileno(), 0)
+        os.write(lock.fileno(), f"process {os.getpid()}".encode())
     return lock

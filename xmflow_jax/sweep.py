@@ -1,6 +1,6 @@
 """The command `python -m xmflow_jax.sweep`: an attention-knockout study, from one line to its figures."""
 
-import hashlib
+import errno
 import os
 import shlex
 import sys
@@ -13,29 +13,18 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from xmflow_jax.errors import XmflowError
-from xmflow_jax.study.options import (
-    CORRECT,
-    DEMO_DATA,
-    DEMO_MODEL,
-    EVERY,
-    PRESET_MODEL,
-    SHAPES_CROSSATTN,
-    SHAPES_DATA,
-    SHAPES_LLAVA,
-    SweepOptions,
-    check_options,
-    parse_arguments,
-)
+from xmflow_jax.study.mesh import check_mesh, parse_mesh
+from xmflow_jax.study.options import SweepOptions, check_options, parse_arguments
 
 if TYPE_CHECKING:  # What takes seconds to import is imported where it is used, so that --help answers at once.
     import pandas as pd
 
     from xmflow_jax.analysis.model_shape import ModelShape
-    from xmflow_jax.data.question import Question
+    from xmflow_jax.data.prompt import PreparedQuestion
     from xmflow_jax.results import RunFolder
     from xmflow_jax.study.answer import Setting
     from xmflow_jax.study.plan import TaskStudy
-    from xmflow_jax.weights.load import LoadedModel
+    from xmflow_jax.weights.load import ModelIdentity
 
 Say = Callable[[str], None]
 
@@ -45,7 +34,10 @@ SMALL_MODEL = 10_000_000
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep leaves: the run folder, its tables as data frames, and the figures' files."""
+    """What a sweep leaves: the run folder, its tables as data frames, and the figures' files.
+
+    The tables are empty where it stopped before the work; a preview's figures are the images it drew.
+    """
 
     folder: Path
     rows: "pd.DataFrame"
@@ -53,12 +45,15 @@ class SweepResult:
     figures: tuple[Path, ...]
 
 
-def run_sweep(say: Say = lambda line: None, progress: bool = False, **options: Any) -> SweepResult:
+def run_sweep(
+    say: Say = lambda line: None, progress: bool = False, colour: bool = False, **options: Any
+) -> SweepResult:
     """Run a study, or go on with it where its run folder holds a part of it.
 
     Args:
         say: called with each line of news; by default nothing is printed.
         progress: show a bar with the time left on standard error.
+        colour: show a preview's roles as ANSI colours.
         options: the fields of `SweepOptions`.
 
     Raises:
@@ -67,167 +62,138 @@ def run_sweep(say: Say = lambda line: None, progress: bool = False, **options: A
     chosen = SweepOptions(**options)
     check_options(chosen)
     with ExitStack() as stack:
-        return _run(chosen, say, progress, stack)
+        return _run(chosen, say, progress, colour, stack)
 
 
-def _run(options: SweepOptions, say: Say, progress: bool, stack: ExitStack) -> SweepResult:
+def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: ExitStack) -> SweepResult:
+    """Everything is examined first: options, machine, folder, data, model; weights are read after that."""
     import jax
 
-    from xmflow_jax.data.processing import load_processing
-    from xmflow_jax.data.sources import read_questions
-    from xmflow_jax.data.templates import default_template, resolve_template
-    from xmflow_jax.results import open_run
+    from xmflow_jax.report.preview import write_preview
+    from xmflow_jax.results import check_folder, finished_questions, free_bytes, open_run
     from xmflow_jax.study.answer import Setting, answer_task
-    from xmflow_jax.study.plan import choose_samples, plan_studies
-    from xmflow_jax.weights.load import load_model
+    from xmflow_jax.study.estimate import check_space, estimate_work, usable_prompts
+    from xmflow_jax.study.inputs import read_inputs, run_configuration, short_name
+    from xmflow_jax.study.plan import plan_studies
+    from xmflow_jax.weights.load import identify_model, load_model
 
-    on_cpu = jax.default_backend() == "cpu"
+    if options.mesh is not None:
+        check_mesh(parse_mesh(options.mesh), len(jax.devices()))
+    out = options.out or Path("runs") / f"{short_name(options.model)}-{short_name(options.data[0])}"
+    check_folder(out)
     scratch = Path(stack.enter_context(TemporaryDirectory(prefix="xmflow-")))
-    named = None if options.template is None else resolve_template(options.template)
-    files, images = _question_files(options, scratch)
-    questions = choose_samples(read_questions(files, images), options.samples, options.seed)
-    folder = _model_folder(options.model, scratch, say)
-    processing = load_processing(folder)
-    image_in_prompt = processing.image_token_id is not None
-    template = (named or default_template(folder, image_in_prompt)).for_model(image_in_prompt)
-    model = load_model(folder, options.dtype or ("float32" if on_cpu else "bfloat16"))
-    if model.dtype == "float32":
+    inputs = read_inputs(options, scratch, say)
+    if options.preview is not None:
+        asked = (inputs.questions, inputs.processing, inputs.template)
+        return _without_work(out, write_preview(*asked, options.preview, out / "preview", say, colour))
+    on_cpu = jax.default_backend() == "cpu"
+    identity = identify_model(inputs.directory, options.dtype or ("float32" if on_cpu else "bfloat16"))
+    studies = plan_studies(inputs.questions, options, identity.config, say)
+    configuration = run_configuration(options, inputs, identity, studies)
+    check_folder(out, configuration)
+    batch_size = options.batch_size or _batch_size(identity, on_cpu)
+    if identity.dtype == "float32":
         # A GPU would multiply in TF32 and a TPU in bfloat16: float32 means float32 here.
         stack.enter_context(jax.default_matmul_precision("highest"))
-    select = options.select or (EVERY if options.model in (DEMO_MODEL, PRESET_MODEL) else CORRECT)
-    studies = plan_studies(questions, options, model.config, say)
-    configuration = {
-        "model": {"name": _name(options.model), "digest": model.digest, "dtype": model.dtype},
-        "data": _digests(files),
-        "template": asdict(template),
-        "pathways": {
-            study.task: list(dict.fromkeys(f"{row.pathway}@{row.style}:{row.window}" for row in study.rows))
-            for study in studies
-        },
-        "mode": options.mode,
-        "heads": options.heads,
-        "select": select,
-        "samples": options.samples,
-        "seed": options.seed,
-        "engine": options.engine,
-        "answer_length": options.answer_length,
-        "scoring": "exact match; under knockout of the first answer token",
-    }
-    out = options.out or Path("runs") / f"{_name(options.model)}-{_name(options.data[0])}"
-    setting = Setting(
-        model=model,
-        processing=processing,
-        template=template,
-        engine=options.engine,
-        select=select,
-        batch_size=options.batch_size or _batch_size(model, on_cpu),
-        answer_length=options.answer_length,
-    )
-    shape = _shape(setting, questions)
-    with open_run(out, configuration, _provenance(setting.batch_size, shape)) as run:
+
+    done = finished_questions(out)
+    prompts = {study.task: usable_prompts(study.questions, inputs.processing, inputs.template) for study in studies}
+    typical = {task: prompt for task, own in prompts.items() if (prompt := next(own, None)) is not None}
+    estimate = estimate_work(studies, typical, done, identity.config, identity.dtype, batch_size)
+    check_space(estimate.bytes, free_bytes(out), out)
+    say(estimate.line())
+    if options.dry_run:
+        return _without_work(out)
+
+    shape = _shape(identity, next(iter(typical.values()), None))
+    with open_run(out, configuration, _provenance(options, batch_size, shape)) as run:
         done = run.finished_questions()
-        every = {(question.task, question.question_id) for study in studies for question in study.questions}
-        knockouts = sum(len(study.questions) * len(study.rows) for study in studies)
-        say(
-            f"{len(every)} questions of {len(studies)} tasks, {knockouts} knockouts; {len(every & done)} questions done"
+        setting = Setting(
+            model=load_model(inputs.directory, identity.dtype),
+            processing=inputs.processing,
+            template=inputs.template,
+            engine=options.engine,
+            select=configuration["select"],
+            batch_size=batch_size,
+            answer_length=options.answer_length,
         )
-        with _progress(len(every - done), progress) as advance:
+        if options.self_check:
+            _self_check(studies, setting, done)
+        left = sum((one.task, one.question_id) not in done for study in studies for one in study.questions)
+        with _progress(left, progress) as advance:
             for study in studies:
                 answer_task(study, setting, run, advance)
         return _report(run, studies, shape, options.seed, say)
 
 
-def _model_folder(name: str, scratch: Path, say: Say) -> Path:
-    """The directory of the model's files."""
-    from xmflow_jax.study.shipped import shipped_checkpoint, write_preset, write_random_tiny
-    from xmflow_jax.weights.source import resolve_source
+def _without_work(out: Path, figures: tuple[Path, ...] = ()) -> SweepResult:
+    """A sweep that stopped before it computed anything."""
+    import pandas as pd
 
-    if name in (SHAPES_LLAVA, SHAPES_CROSSATTN):
-        return shipped_checkpoint(name)
-    if name == PRESET_MODEL:
-        say(f"{PRESET_MODEL}: this project's own family at full size, with random weights; its curves mean nothing")
-        return write_preset(scratch / PRESET_MODEL)
-    if name != DEMO_MODEL:
-        return resolve_source(name)
-    say(f"{DEMO_MODEL}: a tiny LLaVA with random weights; this shows that everything runs, its curves mean nothing")
-    return write_random_tiny(scratch / DEMO_MODEL)
+    from xmflow_jax.analysis.summary import SUMMARY_COLUMNS
+    from xmflow_jax.results import ROW_SCHEMA
+
+    return SweepResult(
+        out, pd.DataFrame(columns=ROW_SCHEMA.names), pd.DataFrame(columns=list(SUMMARY_COLUMNS)), figures
+    )
 
 
-def _question_files(options: SweepOptions, scratch: Path) -> tuple[list[Path], Path]:
-    """The question files (folders expanded) and the folder of their images."""
-    from xmflow_jax.data.shapes.source import shapes_questions
-    from xmflow_jax.data.sources import question_files
-    from xmflow_jax.study.shipped import write_demo
+def _self_check(studies: "Sequence[TaskStudy]", setting: "Setting", done: set[tuple[str, str]]) -> None:
+    """On the first question that is left and can be used; without one there is nothing to compute either."""
+    from xmflow_jax.study.answer import check_length
+    from xmflow_jax.study.estimate import usable_prompts
+    from xmflow_jax.study.self_check import check_engines
 
-    if options.data == (SHAPES_DATA,):
-        return shapes_questions(scratch / SHAPES_DATA)
-    if options.data == (DEMO_DATA,):
-        return write_demo(scratch / DEMO_DATA)
-    assert options.images is not None, "check_options"
-    return question_files([Path(text) for text in options.data]), options.images
+    for study in studies:
+        left = [one for one in study.questions if (one.task, one.question_id) not in done]
+        prompts = usable_prompts(
+            left, setting.processing, setting.template, lambda prompt: check_length(prompt, setting)
+        )
+        if (prompt := next(prompts, None)) is not None:
+            check_engines(setting.model, prompt, study.rows, setting.batch_size)
+            return
 
 
-def _batch_size(model: "LoadedModel", on_cpu: bool) -> int:
+def _batch_size(identity: "ModelIdentity", on_cpu: bool) -> int:
     """Questions at a time: small models are fast in large batches, whatever the device."""
-    import jax
+    import math
 
-    if sum(leaf.size for leaf in jax.tree.leaves(model.state)) < SMALL_MODEL:
+    from xmflow_jax.weights.load import abstract_model, shapes
+
+    leaves = shapes(abstract_model(identity.config, identity.dtype)[1]).values()
+    if sum(math.prod(leaf.shape) for leaf in leaves) < SMALL_MODEL:
         return 32
     return 1 if on_cpu else 8
 
 
-def _digests(files: Sequence[Path]) -> dict[str, str]:
-    """SHA-256 of the question files by name; files of one name, in different folders, stand behind each other."""
-    digests: dict[str, str] = {}
-    for path in files:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        digests[path.name] = f"{digests[path.name]} {digest}" if path.name in digests else digest
-    return digests
-
-
-def _name(text: str) -> str:
-    """A model's or data set's name for the run folder: the last part of its path or hub id."""
-    path = Path(text)
-    if path.is_file():
-        return path.stem
-    # A dot in a folder's name is no suffix: llava-1.5-7b-hf.
-    return path.resolve().name if path.is_dir() else text.rsplit("/", 1)[-1]
-
-
-def _shape(setting: "Setting", questions: "Sequence[Question]") -> "ModelShape | None":
-    """What the report must know of the model and of a typical prompt, the first one that can be used."""
+def _shape(identity: "ModelIdentity", prompt: "PreparedQuestion | None") -> "ModelShape | None":
+    """What the report must know of the model and of a typical prompt; None where no question can be used."""
     from xmflow_jax.analysis.model_shape import ModelShape
-    from xmflow_jax.data.prompt import prepare_question
     from xmflow_jax.data.roles import IMAGE
-    from xmflow_jax.errors import QuestionSetAside
     from xmflow_jax.models.cross_attention import CrossAttentionConfig
 
-    text = setting.model.config.text
-    cross_attention = isinstance(setting.model.config, CrossAttentionConfig)
-    for question in questions:
-        try:
-            prompt = prepare_question(question, setting.processing, setting.template)
-        except QuestionSetAside:
-            continue
-        image = int(prompt.roles[IMAGE].sum())
-        return ModelShape(
-            layers=text.layers,
-            width=text.width,
-            heads=text.heads,
-            kv_heads=text.kv_heads,
-            head_width=text.head_width,
-            mlp_width=text.mlp_width,
-            image_positions=image,
-            text_positions=len(prompt.token_ids) - (0 if cross_attention else image),
-            mlp_matrices=2 if cross_attention else 3,
-            number_bytes=2 if setting.model.dtype == "bfloat16" else 4,
-            cross_attention_layers=tuple(range(text.layers)) if cross_attention else (),
-            both_attentions=cross_attention,
-        )
-    return None
+    if prompt is None:
+        return None
+    text = identity.config.text
+    cross_attention = isinstance(identity.config, CrossAttentionConfig)
+    image = int(prompt.roles[IMAGE].sum())
+    return ModelShape(
+        layers=text.layers,
+        width=text.width,
+        heads=text.heads,
+        kv_heads=text.kv_heads,
+        head_width=text.head_width,
+        mlp_width=text.mlp_width,
+        image_positions=image,
+        text_positions=len(prompt.token_ids) - (0 if cross_attention else image),
+        mlp_matrices=2 if cross_attention else 3,
+        number_bytes=2 if identity.dtype == "bfloat16" else 4,
+        cross_attention_layers=tuple(range(text.layers)) if cross_attention else (),
+        both_attentions=cross_attention,
+    )
 
 
-def _provenance(batch_size: int, shape: "ModelShape | None") -> dict[str, Any]:
+def _provenance(options: SweepOptions, batch_size: int, shape: "ModelShape | None") -> dict[str, Any]:
     """What describes a session without deciding its results."""
     import jax
 
@@ -239,6 +205,7 @@ def _provenance(batch_size: int, shape: "ModelShape | None") -> dict[str, Any]:
         "backend": jax.default_backend(),
         "devices": [device.device_kind for device in jax.devices()],
         "batch_size": batch_size,
+        "self_check": options.self_check,
         SHAPE_KEY: None if shape is None else asdict(shape),
     }
 
@@ -288,15 +255,30 @@ def _prepare_process() -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
 
 
+def _write_nothing() -> None:
+    """A dry run leaves nothing behind, not even in the cache of compiled programs."""
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Exit codes: 0 done, 2 bad input (one line on standard error), 130 interrupted."""
+    """The command. Exit codes: 0 done, 2 bad input or a full disk (one line on standard error), 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         options = parse_arguments(arguments)
         _prepare_process()
-        run_sweep(say=print, progress=True, **vars(options))
+        if options.dry_run:
+            _write_nothing()
+        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        run_sweep(say=print, progress=True, colour=colour, **vars(options))
     except XmflowError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # Outside the run folder, whose writes are `RunFolderError`s: the folder for temporary files, a log file.
+        where = f" at {error.filename}" if error.filename else ""
+        print(f"error: the disk is full{where}; make room, then the same command goes on", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         again = shlex.join(["python", "-m", "xmflow_jax.sweep", *arguments])

@@ -29,14 +29,19 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "engine": (["plain"], "plain"),
     "dtype": (["bfloat16"], "bfloat16"),
     "batch_size": (["4"], 4),
+    "mesh": (["data=1"], "data=1"),
     "answer_length": (["3"], 3),
     "seed": (["5"], 5),
     "out": (["runs/x"], Path("runs/x")),
+    "dry_run": ([], True),
+    "preview": (["2"], 2),
 }
 
 
 def test_every_option_reaches_its_field_and_no_other() -> None:
-    assert set(GIVEN) == set(vars(SweepOptions()))
+    assert {*GIVEN, "self_check"} == set(vars(SweepOptions()))
+    assert parse_arguments(["--no-self-check"]) == SweepOptions(self_check=False) != SweepOptions()
+    assert parse_arguments(["--preview"]) == SweepOptions(preview=3)
     for name, (words, value) in GIVEN.items():
         parsed = parse_arguments([f"--{name.replace('_', '-')}", *words])
         assert parsed == SweepOptions(**{name: value}), name

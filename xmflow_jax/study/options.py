@@ -11,6 +11,7 @@ from xmflow_jax.knockout import ENGINES, FAST
 from xmflow_jax.knockout.configuration import MASK, MODES
 from xmflow_jax.knockout.pathways import parse_pathways
 from xmflow_jax.knockout.windows import CENTRED, STYLES
+from xmflow_jax.study.mesh import parse_mesh
 
 # Shipped models and data by name; the first of each is the default. The others show that everything runs, and no more.
 SHAPES_LLAVA: Final = "shapes-llava"
@@ -26,6 +27,9 @@ EVERY: Final = "all"
 SELECTIONS: Final = (CORRECT, WRONG, EVERY)
 
 DTYPES: Final = ("float32", "bfloat16")
+
+# Questions that `--preview` shows unless told otherwise.
+PREVIEWED: Final = 3
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,13 @@ class SweepOptions:
         engine: `fast` or `plain`.
         dtype: of the parameters and hidden states; logits, softmax and norms are float32 in any case.
         batch_size: questions at a time.
+        mesh: device layout, such as `data=1`.
         answer_length: most tokens of a base answer.
         seed: of the choice of samples.
         out: the run folder.
+        self_check: check the engines on the first question before the work.
+        dry_run: check everything, say what would run, and stop.
+        preview: show so many questions with their roles, and stop; None: do not.
     """
 
     model: str = SHAPES_LLAVA
@@ -66,9 +74,13 @@ class SweepOptions:
     engine: str = FAST
     dtype: str | None = None
     batch_size: int | None = None
+    mesh: str | None = None
     answer_length: int = 10
     seed: int = 0
     out: Path | None = None
+    self_check: bool = True
+    dry_run: bool = False
+    preview: int | None = None
 
     def __post_init__(self) -> None:
         # `run_sweep` may be called with one file, lists, a range, or paths as text.
@@ -77,6 +89,7 @@ class SweepOptions:
         object.__setattr__(self, "model", str(self.model))
         object.__setattr__(self, "heads", None if self.heads is None else tuple(map(int, self.heads)))
         object.__setattr__(self, "images", None if self.images is None else Path(self.images))
+        object.__setattr__(self, "out", None if self.out is None else Path(self.out))
 
 
 def check_options(options: SweepOptions) -> None:
@@ -95,7 +108,7 @@ def check_options(options: SweepOptions) -> None:
     for name, value, allowed in choices:
         if value is not None and value not in allowed:
             raise OptionError(f"--{name} {value!r} is not one of: {', '.join(allowed)}")
-    for name in ("window", "samples", "batch_size", "answer_length"):
+    for name in ("window", "samples", "batch_size", "answer_length", "preview"):
         count = getattr(options, name)
         if count is not None and count < 1:
             raise OptionError(f"--{name.replace('_', '-')} {count} is not 1 or more")
@@ -107,6 +120,8 @@ def check_options(options: SweepOptions) -> None:
         raise OptionError(f"--data {' '.join(options.data)} needs --images, the folder of its images")
     if options.pathways is not None:
         parse_pathways(options.pathways, options.style)
+    if options.mesh is not None:
+        parse_mesh(options.mesh)
 
 
 def parse_heads(text: str) -> tuple[int, ...]:
@@ -166,9 +181,26 @@ def parse_arguments(arguments: Sequence[str]) -> SweepOptions:
     add("--engine", default=FAST, help="fast (default), or plain: the slow reference")
     add("--dtype", help="float32 (default on a CPU) or bfloat16 (default elsewhere)")
     add("--batch-size", type=int, help="questions at a time (default: 1 on a CPU, else 8; 32 for small models)")
+    add("--mesh", help="devices, such as data=1 (so far there is no more than one)")
     add("--answer-length", type=int, default=10, help="most tokens of a base answer (default: 10)")
     add("--seed", type=int, default=0, help="seed of the choice of samples (default: 0)")
     add("--out", type=Path, help="run folder (default: runs/MODEL-DATA); an unfinished run in it is resumed")
+    add("--dry-run", action="store_true", help="check everything, say what would run, and stop; writes nothing")
+    add(
+        "--preview",
+        type=int,
+        nargs="?",
+        const=PREVIEWED,
+        metavar="N",
+        help=f"show the first N questions (default: {PREVIEWED}) with each token's roles, and their images with the "
+        "objects' patches outlined; runs no model",
+    )
+    add(
+        "--no-self-check",
+        dest="self_check",
+        action="store_false",
+        help="do not check the engines on the first question before the work",
+    )
     parsed = vars(parser.parse_args(arguments))
     parsed["data"] = tuple(parsed["data"])
     return SweepOptions(**parsed)

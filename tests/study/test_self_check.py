@@ -1,0 +1,188 @@
+"""The self-check passes on sound engines, of both families, and says what is wrong with sabotaged ones."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from xmflow_jax.data.demo import write_demo_questions
+from xmflow_jax.data.demo_tokenizer import write_demo_tokenizer
+from xmflow_jax.data.processing import load_processing
+from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
+from xmflow_jax.data.sources import read_questions
+from xmflow_jax.data.templates import NAMED_TEMPLATES
+from xmflow_jax.errors import SelfCheckError
+from xmflow_jax.knockout import fast
+from xmflow_jax.knockout.configuration import StudyRow, pathway_study
+from xmflow_jax.knockout.pathways import parse_pathways
+from xmflow_jax.knockout.plan import build_study
+from xmflow_jax.models.clip import ClipVisionConfig
+from xmflow_jax.models.cross_attention import CrossAttentionConfig
+from xmflow_jax.models.gpt2 import Gpt2Config
+from xmflow_jax.study import blocked_weights
+from xmflow_jax.study.blocked_weights import probes
+from xmflow_jax.study.self_check import HANDFUL, check_engines, handful
+from xmflow_jax.study.shipped import write_image_processor, write_random_tiny
+from xmflow_jax.weights.load import LoadedModel, load_model
+from xmflow_jax.weights.random_checkpoint import write_random
+
+LAYERS, HEADS = 3, 4
+Checkable = tuple[LoadedModel, PreparedQuestion, tuple[StudyRow, ...]]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compile_quickly() -> Iterator[None]:
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+def cross_attention(folder: Path) -> Path:
+    vocabulary = write_demo_tokenizer(folder)
+    write_image_processor(folder, 56)
+    vision = ClipVisionConfig(56, 14, width=32, mlp_width=64, layers=2, heads=2)
+    text = Gpt2Config(vocabulary, width=64, mlp_width=128, layers=LAYERS, heads=HEADS, positions=128)
+    write_random(folder, CrossAttentionConfig(vision, text), seed=0)
+    return folder
+
+
+@pytest.fixture(name="sound", scope="module", params=["llava", "cross-attention"])
+def fixture_sound(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkable:
+    """A model on which the check has passed, so that its programs are compiled."""
+    folder = tmp_path_factory.mktemp("checked")
+    files, images = write_demo_questions(folder / "data", per_task=1, seed=0)
+    crossing = request.param == "cross-attention"
+    (folder / "model").mkdir()
+    model = cross_attention(folder / "model") if crossing else write_random_tiny(folder / "model", layers=LAYERS)
+    template = NAMED_TEMPLATES["plain_text" if crossing else "plain"]
+    prompt = prepare_question(read_questions(files, images)[0], load_processing(model), template)
+    pathways = parse_pathways("Image->Question, Question->Last@to-end", "centred")
+    rows = pathway_study(pathways, LAYERS, 1, cross_attention=crossing)
+    loaded = load_model(model, "float32")
+    check_engines(loaded, prompt, rows, batch_size=2)
+    return loaded, prompt, rows
+
+
+def refusal(sound: Checkable) -> str:
+    with pytest.raises(SelfCheckError) as refused:
+        check_engines(*sound, batch_size=2)
+    assert "\n" not in str(refused.value)
+    assert "--no-self-check" in str(refused.value)
+    return str(refused.value)
+
+
+def unblocked(*_: Any) -> Any:
+    """An edge mask that has forgotten its edges."""
+    switch, target, source = _
+    return jax.numpy.zeros((1,) * 3, bool) & edge_mask(switch, target, source)
+
+
+edge_mask = blocked_weights.arrays.edge_mask
+
+
+@pytest.mark.parametrize(
+    ("engine", "place", "program"),
+    [
+        ("plain", "xmflow_jax.knockout.arrays.edge_mask", "_plain"),
+        ("fast", "xmflow_jax.knockout.suffix_attention.edge_mask", "_fast"),
+    ],
+)
+def test_a_mask_that_blocks_nothing(
+    sound: Checkable, monkeypatch: pytest.MonkeyPatch, engine: str, place: str, program: str
+) -> None:
+    monkeypatch.setattr(place, unblocked)
+    jitted = getattr(blocked_weights, program)
+    jitted.clear_cache()
+    try:
+        error = refusal(sound)
+    finally:
+        jitted.clear_cache()
+    assert f"blocked rows of the {engine} engine's attention have weights up to 0." in error
+    assert "expected exactly 0" in error
+    assert "->" in error
+
+
+def sabotaged(change: Callable[[Any, int], Any]) -> Callable[..., Any]:
+    """`knock_out`, its logits changed as a function of them and of how many configurations are switched on."""
+    knock_out = fast.knock_out
+
+    def changed(graphdef: Any, params: Any, base: Any, study: Any, *rest: Any) -> Any:
+        on = sum(int(np.asarray(switch).any(axis=tuple(range(1, switch.ndim))).sum()) for switch in study.switches)
+        return change(knock_out(graphdef, params, base, study, *rest), on)
+
+    return changed
+
+
+def test_fast_logits_that_are_off(sound: Checkable, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, rows = sound
+    last = len(rows) - 1
+    monkeypatch.setattr(
+        fast, "knock_out", sabotaged(lambda logits, on: logits.at[:, last, 5].add(0.125) if on else logits)
+    )
+    error = refusal(sound)
+    assert "the fast and the plain engine's logits under Question->Last (to-end) in layer 2 differ by 0.125" in error
+    assert "expected at most" in error
+
+
+def test_an_empty_knockout_that_is_not_the_base_run(sound: Checkable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By as little as one bit of one logit."""
+
+    def one_bit(logits: Any, on: int) -> Any:
+        return logits.at[0, 0, 0].set(np.nextafter(np.float32(logits[0, 0, 0]), np.float32(np.inf)))
+
+    monkeypatch.setattr(fast, "knock_out", sabotaged(one_bit))
+    error = refusal(sound)
+    assert "under the empty knockout and the base run's differ by" in error
+    assert "bit for bit" in error
+
+
+def test_recomputed_rows_that_are_not_the_base_run(sound: Checkable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        fast, "knock_out", sabotaged(lambda logits, on: logits * 1.01 if logits.shape[1] > 1 and not on else logits)
+    )
+    assert "rows recomputed with nothing blocked and the base run's differ by" in refusal(sound)
+
+
+def test_output_that_is_not_finite_is_the_sweeps_business(sound: Checkable) -> None:
+    """Its questions are set aside one by one; there is nothing to compare."""
+    model, prompt, rows = sound
+    broken = jax.tree.map(lambda leaf: leaf * np.float32(np.nan), model.state)
+    check_engines(replace(model, state=broken), prompt, rows, batch_size=2)
+
+
+TARGETS = ("Last", "Question", "Central Object", "True Option", "False Option", "Question without Options", "System")
+
+
+@pytest.mark.parametrize(
+    "pathways", ["Image->Last", "Image->Last, Last->Last", ",".join(f"Image->{role}" for role in TARGETS)]
+)
+def test_a_handful_is_few_of_every_pathway_and_many_layers(pathways: str) -> None:
+    rows = list(enumerate(pathway_study(parse_pathways(pathways, "centred"), 32, 3)))
+    chosen = handful(rows, 32)
+    names = [str(row.pathway) for _, row in chosen]
+    assert len(set(names)) == pathways.count("->")
+    assert len(set(names)) <= len(chosen) <= HANDFUL
+    assert max(row.layer for _, row in chosen) >= 24
+    assert min(row.layer for _, row in chosen) < 8
+    assert all(rows[place][1] is row for place, row in chosen)
+    assert handful([], 32) == []
+
+
+def test_probes_expect_zero_at_the_roles_and_heads_that_are_blocked(sound: Checkable) -> None:
+    _, prompt, rows = sound
+    crossing = len(prompt.roles["Image"]) != len(prompt.token_ids)
+    study = build_study([row.knockout for row in rows], LAYERS, HEADS)
+    by_pathway = {str(row.pathway): (probe, place) for probe in probes(prompt, rows, study, HEADS)
+                  for place, row in enumerate(probe.rows)}  # fmt: skip
+    probe, place = by_pathway["Image->Question"]
+    assert probe.cross == crossing
+    np.testing.assert_array_equal(probe.source[place], prompt.roles["Image"])
+    np.testing.assert_array_equal(probe.blocked[place], np.tile(prompt.roles["Question"], (HEADS, 1)))
+    own = pathway_study(parse_pathways("Image->Last", "single"), LAYERS, 1, heads=(1, 3), cross_attention=crossing)
+    (probe,) = probes(prompt, own, build_study([row.knockout for row in own], LAYERS, HEADS), HEADS)
+    assert probe.blocked.any(axis=(0, 2)).tolist() == [False, True, False, True]

@@ -1,0 +1,71 @@
+"""A run folder's place, looked at before a run is opened there: may it be written, what does it hold, is there room."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from xmflow_jax.errors import RunFolderError
+from xmflow_jax.result_parts import SCHEMAS, part_paths, questions_of, read_part
+from xmflow_jax.result_record import refuse_other_content
+
+
+def finished_questions(folder: str | Path) -> set[tuple[str, str]]:
+    """`(task, question_id)` of what a resumed run would not run again; takes no lock and changes nothing.
+
+    Raises:
+        RunFolderError: a part is of another layout.
+    """
+    results, finished = Path(folder) / "results", set()
+    for kind in SCHEMAS:
+        for path in part_paths(results, kind):
+            if (table := read_part(path, kind)) is not None:  # a damaged part's questions are run again
+                finished |= questions_of(table.to_pandas())
+    return finished
+
+
+def check_folder(path: str | Path, configuration: Mapping[str, Any] | None = None) -> None:
+    """Refuse what `open_run` would refuse, but for a folder in use, without writing anything.
+
+    Args:
+        configuration: as for `open_run`; None: not known yet.
+
+    Raises:
+        RunFolderError: as for `open_run`.
+    """
+    folder = Path(path)
+    place = _existing(folder)
+    if not place.is_dir():
+        raise RunFolderError(f"a file is in the place of the run folder {folder}; give another path")
+    effective = os.access in os.supports_effective_ids
+    if not os.access(place, os.W_OK | os.X_OK, effective_ids=effective):
+        raise RunFolderError(f"cannot write in {place}; give a run folder in a place that may be written")
+    if configuration is not None:
+        refuse_other_content(folder, json.loads(json.dumps(configuration, allow_nan=False)))
+
+
+def free_bytes(path: str | Path) -> int:
+    """Free space for this user on the disk that holds, or will hold, a folder."""
+    return shutil.disk_usage(_existing(Path(path))).free
+
+
+def _existing(path: Path) -> Path:
+    """The path, or its nearest ancestor that is there."""
+    path = path.absolute()
+    return next(one for one in (path, *path.parents) if os.path.lexists(one))
+
+
+def make_folder(folder: Path) -> None:
+    """The folder and its parents, where they are not there yet.
+
+    Raises:
+        RunFolderError: a file is in the place of one of them, or it cannot be created.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise RunFolderError(f"a file is in the place of the run folder {folder}; give another path") from error
+    except OSError as error:
+        raise RunFolderError(f"cannot create the run folder {folder}: {error.strerror}") from error

@@ -1,0 +1,127 @@
+"""What a sweep reads before its weights: question files, images folder, processing files, the prompt."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from xmflow_jax.data.processing import Processing, load_processing
+from xmflow_jax.data.question import Question
+from xmflow_jax.data.shapes.source import shapes_questions
+from xmflow_jax.data.sources import question_files, read_questions
+from xmflow_jax.data.templates import Template, default_template, resolve_template
+from xmflow_jax.study.options import (
+    CORRECT,
+    DEMO_DATA,
+    DEMO_MODEL,
+    EVERY,
+    PRESET_MODEL,
+    SHAPES_CROSSATTN,
+    SHAPES_DATA,
+    SHAPES_LLAVA,
+    SweepOptions,
+)
+from xmflow_jax.study.plan import TaskStudy, choose_samples
+from xmflow_jax.study.shipped import shipped_checkpoint, write_demo, write_preset, write_random_tiny
+from xmflow_jax.weights.load import ModelIdentity
+from xmflow_jax.weights.source import resolve_source
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the options name, read and checked as far as can be without the weights.
+
+    Attributes:
+        files: the question files, folders expanded.
+        questions: those asked for, in the files' order.
+        directory: of the model's files.
+    """
+
+    files: tuple[Path, ...]
+    questions: tuple[Question, ...]
+    directory: Path
+    processing: Processing
+    template: Template
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the question files by name; files of one name, in different folders, stand behind each other."""
+        digests: dict[str, str] = {}
+        for path in self.files:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            digests[path.name] = f"{digests[path.name]} {digest}" if path.name in digests else digest
+        return digests
+
+
+def read_inputs(options: SweepOptions, scratch: Path, say: Callable[[str], None]) -> Inputs:
+    """Questions, processing and prompt, in the order of what takes least time.
+
+    Args:
+        scratch: a folder for models and data that are made on the spot.
+        say: told of a model that shows no more than that everything runs.
+
+    Raises:
+        XmflowError: any of them is missing, faulty or does not fit the others.
+    """
+    named = None if options.template is None else resolve_template(options.template)
+    files, images = _question_files(options, scratch)
+    questions = choose_samples(read_questions(files, images), options.samples, options.seed)
+    directory = _model_directory(options.model, scratch, say)
+    processing = load_processing(directory)
+    image_in_prompt = processing.image_token_id is not None
+    template = (named or default_template(directory, image_in_prompt)).for_model(image_in_prompt)
+    return Inputs(tuple(files), tuple(questions), directory, processing, template)
+
+
+def short_name(text: str) -> str:
+    """A model's or data set's name for the run folder: the last part of its path or hub id."""
+    path = Path(text)
+    if path.is_file():
+        return path.stem
+    # A dot in a folder's name is no suffix: llava-1.5-7b-hf.
+    return path.resolve().name if path.is_dir() else text.rsplit("/", 1)[-1]
+
+
+def run_configuration(
+    options: SweepOptions, inputs: Inputs, identity: ModelIdentity, studies: Sequence[TaskStudy]
+) -> dict[str, Any]:
+    """What decides the results, as JSON values: a run is resumed with an equal one alone."""
+    return {
+        "model": {"name": short_name(options.model), "digest": identity.digest, "dtype": identity.dtype},
+        "data": inputs.digests(),
+        "template": asdict(inputs.template),
+        "pathways": {
+            study.task: list(dict.fromkeys(f"{row.pathway}@{row.style}:{row.window}" for row in study.rows))
+            for study in studies
+        },
+        "mode": options.mode,
+        "heads": options.heads,
+        "select": options.select or (EVERY if options.model in (DEMO_MODEL, PRESET_MODEL) else CORRECT),
+        "samples": options.samples,
+        "seed": options.seed,
+        "engine": options.engine,
+        "answer_length": options.answer_length,
+        "scoring": "exact match; under knockout of the first answer token",
+    }
+
+
+def _model_directory(name: str, scratch: Path, say: Callable[[str], None]) -> Path:
+    if name in (SHAPES_LLAVA, SHAPES_CROSSATTN):
+        return shipped_checkpoint(name)
+    if name == PRESET_MODEL:
+        say(f"{PRESET_MODEL}: this project's own family at full size, with random weights; its curves mean nothing")
+        return write_preset(scratch / PRESET_MODEL)
+    if name != DEMO_MODEL:
+        return resolve_source(name)
+    say(f"{DEMO_MODEL}: a tiny LLaVA with random weights; this shows that everything runs, its curves mean nothing")
+    return write_random_tiny(scratch / DEMO_MODEL)
+
+
+def _question_files(options: SweepOptions, scratch: Path) -> tuple[Sequence[Path], Path]:
+    """The question files (folders expanded) and the folder of their images."""
+    if options.data == (SHAPES_DATA,):
+        return shapes_questions(scratch / SHAPES_DATA)
+    if options.data == (DEMO_DATA,):
+        return write_demo(scratch / DEMO_DATA)
+    assert options.images is not None, "check_options"
+    return question_files([Path(text) for text in options.data]), options.images

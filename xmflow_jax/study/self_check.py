@@ -1,0 +1,164 @@
+"""The engines checked on this model, this machine and the study's first question, before hours are spent on them.
+
+Three things, on a handful of the study's own configurations: blocked attention weights are exactly zero, the empty
+knockout is the base run, and the fast engine gives what the plain one gives. The fast engine's passes are the very
+programs that the study goes on to use, so that compiling them is not paid for twice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from xmflow_jax.data.batch import Batch, build_batch
+from xmflow_jax.data.prompt import PreparedQuestion
+from xmflow_jax.errors import SelfCheckError
+from xmflow_jax.knockout import fast
+from xmflow_jax.knockout.arrays import Positions, build_positions, build_switches
+from xmflow_jax.knockout.configuration import NOTHING, StudyRow
+from xmflow_jax.knockout.plain import sweep_plain
+from xmflow_jax.knockout.plan import Placement, Study, build_study, impossible_actions, place_study
+from xmflow_jax.knockout.suffix import BaseRun
+from xmflow_jax.study.blocked_weights import Probe, blocked_weights_fast, blocked_weights_plain, probes
+from xmflow_jax.weights.load import LoadedModel
+
+# Largest difference of two engines' logits, over the largest magnitude of the base run's. Both compute the same sums in
+# another order; in bfloat16 every hidden state is rounded to 8 bits.
+TOLERANCE: Final = {"float32": 1e-4, "bfloat16": 5e-2}
+
+# About how many configurations the plain engine computes, each of them a full pass.
+HANDFUL: Final = 12
+
+_run_plain = jax.jit(sweep_plain, static_argnames=("graphdef", "at_once"))
+
+
+@dataclass(frozen=True, eq=False)
+class _Checked:
+    """One question as the study runs it: in a batch of the study's size, all of it this question."""
+
+    model: LoadedModel
+    prompt: PreparedQuestion
+    study: Study
+    batch: Batch
+    positions: Positions
+    placement: Placement
+    features: Any
+    base: BaseRun
+
+    def logits(self, study: Study, placement: Placement, positions: Positions) -> Float[np.ndarray, "config word"]:
+        """The fast engine's, of the first prompt."""
+        state = (self.model.graphdef, self.model.state, self.base)
+        return np.asarray(fast.knock_out(*state, study, placement, self.batch, positions)[0])
+
+
+def check_engines(model: LoadedModel, prompt: PreparedQuestion, rows: Sequence[StudyRow], batch_size: int) -> None:
+    """Check both engines on one prompt. A model whose output there is not finite has nothing to compare.
+
+    Args:
+        rows: the study's configurations.
+        batch_size: the study's; its programs are of this size.
+
+    Raises:
+        SelfCheckError: what differed, and by how much.
+    """
+    text = model.config.text
+    study = build_study([row.knockout for row in rows], text.layers, text.heads)
+    batch = build_batch([prompt] * batch_size)
+    positions = build_positions([prompt.roles] * batch_size, study.actions, batch.tokens.shape[1])
+    placement = place_study(study, positions, batch.length, batch.tokens.shape[1])
+    features = fast.encode(model.graphdef, model.state, batch.pixels)
+    base = fast.run_base(
+        model.graphdef, model.state, batch.tokens, batch.length, features, placement.first, rows=placement.rows
+    )
+    if not np.isfinite(np.asarray(base.logits[0])).all():
+        return
+    impossible = impossible_actions(positions, study.actions, batch.length)[0]
+    chosen = handful(
+        [
+            (place, row)
+            for place, row in enumerate(rows)
+            if not any(part[0] in impossible for part in row.knockout.switched)
+        ],
+        text.layers,
+    )
+    checked = _Checked(model, prompt, study, batch, positions, placement, features, base)
+    _check_blocked(checked, [row for _, row in chosen])
+    _check_logits(checked, chosen)
+
+
+def handful(rows: Sequence[tuple[int, StudyRow]], layers: int) -> list[tuple[int, StudyRow]]:
+    """About `HANDFUL` of these rows: for each pathway a few layers, other ones for each."""
+    pathways: dict[tuple[str, str], list[tuple[int, StudyRow]]] = {}
+    for place, row in rows:
+        pathways.setdefault((str(row.pathway), row.style), []).append((place, row))
+    each = max(1, HANDFUL // max(1, len(pathways)))
+    chosen = []
+    for number, own in enumerate(pathways.values()):
+        share = (number + 0.5) / len(pathways)
+        wanted = {int((step + share) / each * layers) for step in range(each)}
+        chosen += [(place, row) for place, row in own if row.layer in wanted]
+    return chosen
+
+
+def _check_blocked(checked: _Checked, chosen: Sequence[StudyRow]) -> None:
+    """What every target gives to all its blocked sources together: weights are not negative, so a sum of zero is zero
+    everywhere."""
+    for probe in probes(checked.prompt, chosen, checked.study, checked.model.config.text.heads):
+        found = {
+            "plain": blocked_weights_plain(checked.model, checked.batch, checked.features, checked.positions, probe),
+            "fast": blocked_weights_fast(checked.model, checked.base, checked.batch, checked.positions, probe),
+        }
+        for engine, weights in found.items():
+            _refuse_weights(engine, weights, probe)
+
+
+def _refuse_weights(engine: str, weights: Float[np.ndarray, "pair head target"], probe: Probe) -> None:
+    for row, own, expected in zip(probe.rows, weights, probe.blocked, strict=True):
+        # NaN is no zero either.
+        leaking = expected & (np.nan_to_num(own, nan=np.inf) != 0)
+        if leaking.any():
+            raise SelfCheckError(
+                f"self-check: {row.pathway} ({row.style}) in layer {row.layer}: {int(leaking.sum())} blocked rows of "
+                f"the {engine} engine's attention have weights up to {own[leaking].max():.3g}, expected exactly 0; "
+                "please report this (--no-self-check skips the check)"
+            )
+
+
+def _check_logits(checked: _Checked, chosen: Sequence[tuple[int, StudyRow]]) -> None:
+    text, model = checked.model.config.text, checked.model
+    base = np.asarray(checked.base.logits[0])
+    allowed = TOLERANCE[model.dtype] * float(np.abs(base).max())
+
+    def compare(what: str, own: np.ndarray, expected: np.ndarray, most: float) -> None:
+        worst = float(np.abs(own - expected).max())
+        if not worst <= most:
+            raise SelfCheckError(
+                f"self-check: {what} differ by {worst:.3g}, "
+                + (f"expected at most {most:.3g}" if most else "expected to be equal bit for bit")
+                + "; please report this (--no-self-check skips the check)"
+            )
+
+    nothing = build_study([NOTHING], text.layers, text.heads)
+    positions = build_positions(
+        [checked.prompt.roles] * len(checked.batch.length), nothing.actions, checked.batch.tokens.shape[1]
+    )
+    placement = place_study(nothing, positions, checked.batch.length, checked.batch.tokens.shape[1])
+    empty = checked.logits(nothing, placement, positions)
+    compare("the fast engine's logits under the empty knockout and the base run's", empty[0], base, 0.0)
+    off = replace(checked.study, switches=jax.tree.map(np.zeros_like, checked.study.switches))
+    recomputed = checked.logits(off, checked.placement, checked.positions)
+    compare("the logits of rows recomputed with nothing blocked and the base run's", recomputed, base[None], allowed)
+
+    knockouts = [NOTHING, *(row.knockout for _, row in chosen), NOTHING]
+    switches = build_switches(knockouts, checked.study.actions, text.layers, text.heads)
+    one = jax.tree.map(lambda part: part[:1], (checked.batch, checked.positions))
+    plain = np.asarray(_run_plain(model.graphdef, model.state, *one, switches, at_once=1))[:, 0]
+    compare("the plain engine's logits under the empty knockout, before and after others,", plain[-1], plain[0], 0.0)
+    compare("the plain engine's logits under the empty knockout and the base run's", plain[0], base, allowed)
+    swept = checked.logits(checked.study, checked.placement, checked.positions)
+    for (place, row), expected in zip(chosen, plain[1:-1], strict=True):
+        what = f"the fast and the plain engine's logits under {row.pathway} ({row.style}) in layer {row.layer}"
+        compare(what, swept[place], expected, allowed)
