@@ -6,8 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -20,11 +19,9 @@ if TYPE_CHECKING:  # What takes seconds to import is imported where it is used, 
     import pandas as pd
 
     from xmflow_jax.analysis.model_shape import ModelShape
-    from xmflow_jax.data.prompt import PreparedQuestion
     from xmflow_jax.results import RunFolder
     from xmflow_jax.study.answer import Setting
     from xmflow_jax.study.plan import TaskStudy
-    from xmflow_jax.weights.load import ModelIdentity
 
 Say = Callable[[str], None]
 
@@ -71,6 +68,7 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
 
     from xmflow_jax.report.preview import write_preview
     from xmflow_jax.results import check_folder, finished_questions, free_bytes, open_run
+    from xmflow_jax.session import default_batch_size, model_shape, provenance
     from xmflow_jax.study.answer import Setting, answer_task
     from xmflow_jax.study.estimate import check_space, estimate_work, usable_prompts
     from xmflow_jax.study.inputs import read_inputs, run_configuration, short_name
@@ -91,7 +89,7 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     studies = plan_studies(inputs.questions, options, identity.config, say)
     configuration = run_configuration(options, inputs, identity, studies)
     check_folder(out, configuration)
-    batch_size = options.batch_size or _batch_size(identity, on_cpu)
+    batch_size = options.batch_size or default_batch_size(identity, on_cpu)
     if identity.dtype == "float32":
         # A GPU would multiply in TF32 and a TPU in bfloat16: float32 means float32 here.
         stack.enter_context(jax.default_matmul_precision("highest"))
@@ -105,8 +103,8 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     if options.dry_run:
         return _without_work(out)
 
-    shape = _shape(identity, next(iter(typical.values()), None))
-    with open_run(out, configuration, _provenance(options, batch_size, shape)) as run:
+    shape = model_shape(identity, next(iter(typical.values()), None))
+    with open_run(out, configuration, provenance(options, batch_size, shape)) as run:
         done = run.finished_questions()
         setting = Setting(
             model=load_model(inputs.directory, identity.dtype),
@@ -152,62 +150,6 @@ def _self_check(studies: "Sequence[TaskStudy]", setting: "Setting", done: set[tu
         if (prompt := next(prompts, None)) is not None:
             check_engines(setting.model, prompt, study.rows, setting.batch_size)
             return
-
-
-def _batch_size(identity: "ModelIdentity", on_cpu: bool) -> int:
-    """Questions at a time: small models are fast in large batches, whatever the device."""
-    import math
-
-    from xmflow_jax.weights.load import abstract_model, shapes
-
-    leaves = shapes(abstract_model(identity.config, identity.dtype)[1]).values()
-    if sum(math.prod(leaf.shape) for leaf in leaves) < SMALL_MODEL:
-        return 32
-    return 1 if on_cpu else 8
-
-
-def _shape(identity: "ModelIdentity", prompt: "PreparedQuestion | None") -> "ModelShape | None":
-    """What the report must know of the model and of a typical prompt; None where no question can be used."""
-    from xmflow_jax.analysis.model_shape import ModelShape
-    from xmflow_jax.data.roles import IMAGE
-    from xmflow_jax.models.cross_attention import CrossAttentionConfig
-
-    if prompt is None:
-        return None
-    text = identity.config.text
-    cross_attention = isinstance(identity.config, CrossAttentionConfig)
-    image = int(prompt.roles[IMAGE].sum())
-    return ModelShape(
-        layers=text.layers,
-        width=text.width,
-        heads=text.heads,
-        kv_heads=text.kv_heads,
-        head_width=text.head_width,
-        mlp_width=text.mlp_width,
-        image_positions=image,
-        text_positions=len(prompt.token_ids) - (0 if cross_attention else image),
-        mlp_matrices=2 if cross_attention else 3,
-        number_bytes=2 if identity.dtype == "bfloat16" else 4,
-        cross_attention_layers=tuple(range(text.layers)) if cross_attention else (),
-        both_attentions=cross_attention,
-    )
-
-
-def _provenance(options: SweepOptions, batch_size: int, shape: "ModelShape | None") -> dict[str, Any]:
-    """What describes a session without deciding its results."""
-    import jax
-
-    from xmflow_jax.report.rebuild import SHAPE_KEY
-
-    packages = ("xmflow-jax", "jax", "jaxlib", "flax", "transformers", "numpy")
-    return {
-        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in packages}},
-        "backend": jax.default_backend(),
-        "devices": [device.device_kind for device in jax.devices()],
-        "batch_size": batch_size,
-        "self_check": options.self_check,
-        SHAPE_KEY: None if shape is None else asdict(shape),
-    }
 
 
 @contextmanager

@@ -1,0 +1,64 @@
+"""What a session settles and records of itself without deciding its results: batch size, machine, the model's shape."""
+
+import math
+import sys
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any, Final
+
+import jax
+
+from xmflow_jax.analysis.model_shape import ModelShape
+from xmflow_jax.data.prompt import PreparedQuestion
+from xmflow_jax.data.roles import IMAGE
+from xmflow_jax.models.cross_attention import CrossAttentionConfig
+from xmflow_jax.report.rebuild import SHAPE_KEY
+from xmflow_jax.study.options import SweepOptions
+from xmflow_jax.weights.load import ModelIdentity, abstract_model, shapes
+
+# Models of fewer parameters run in large batches on a CPU too.
+SMALL_MODEL: Final = 10_000_000
+
+
+def default_batch_size(identity: ModelIdentity, on_cpu: bool) -> int:
+    """Questions at a time: small models are fast in large batches, whatever the device."""
+    leaves = shapes(abstract_model(identity.config, identity.dtype)[1]).values()
+    if sum(math.prod(leaf.shape) for leaf in leaves) < SMALL_MODEL:
+        return 32
+    return 1 if on_cpu else 8
+
+
+def model_shape(identity: ModelIdentity, prompt: PreparedQuestion | None) -> ModelShape | None:
+    """What the report must know of the model and of a typical prompt; None where no question can be used."""
+    if prompt is None:
+        return None
+    text = identity.config.text
+    cross_attention = isinstance(identity.config, CrossAttentionConfig)
+    image = int(prompt.roles[IMAGE].sum())
+    return ModelShape(
+        layers=text.layers,
+        width=text.width,
+        heads=text.heads,
+        kv_heads=text.kv_heads,
+        head_width=text.head_width,
+        mlp_width=text.mlp_width,
+        image_positions=image,
+        text_positions=len(prompt.token_ids) - (0 if cross_attention else image),
+        mlp_matrices=2 if cross_attention else 3,
+        number_bytes=2 if identity.dtype == "bfloat16" else 4,
+        cross_attention_layers=tuple(range(text.layers)) if cross_attention else (),
+        both_attentions=cross_attention,
+    )
+
+
+def provenance(options: SweepOptions, batch_size: int, shape: ModelShape | None) -> dict[str, Any]:
+    """What describes a session without deciding its results."""
+    packages = ("xmflow-jax", "jax", "jaxlib", "flax", "transformers", "numpy")
+    return {
+        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in packages}},
+        "backend": jax.default_backend(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "batch_size": batch_size,
+        "self_check": options.self_check,
+        SHAPE_KEY: None if shape is None else asdict(shape),
+    }
