@@ -1,0 +1,111 @@
+"""The whole command on models whose flow is known by construction: it must find exactly the layers that were built."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.known_flow.model import Flow, describe, write_flow_model
+from tests.known_flow.questions import write_questions
+from xmflow_jax.report import rebuild
+from xmflow_jax.sweep import run_sweep
+
+OBJECTS = "Image Central Object->Question"
+REST = "Image Without Central Object->Question"
+IMAGE = "Image->Question"
+STRAIGHT = "Image->Last"
+ANSWER = "Question->Last"
+GENERAL, SPECIFIC, AGGREGATION = "general injection", "specific injection", "answer aggregation"
+
+FLOWS = [
+    Flow(6, objects=0, rest=0, answer=5),
+    Flow(4, objects=1, rest=0, answer=2),
+    *(
+        pytest.param(flow, marks=pytest.mark.slow)
+        for flow in (
+            Flow(6, objects=1, rest=1, answer=4),
+            Flow(9, objects=5, rest=2, answer=7),
+            Flow(12, objects=6, rest=6, answer=7),
+        )
+    ),
+]
+
+
+# Enough to prove, with 95 % confidence, that less than 2 % of the questions are lost.
+QUESTIONS = 200
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is found does not depend on what is drawn, and drawing takes half the time."""
+    for name in ("draw_task_curves", "draw_overview", "draw_heat_maps"):
+        monkeypatch.setattr(rebuild, name, lambda *_: [])
+
+
+def study(folder: Path, flow: Flow, always_none: bool = False) -> dict[str, Any]:
+    """The recommendation of a run with windows of one layer."""
+    model = write_flow_model(folder / "model", flow)
+    file, images = write_questions(folder / "data", QUESTIONS, always_none)
+    run_sweep(
+        model=model,
+        data=file,
+        images=images,
+        window=1,
+        answer_length=1,
+        batch_size=50,
+        self_check=False,
+        out=folder / "run",
+    )
+    found: dict[str, Any] = json.loads((folder / "run" / "recommendation.json").read_text())
+    return found
+
+
+def critical(found: dict[str, Any]) -> dict[str, list[int]]:
+    return {
+        curve["pathway"]: curve["layers"]
+        for curve in found["critical"]
+        if curve["layers"] and curve["style"] == "centred"
+    }
+
+
+def stages(found: dict[str, Any]) -> dict[str, list[list[int]]]:
+    (task,) = found["stages"]
+    return {stage["name"]: stage["layers"] for stage in task["stages"] if stage["supported"]}
+
+
+@pytest.mark.parametrize("flow", FLOWS, ids=describe)
+def test_the_layers_that_were_built_are_found(tmp_path: Path, flow: Flow) -> None:
+    found = study(tmp_path, flow)
+    assert flow.objects is not None
+    assert flow.rest is not None
+    assert critical(found) == {
+        REST: [flow.rest],
+        OBJECTS: [flow.objects],
+        IMAGE: sorted({flow.rest, flow.objects}),
+        ANSWER: [flow.answer],
+    }
+    assert stages(found) == {
+        GENERAL: [[flow.rest, flow.rest]],
+        SPECIFIC: [[flow.objects, flow.objects]],
+        AGGREGATION: [[flow.answer, flow.answer]],
+    }
+    (task,) = found["stages"]
+    order = {(one["first"], one["second"]): one["support"] for one in task["orders"]}
+    assert order[SPECIFIC, AGGREGATION] == order[GENERAL, AGGREGATION] == 1.0
+    assert order[GENERAL, SPECIFIC] == (1.0 if flow.rest < flow.objects else 0.0)
+    assert found["pruning"]["layer"] == max(flow.rest, flow.objects) + 1
+
+
+def test_straight_to_the_last_position(tmp_path: Path) -> None:
+    found = study(tmp_path, Flow(6, straight=3))
+    assert critical(found) == {STRAIGHT: [3]}
+    assert stages(found) == {}
+    assert found["pruning"]["layer"] == 4
+
+
+def test_no_flow_at_all(tmp_path: Path) -> None:
+    found = study(tmp_path, Flow(6), always_none=True)
+    assert critical(found) == {}
+    assert stages(found) == {}
+    assert found["pruning"]["layer"] == 0
