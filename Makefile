@@ -4,7 +4,7 @@ BIN := .venv/bin
 # `make sweep ARGS="--model DIR --data FILE --images DIR"` passes options on.
 ARGS ?=
 
-.PHONY: sweep test test-slow lint
+.PHONY: sweep test test-slow test-browser lint
 
 sweep: .venv/.sweep
 	$(BIN)/python -m xmflow_jax.sweep $(ARGS)
@@ -14,6 +14,10 @@ test: .venv/.test
 
 test-slow: .venv/.test
 	$(BIN)/python -m pytest -m slow
+
+# In the Chromium or Chrome that is installed; without one these tests are skipped and say so.
+test-browser: .venv/.browser
+	$(BIN)/python -m pytest -m browser
 
 lint: .venv/.lint
 	$(BIN)/ruff check
@@ -29,6 +33,10 @@ lint: .venv/.lint
 
 .venv/.test: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+.venv/.browser: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[test,browser]'
 	touch $@
 
 .venv/.lint: pyproject.toml | .venv/bin/python

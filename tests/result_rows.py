@@ -34,6 +34,23 @@ def skipped(question_id: str, kind: str, task: str = "ChooseAttr", reason: str =
     return {"question_id": question_id, "task": task, "kind": kind, "reason": reason, "base_answer": ""}
 
 
+def lens_row(question_id: str, layer: int = 0, task: str = "ChooseAttr", **changes: Any) -> dict[str, Any]:
+    return {
+        "question_id": question_id,
+        "task": task,
+        "layer": layer,
+        "normed": False,
+        "answer": "red",
+        "answer_prob": 0.5,
+        "answer_capital_prob": 0.25,
+        "false_option": None,
+        "false_option_prob": None,
+        "false_option_capital_prob": None,
+        "top_words": ["red", "Red"],
+        "top_probs": [0.5, 0.25],
+    } | changes
+
+
 def python(code: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
     """A process that runs `code` with this module's rows and the run folder's functions at hand."""
     head = "import os, signal, sys, time; from tests.result_rows import *; from xmflow_jax.results import *; "

@@ -24,7 +24,7 @@ from safetensors.numpy import load_file, save_file
 from xmflow_jax import run_sweep
 from xmflow_jax.analysis.summary import SUMMARY_COLUMNS
 from xmflow_jax.data.demo import write_demo_questions
-from xmflow_jax.results import read_rows, read_skipped
+from xmflow_jax.results import read_lens, read_rows, read_skipped
 from xmflow_jax.study.options import parse_arguments
 from xmflow_jax.study.shipped import write_random_tiny
 from xmflow_jax.sweep import main
@@ -328,7 +328,9 @@ def test_a_kill_in_mid_write_loses_and_repeats_nothing(given: dict[str, Any], tm
     killed = start("killed", "-c", KILLED_IN_MID_WRITE)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     results = tmp_path / "killed" / "results"
-    assert sum(not path.name.startswith(".") for path in results.iterdir()) == 2
+    assert sum(path.name.startswith("part-") for path in results.iterdir()) == 2
+    # Lens rows land before result rows, so those of the third question are there, and do not count.
+    assert sum(path.name.startswith("lens-") for path in results.iterdir()) == 3
     assert sum(path.name.startswith(".") for path in results.iterdir()) == 1
     again = start("killed", "-m", "xmflow_jax.sweep")
     assert again.returncode == 0, again.stderr
@@ -337,5 +339,10 @@ def test_a_kill_in_mid_write_loses_and_repeats_nothing(given: dict[str, Any], tm
     rows = read_rows(tmp_path / "killed")
     assert len(rows) == 10 * LAYERS
     pd.testing.assert_frame_equal(rows, read_rows(tmp_path / "undisturbed"), check_exact=True)
+    lens = [read_lens(tmp_path / out) for out in ("killed", "undisturbed")]
+    assert len(lens[0]) == 10 * (1 + LAYERS) * 2
+    pd.testing.assert_frame_equal(*lens, check_exact=True)
+    lenses = [(tmp_path / out / "lens.parquet").read_bytes() for out in ("killed", "undisturbed")]
+    assert lenses[0] == lenses[1]
     summaries = [(tmp_path / out / "summary.csv").read_bytes() for out in ("killed", "undisturbed")]
     assert summaries[0] == summaries[1]

@@ -76,8 +76,10 @@ def test_rows_are_questions_times_pathways_times_layers(run: Path) -> None:
         assert sorted(own.loc[own["style"] == "to-end", "window"]) == [1, 2, 3]
     change = 100 * (rows["knockout_prob"] - rows["base_prob"]) / rows["base_prob"]
     np.testing.assert_allclose(rows["relative_change"], change, rtol=1e-9)
-    same = rows["knockout_token"] == rows["base_token"]
-    assert (rows.loc[same, "knockout_answer"] == rows.loc[same, "base_answer"]).all()
+    same = rows["knockout_answer"] == rows["base_answer"]
+    assert (rows.loc[same, "knockout_score"] == rows.loc[same, "base_score"]).all()
+    # Whole answers: some depart after their first token.
+    assert not same[rows["knockout_token"] == rows["base_token"]].all()
     assert rows["relative_change"].abs().max() > 1
     assert set(rows["question_id"].str.len()) == {8}  # leading zeros survive
 
@@ -88,7 +90,7 @@ def test_summary_figures_and_record(run: Path) -> None:
     assert set(summary["n"]) == {2}
     names = {path.name for path in (run / "figures").iterdir()}
     curves = {f"{name}{measure}" for name in ("ChooseAttr", "QueryAttr", "overview") for measure in ("", "-accuracy")}
-    drawn = curves | {f"{task}-heat-map" for task in ("ChooseAttr", "QueryAttr")}
+    drawn = curves | {f"{task}-heat-map" for task in ("ChooseAttr", "QueryAttr")} | {"answer_tracking"}
     assert names == {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf")}
     recommendation = json.loads((run / "recommendation.json").read_text())
     assert {curve["task"] for curve in recommendation["critical"]} == {"All tasks", "ChooseAttr", "QueryAttr"}
@@ -96,6 +98,27 @@ def test_summary_figures_and_record(run: Path) -> None:
     assert record["configuration"]["template"]["name"] == "vicuna_v1"
     assert record["configuration"]["model"]["dtype"] == "float32"
     assert record["sessions"][0]["versions"]["jax"] == jax.__version__
+
+
+def test_answers_are_tracked_to_what_the_base_run_says(run: Path) -> None:
+    rows, lens = read_rows(run), pd.read_parquet(run / "lens.parquet")
+    assert len(lens) == 4 * (1 + LAYERS) * 2
+    last = lens[(lens["layer"] == LAYERS - 1) & lens["normed"]].set_index("question_id")
+    base = rows.drop_duplicates("question_id").set_index("question_id")
+    assert len(last) == len(base) == 4
+    for question, own in base.iterrows():
+        tracked = last.loc[question]
+        # Of all words the base run's is the most probable one, and so it is under its own name.
+        assert abs(tracked["top_probs"][0] - own["base_prob"]) < 1e-6
+        assert own["base_answer"].startswith(tracked["top_words"][0].strip())
+        assert tracked["answer"] == own["base_answer"].lower()
+        spoken = {own["base_answer"].lower(): "answer_prob"}.get(own["base_answer"], "answer_capital_prob")
+        if own["base_answer"] in (tracked["answer"], tracked["answer"][:1].upper() + tracked["answer"][1:]):
+            assert abs(tracked[spoken] - own["base_prob"]) < 1e-6
+    options = lens["task"] == "ChooseAttr"
+    assert lens.loc[options, "false_option_prob"].notna().all()
+    assert lens.loc[~options, ["false_option", "false_option_prob", "false_option_capital_prob"]].isna().all(axis=None)
+    assert lens["answer_prob"].between(0, 1).all()
 
 
 def test_the_same_command_again_computes_nothing(

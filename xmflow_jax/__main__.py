@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-COMMANDS = ("sweep", "convert")
+COMMANDS = ("sweep", "evaluate", "convert", "prepare")
 
 
 def main(arguments: list[str] | None = None) -> int:

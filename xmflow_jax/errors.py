@@ -8,6 +8,10 @@ was wrong, with the value, and what would be right.
 class XmflowError(Exception):
     """Base of every error that is the input's fault rather than the program's."""
 
+    def __str__(self) -> str:
+        # A path or a text of the user's, quoted as it came, may hold line ends.
+        return " ".join(super().__str__().splitlines())
+
 
 class OptionError(XmflowError):
     """A command-line option or function argument has a value that cannot be used."""

@@ -57,14 +57,80 @@ SKIPPED_SCHEMA: Final = _required(
     }
 )
 
+# The words of answer tracking: their columns hold probabilities, or nothing where there is no such word.
+TRACKED: Final = ("answer_prob", "answer_capital_prob", "false_option_prob", "false_option_capital_prob")
+
+LENS_SCHEMA: Final = pa.schema(
+    [
+        *_required(
+            {
+                "question_id": pa.string(),
+                "task": pa.string(),
+                "layer": pa.int32(),  # after which the base run is read; -1 is the embedding
+                "normed": pa.bool_(),  # through the final norm
+                "answer": pa.string(),  # the base run's, in lower case
+            }
+        ),
+        pa.field("answer_prob", pa.float64()),  # of the first token of `answer`
+        pa.field("answer_capital_prob", pa.float64()),
+        pa.field("false_option", pa.string()),
+        pa.field("false_option_prob", pa.float64()),
+        pa.field("false_option_capital_prob", pa.float64()),
+        pa.field("top_words", pa.list_(pa.string()), nullable=False),  # the most probable first
+        pa.field("top_probs", pa.list_(pa.float64()), nullable=False),
+    ]
+)
+
+# What the report shows of single questions, of which it has neither image nor prompt: a few of each task.
+CARD_SCHEMA: Final = _required(
+    {
+        "question_id": pa.string(),
+        "task": pa.string(),
+        "text": pa.string(),  # the question as asked
+        "image": pa.binary(),  # PNG, small; what the model sees, without marks; empty where it could not be read again
+        "patch_rows": pa.int32(),
+        "patch_columns": pa.int32(),
+        "object_patches": pa.list_(pa.int32()),  # counted row by row
+        "padding_patches": pa.list_(pa.int32()),
+        "tokens": pa.list_(pa.string()),  # of the prompt; all of an image's positions are one
+        "token_roles": pa.list_(pa.list_(pa.string())),
+    }
+)
+
+# An evaluation's rows: a question's answer with nothing blocked.
+ANSWER_SCHEMA: Final = pa.schema(
+    [
+        *_required({"question_id": pa.string(), "image_id": pa.string()}),
+        pa.field("shown_image_id", pa.string()),  # another question's where images are shuffled, null where blank
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("question_type", pa.string()),  # the benchmark's own groups, where it has any
+        pa.field("answer_type", pa.string()),
+        *_required({"gold": pa.string(), "answer": pa.string()}),
+        pa.field("score", pa.float64()),  # 0 to 1; null where the benchmark keeps its answers back
+        pa.field("scorer", pa.string(), nullable=False),  # the rule that gave it
+    ]
+)
+
 # The kinds of part: the first word of their file names, with their columns and what makes a row unique.
-SCHEMAS: Final = {"part": ROW_SCHEMA, "skipped": SKIPPED_SCHEMA}
+SCHEMAS: Final = {
+    "part": ROW_SCHEMA,
+    "skipped": SKIPPED_SCHEMA,
+    "lens": LENS_SCHEMA,
+    "cards": CARD_SCHEMA,
+    "answers": ANSWER_SCHEMA,
+}
 KEYS: Final = {
     "part": ["task", "question_id", "pathway", "style", "layer"],
     "skipped": ["task", "question_id"],
+    "lens": ["task", "question_id", "layer", "normed"],
+    "cards": ["task", "question_id"],
+    "answers": ["task", "question_id"],
 }
+# A question in a part of these needs no more work. The others belong to the result part of their number, land just
+# before it, and count only once that is there.
+FINISHING: Final = ("part", "skipped", "answers")
 TEMPORARY: Final = ".xmflow-partial"
-_NAME: Final = re.compile(r"(part|skipped)-(\d{5,})\.parquet(\.unreadable)?")
+_NAME: Final = re.compile(r"(part|skipped|lens|cards|answers)-(\d{5,})\.parquet(\.unreadable)?")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -107,9 +173,9 @@ def table_of(rows: Iterable[Mapping[str, Any]], kind: str) -> pa.Table:
             wrong = sorted(row.keys() ^ set(schema.names))
             raise ValueError(f"a row's columns differ from {kind!r} rows' in {wrong}")
     table = pa.Table.from_pylist(rows, schema=schema)
-    for name in schema.names:
-        if table[name].null_count:
-            raise ValueError(f"a row has no {name}")
+    for field in schema:
+        if table[field.name].null_count and not field.nullable:
+            raise ValueError(f"a row has no {field.name}")
     frame = table.to_pandas()
     if frame.duplicated(KEYS[kind]).any():
         raise ValueError(f"two rows have the same {', '.join(KEYS[kind])}")
@@ -117,6 +183,7 @@ def table_of(rows: Iterable[Mapping[str, Any]], kind: str) -> pa.Table:
         allowed = np.isfinite(frame[name])
         if name == "relative_change":
             allowed |= frame[name].isna() & (frame["base_prob"] == 0)
+        allowed |= np.asarray(table[name].is_null())
         if not allowed.all():
             row = frame[~allowed].iloc[0]
             raise ValueError(f"{name} of question {row['question_id']!r} ({row['task']}) is {row[name]}")
@@ -132,13 +199,19 @@ def write_part(path: Path, table: pa.Table) -> None:
     write_atomically(path, _encoded(table))
 
 
-def part_bytes(rows: Iterable[Mapping[str, Any]]) -> int:
-    """The size on disk of these result rows as one part.
+def part_bytes(rows: Iterable[Mapping[str, Any]], kind: str = "part") -> int:
+    """The size on disk of these rows as one part.
 
     Raises:
         ValueError: as for `table_of`.
     """
-    return len(_encoded(table_of(rows, "part")))
+    return len(_encoded(table_of(rows, kind)))
+
+
+def file_of(rows: pd.DataFrame, kind: str) -> bytes:
+    """Rows that `read_parts` gave, as one Parquet file; the same rows give the same bytes."""
+    table = pa.Table.from_pandas(rows, schema=SCHEMAS[kind], preserve_index=False)
+    return _encoded(table.replace_schema_metadata(None))
 
 
 def _encoded(table: pa.Table) -> bytes:
@@ -160,9 +233,30 @@ def next_number(folder: Path) -> int:
 
 
 def part_paths(folder: Path, kind: str) -> list[Path]:
-    """The kind's parts in the order they were written; none where the folder does not exist."""
-    parts = [(int(match[2]), path) for match, path in _named(folder) if match[1] == kind and not match[3]]
-    return [path for _, path in sorted(parts)]
+    """The kind's parts in the order they were written; none where the folder does not exist.
+
+    A lens or cards part without its result part is none: a killed run left it, or a running one is about to land the
+    other.
+    """
+    numbers = {kind: _numbered(folder, kind) for kind in SCHEMAS}
+    return [path for number, path in sorted(numbers[kind].items()) if kind in FINISHING or number in numbers["part"]]
+
+
+def drop_unpaired(folder: Path) -> None:
+    """Delete the lens and cards parts without a result part: their questions will be run again.
+
+    Raises:
+        OSError: one cannot be deleted.
+    """
+    pairs = _numbered(folder, "part")
+    for kind in SCHEMAS.keys() - FINISHING:
+        for number, path in _numbered(folder, kind).items():
+            if number not in pairs:
+                path.unlink()
+
+
+def _numbered(folder: Path, kind: str) -> dict[int, Path]:
+    return {int(match[2]): path for match, path in _named(folder) if match[1] == kind and not match[3]}
 
 
 def _named(folder: Path) -> list[tuple[re.Match[str], Path]]:
@@ -214,6 +308,8 @@ def read_parts(folder: Path, kind: str) -> pd.DataFrame:
 def put_unreadable_away(folder: Path) -> list[str]:
     """Rename the parts that are truncated or damaged to `*.unreadable`; returns their names before that.
 
+    A damaged lens or cards part takes its result part with it: both are made again.
+
     Raises:
         OSError: a part cannot be renamed.
         RunFolderError: as for `read_part`.
@@ -222,6 +318,8 @@ def put_unreadable_away(folder: Path) -> list[str]:
     for kind in SCHEMAS:
         for path in part_paths(folder, kind):
             if read_part(path, kind) is None:
-                path.rename(path.with_name(f"{path.name}.unreadable"))
-                names.append(path.name)
+                pair = path if kind in FINISHING else path.with_name(path.name.replace(kind, "part"))
+                for one in dict.fromkeys((pair, path)):
+                    one.rename(one.with_name(f"{one.name}.unreadable"))
+                    names.append(one.name)
     return names

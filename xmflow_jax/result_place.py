@@ -1,14 +1,17 @@
-"""A run folder's place, looked at before a run is opened there: may it be written, what does it hold, is there room."""
+"""A run folder's place, looked at before a run is opened there: may it be written, what does it hold, is there room;
+and the lock on it."""
 
+import fcntl
 import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from xmflow_jax.errors import RunFolderError
-from xmflow_jax.result_parts import SCHEMAS, part_paths, questions_of, read_part
+from xmflow_jax.result_parts import FINISHING, part_paths, questions_of, read_part
 from xmflow_jax.result_record import refuse_other_content
 
 
@@ -19,7 +22,7 @@ def finished_questions(folder: str | Path) -> set[tuple[str, str]]:
         RunFolderError: a part is of another layout.
     """
     results, finished = Path(folder) / "results", set()
-    for kind in SCHEMAS:
+    for kind in FINISHING:
         for path in part_paths(results, kind):
             if (table := read_part(path, kind)) is not None:  # a damaged part's questions are run again
                 finished |= questions_of(table.to_pandas())
@@ -69,3 +72,34 @@ def make_folder(folder: Path) -> None:
         raise RunFolderError(f"a file is in the place of the run folder {folder}; give another path") from error
     except OSError as error:
         raise RunFolderError(f"cannot create the run folder {folder}: {error.strerror}") from error
+
+
+def lock_folder(folder: Path) -> IO[str]:
+    """The open, locked lock file. The kernel drops the lock with the process, however that ends.
+
+    Raises:
+        RunFolderError: a running process holds it, or it cannot be written.
+    """
+    path = folder / ".lock"
+    try:
+        lock = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise RunFolderError(f"cannot write in {folder}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.seek(0)
+        owner = lock.read().strip()
+        lock.close()
+        raise RunFolderError(
+            f"{folder} is in use by a running process ({owner or 'unknown'}); wait for it or give another folder"
+        ) from error
+    except OSError as error:
+        lock.close()
+        raise RunFolderError(f"cannot lock {path}: {error.strerror}") from error
+    # The owner's name is for people: on a full disk the lock holds without it. Past the file object's own buffer, which
+    # would fail once more when it is closed.
+    with suppress(OSError):
+        os.ftruncate(lock.fileno(), 0)
+        os.write(lock.fileno(), f"process {os.getpid()}".encode())
+    return lock

@@ -2,7 +2,11 @@
 
     run.json                       configuration, its digest, a provenance entry per session, set-aside questions
     results/part-NNNNN.parquet     rows (`ROW_SCHEMA`); all rows of a question lie in one part
+    results/lens-NNNNN.parquet     the answers of the same questions tracked through the layers (`LENS_SCHEMA`)
+    results/cards-NNNNN.parquet    a few of the same questions as the report shows them singly (`CARD_SCHEMA`)
+    results/answers-NNNNN.parquet  an evaluation's rows (`ANSWER_SCHEMA`), in place of all the above
     results/skipped-NNNNN.parquet  questions that have no rows and why (`SKIPPED_SCHEMA`)
+    lens.parquet                   all lens rows in one file, made by the report
     figures/                       filled by the report
 
 The parts are the only truth about progress, appended and never rewritten, so that thousands of skipped questions cost
@@ -11,11 +15,8 @@ run is opened, when it is closed, and by `RunFolder.write_record`. After a kill 
 resumed. To have skipped questions tried again, delete the skipped parts.
 """
 
-import fcntl
 import json
-import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Self
@@ -24,11 +25,16 @@ import pandas as pd
 
 from xmflow_jax.errors import RunFolderError
 from xmflow_jax.result_parts import (
+    ANSWER_SCHEMA,
+    CARD_SCHEMA,
+    LENS_SCHEMA,
     NOT_SELECTED,
     ROW_SCHEMA,
     SET_ASIDE,
     SKIPPED_SCHEMA,
     TEMPORARY,
+    drop_unpaired,
+    file_of,
     next_number,
     put_unreadable_away,
     questions_of,
@@ -37,10 +43,13 @@ from xmflow_jax.result_parts import (
     write_atomically,
     write_part,
 )
-from xmflow_jax.result_place import check_folder, finished_questions, free_bytes, make_folder
+from xmflow_jax.result_place import check_folder, finished_questions, free_bytes, lock_folder, make_folder
 from xmflow_jax.result_record import configuration_digest, read_record, refuse_other_content
 
 __all__ = [
+    "ANSWER_SCHEMA",
+    "CARD_SCHEMA",
+    "LENS_SCHEMA",
     "NOT_SELECTED",
     "ROW_SCHEMA",
     "SET_ASIDE",
@@ -52,10 +61,14 @@ __all__ = [
     "free_bytes",
     "make_folder",
     "open_run",
+    "read_answers",
+    "read_cards",
+    "read_lens",
     "read_record",
     "read_rows",
     "read_skipped",
     "write_atomically",
+    "write_lens",
 ]
 
 
@@ -77,6 +90,44 @@ def read_skipped(folder: str | Path) -> pd.DataFrame:
         RunFolderError: as for `read_rows`.
     """
     return read_parts(Path(folder) / "results", "skipped")
+
+
+def read_lens(folder: str | Path) -> pd.DataFrame:
+    """The lens rows in `LENS_SCHEMA`'s columns, of questions with result rows alone, sorted by task, question and
+    layer; no lock either. Probabilities that a row does not have are NaN.
+
+    Raises:
+        RunFolderError: as for `read_rows`.
+    """
+    return read_parts(Path(folder) / "results", "lens")
+
+
+def read_cards(folder: str | Path) -> pd.DataFrame:
+    """The questions that a report shows singly, in `CARD_SCHEMA`'s columns, sorted by task and question; no lock.
+
+    Raises:
+        RunFolderError: as for `read_rows`.
+    """
+    return read_parts(Path(folder) / "results", "cards")
+
+
+def read_answers(folder: str | Path) -> pd.DataFrame:
+    """An evaluation's rows in `ANSWER_SCHEMA`'s columns, sorted by task and question; no lock either. Scores that a row
+    does not have are NaN.
+
+    Raises:
+        RunFolderError: as for `read_rows`.
+    """
+    return read_parts(Path(folder) / "results", "answers")
+
+
+def write_lens(folder: str | Path, lens: pd.DataFrame) -> None:
+    """Write `lens.parquet` from what `read_lens` gave.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    write_atomically(Path(folder) / "lens.parquet", file_of(lens, "lens"))
 
 
 def open_run(
@@ -101,7 +152,7 @@ def open_run(
     plain = json.loads(json.dumps(configuration, allow_nan=False))  # as a resumed run will read it: tuples are lists
     make_folder(folder)
     refuse_other_content(folder, plain)  # before the lock, so that a refused folder is left exactly as it was
-    lock = _locked(folder)
+    lock = lock_folder(folder)
     try:
         refuse_other_content(folder, plain)  # again: another process may have come and gone in between
         return RunFolder(folder, lock, plain, provenance or {})
@@ -136,10 +187,11 @@ class RunFolder:
                 for leftover in inner.glob(f".*{TEMPORARY}"):
                     leftover.unlink()
             self.unreadable = tuple(put_unreadable_away(self._results))
+            drop_unpaired(self._results)
         except OSError as error:
             raise RunFolderError(f"cannot write in {path}: {error.strerror}") from error
         self._number = next_number(self._results)
-        self._finished = questions_of(read_rows(path))
+        self._finished = questions_of(read_rows(path)) | questions_of(read_answers(path))
         self._skipped = questions_of(read_skipped(path))
         self._sessions.append(
             {
@@ -162,14 +214,34 @@ class RunFolder:
             if exception[0] is None:
                 raise
 
-    def append_part(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def append_part(
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        lens: Iterable[Mapping[str, Any]] = (),
+        cards: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
         """Land all rows of one or more questions as one part, or none of them; no rows, no part.
 
+        Args:
+            lens: lens rows (`LENS_SCHEMA`) of the same questions. They land first, as a part that counts once the
+                result rows have landed too.
+            cards: rows of `CARD_SCHEMA`, of some of the same questions; they land in the same way.
+
         Raises:
-            ValueError: a row does not fit `ROW_SCHEMA` (see `table_of`), or its question was finished before.
+            ValueError: a row does not fit its schema (see `table_of`), its question was finished before, or lens rows
+                or a card are about a question without result rows.
             RunFolderError: the part cannot be written.
         """
-        self._finished |= self._append("part", rows)
+        self._finished |= self._append("part", rows, {"lens": lens, "cards": cards})
+
+    def append_answers(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Land an evaluation's rows of some questions as one part, or none of them; no rows, no part.
+
+        Raises:
+            ValueError: a row does not fit `ANSWER_SCHEMA` (see `table_of`), or its question was finished before.
+            RunFolderError: the part cannot be written.
+        """
+        self._finished |= self._append("answers", rows)
 
     def append_skipped(self, questions: Iterable[Mapping[str, Any]]) -> None:
         """Remember questions that have no rows (`SKIPPED_SCHEMA`), so that a resumed run leaves them out.
@@ -191,6 +263,10 @@ class RunFolder:
     def read_rows(self) -> pd.DataFrame:
         """As the function `read_rows`."""
         return read_rows(self.path)
+
+    def read_answers(self) -> pd.DataFrame:
+        """As the function `read_answers`."""
+        return read_answers(self.path)
 
     def read_skipped(self) -> pd.DataFrame:
         """As the function `read_skipped`."""
@@ -231,41 +307,26 @@ class RunFolder:
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(self.path / "run.json", f"{text}\n".encode())
 
-    def _append(self, kind: str, rows: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
+    def _append(
+        self,
+        kind: str,
+        rows: Iterable[Mapping[str, Any]],
+        beside: Mapping[str, Iterable[Mapping[str, Any]]] | None = None,
+    ) -> set[tuple[str, str]]:
         if self._lock.closed:
             raise ValueError(f"the run folder {self.path} is closed")
         table = table_of(rows, kind)
         questions = questions_of(table.to_pandas())
         if again := (questions & self._finished) | (questions & self._skipped):
             raise ValueError(f"question {min(again)} was finished before")
+        tables = {name: table_of(own, name) for name, own in (beside or {}).items()}
+        for name, own in tables.items():
+            if strange := questions_of(own.to_pandas()) - questions:
+                raise ValueError(f"question {min(strange)} has {name} rows but no result rows")
+        for name, own in tables.items():
+            if own.num_rows:
+                write_part(self._results / f"{name}-{self._number:05d}.parquet", own)
         if questions:
             write_part(self._results / f"{kind}-{self._number:05d}.parquet", table)
             self._number += 1
         return questions
-
-
-def _locked(folder: Path) -> IO[str]:
-    """The open, locked lock file. The kernel drops the lock with the process, however that ends."""
-    path = folder / ".lock"
-    try:
-        lock = path.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise RunFolderError(f"cannot write in {folder}: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.seek(0)
-        owner = lock.read().strip()
-        lock.close()
-        raise RunFolderError(
-            f"{folder} is in use by a running process ({owner or 'unknown'}); wait for it or give another folder"
-        ) from error
-    except OSError as error:
-        lock.close()
-        raise RunFolderError(f"cannot lock {path}: {error.strerror}") from error
-    # The owner's name is for people: on a full disk the lock holds without it. Past the file object's own buffer, which
-    # would fail once more when it is closed.
-    with suppress(OSError):
-        os.ftruncate(lock.fileno(), 0)
-        os.write(lock.fileno(), f"process {os.getpid()}".encode())
-    return lock

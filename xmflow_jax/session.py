@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, Final
@@ -12,7 +13,8 @@ from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.data.roles import IMAGE
 from xmflow_jax.models.cross_attention import CrossAttentionConfig
-from xmflow_jax.report.rebuild import SHAPE_KEY
+from xmflow_jax.report.run_content import COMMAND_KEY, PLANNED_KEY, SHAPE_KEY
+from xmflow_jax.study.command_line import command_line
 from xmflow_jax.study.options import SweepOptions
 from xmflow_jax.weights.load import ModelIdentity, abstract_model, shapes
 
@@ -20,12 +22,16 @@ from xmflow_jax.weights.load import ModelIdentity, abstract_model, shapes
 SMALL_MODEL: Final = 10_000_000
 
 
-def default_batch_size(identity: ModelIdentity, on_cpu: bool) -> int:
-    """Questions at a time: small models are fast in large batches, whatever the device."""
+def default_batch_size(identity: ModelIdentity, on_cpu: bool, largest_task: int) -> int:
+    """Questions at a time: small models are fast in large batches, whatever the device.
+
+    Args:
+        largest_task: questions of the task that has most; batches are of one task, and short ones are padded.
+    """
     leaves = shapes(abstract_model(identity.config, identity.dtype)[1]).values()
     if sum(math.prod(leaf.shape) for leaf in leaves) < SMALL_MODEL:
-        return 32
-    return 1 if on_cpu else 8
+        return min(32, largest_task)
+    return 1 if on_cpu else min(8, largest_task)
 
 
 def model_shape(identity: ModelIdentity, prompt: PreparedQuestion | None) -> ModelShape | None:
@@ -51,14 +57,29 @@ def model_shape(identity: ModelIdentity, prompt: PreparedQuestion | None) -> Mod
     )
 
 
-def provenance(options: SweepOptions, batch_size: int, shape: ModelShape | None) -> dict[str, Any]:
-    """What describes a session without deciding its results."""
+def provenance(
+    options: SweepOptions, batch_size: int, shape: ModelShape | None, questions: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """What describes a session without deciding its results.
+
+    Args:
+        questions: how many each task has, from which a report tells whether the run is finished.
+    """
+    return {
+        **machine(batch_size),
+        "self_check": options.self_check,
+        SHAPE_KEY: None if shape is None else asdict(shape),
+        COMMAND_KEY: command_line(options),
+        PLANNED_KEY: None if questions is None else dict(questions),
+    }
+
+
+def machine(batch_size: int) -> dict[str, Any]:
+    """Versions, devices and batch size."""
     packages = ("xmflow-jax", "jax", "jaxlib", "flax", "transformers", "numpy")
     return {
         "versions": {"python": sys.version.split()[0], **{name: version(name) for name in packages}},
         "backend": jax.default_backend(),
         "devices": [device.device_kind for device in jax.devices()],
         "batch_size": batch_size,
-        "self_check": options.self_check,
-        SHAPE_KEY: None if shape is None else asdict(shape),
     }

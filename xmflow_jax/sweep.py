@@ -4,13 +4,16 @@ import errno
 import os
 import shlex
 import sys
+from _thread import interrupt_main
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Timer
 from typing import TYPE_CHECKING, Any
 
+from xmflow_jax.compiled_cache import remove_unfinished_programs
 from xmflow_jax.errors import XmflowError
 from xmflow_jax.study.mesh import check_mesh, parse_mesh
 from xmflow_jax.study.options import SweepOptions, check_options, parse_arguments
@@ -89,7 +92,8 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     studies = plan_studies(inputs.questions, options, identity.config, say)
     configuration = run_configuration(options, inputs, identity, studies)
     check_folder(out, configuration)
-    batch_size = options.batch_size or default_batch_size(identity, on_cpu)
+    largest_task = max((len(study.questions) for study in studies), default=1)
+    batch_size = options.batch_size or default_batch_size(identity, on_cpu, largest_task)
     if identity.dtype == "float32":
         # A GPU would multiply in TF32 and a TPU in bfloat16: float32 means float32 here.
         stack.enter_context(jax.default_matmul_precision("highest"))
@@ -202,6 +206,37 @@ def _write_nothing() -> None:
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Python drops what a garbage collection's callback raises, and JAX has one: a Ctrl-C that falls into it would be
+    printed and lost. Here it comes again, from a thread, once the callback is over."""
+    hook = sys.unraisablehook
+
+    def again(unraisable: "sys.UnraisableHookArgs") -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            Timer(0.05, interrupt_main).start()
+        else:
+            hook(unraisable)
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+
+
+def _complain(line: str) -> None:
+    """On standard error. Where a log file's disk is full, Python would end with an exit code of its own for the rest
+    that it cannot write; that is dropped."""
+    with suppress(OSError):
+        print(line, file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit codes: 0 done, 2 bad input or a full disk (one line on standard error), 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -210,23 +245,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _prepare_process()
         if options.dry_run:
             _write_nothing()
+        else:
+            remove_unfinished_programs()
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        run_sweep(say=print, progress=True, colour=colour, **vars(options))
+        with _interrupts_kept():
+            run_sweep(say=print, progress=True, colour=colour, **vars(options))
+        sys.stdout.flush()
     except XmflowError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         return 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         # Outside the run folder, whose writes are `RunFolderError`s: the folder for temporary files, a log file.
         where = f" at {error.filename}" if error.filename else ""
-        print(f"error: the disk is full{where}; make room, then the same command goes on", file=sys.stderr)
+        _complain(f"error: the disk is full{where}; make room, then the same command goes on")
         return 2
     except KeyboardInterrupt:
         again = shlex.join(["python", "-m", "xmflow_jax.sweep", *arguments])
-        print(
-            f"\ninterrupted; what was finished is kept, and this command goes on from there: {again}", file=sys.stderr
-        )
+        _complain(f"\ninterrupted; what was finished is kept, and this command goes on from there: {again}")
+        # An interrupt that passed through an `exec` makes Python end by that signal, whatever is returned here, unless
+        # another `exec` follows; dataclasses are made by `exec`, so any import may do it.
+        exec("")
         return 130
     return 0
 

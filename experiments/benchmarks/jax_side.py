@@ -80,7 +80,7 @@ def run_jax(
                 name = f"{group.rows} rows, {len(group.trie.segments)} segments"
                 groups[name] = groups.get(name, 0.0) + time.perf_counter() - before
         lap("suffix passes", parts)
-        result = jax.device_get(measure(base.logits, assemble(study, placement, base, parts)))
+        result = jax.device_get(measure(base.logits, assemble(study, placement, base.logits, parts)))
         lap("readout")
         if record:
             stages = necessary_operations(model.config, placement, batch.length, preset.images)

@@ -79,7 +79,7 @@ def answers(
             return np.ones(len(tokens), bool)
 
         ends = end_tokens(processing)
-        answered = answer_batch(model.graphdef, model.state, batch, study, ends, 3, select)
+        answered = answer_batch(model.graphdef, model.state, batch, study, ends, 3, select, whole_answers=False)
         assert answered.measured is not None
         blocked = (
             processing.tokenizer.decode([int(token)]).strip() for token in answered.measured.knockout_token[:, 0]

@@ -48,9 +48,9 @@ def test_a_suffix_row_without_sources_outputs_zero() -> None:
     query, key, value = (jax.random.normal(jax.random.key(i), shape) for i in range(3))
     prefix_key, prefix_value = (jax.random.normal(jax.random.key(i), (1, 4, 5, 6)) for i in (4, 5))
     everything, none = jnp.ones((1, 1, 8), bool), jnp.zeros((1, 0, 8), bool)
-    no_outputs = jnp.zeros((2, 0), bool)
-    no_edges = jnp.zeros((2, 0, 1), bool)
-    one_of_two = jnp.array([True, False])[:, None, None]
+    no_outputs = jnp.zeros((1, 2, 0), bool)
+    no_edges = jnp.zeros((1, 2, 0, 1), bool)
+    one_of_two = jnp.array([True, False])[None, :, None, None]
     switches = Switches(one_of_two, no_edges, no_edges, no_edges, no_outputs, no_outputs, no_outputs)
     positions = build_positions([], build_study([NOTHING], 1, 1).actions, 8)._replace(
         mask_source=everything, mask_target=everything, zero_source=none, zero_target=none

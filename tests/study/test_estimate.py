@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.result_rows import row
+from tests.result_rows import lens_row, row
 from xmflow_jax.data import roles
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.data.question import Box, Question
@@ -15,7 +15,7 @@ from xmflow_jax.knockout.costs import image_operations, last_block_operations, r
 from xmflow_jax.models.clip import ClipVisionConfig
 from xmflow_jax.models.llama import LlamaConfig
 from xmflow_jax.models.llava import LlavaConfig
-from xmflow_jax.results import open_run
+from xmflow_jax.results import open_run, read_lens, write_lens
 from xmflow_jax.study.estimate import Estimate, check_space, duration, estimate_work, matmul_rate, scaled
 from xmflow_jax.study.options import SweepOptions
 from xmflow_jax.study.plan import plan_studies
@@ -86,8 +86,19 @@ def test_bytes_are_about_those_of_real_parts(tmp_path: Path) -> None:
                 for pathway in ("Last->Last", "Image->Last", "Question->Last", "Image->Question")
                 for layer in range(LAYERS)
             ]
-            run.append_part(changes)
-    real = sum(path.stat().st_size for path in (tmp_path / "results").iterdir())
+            states = [(one, layer, normed) for one in ids for layer in range(-1, LAYERS) for normed in (False, True)]
+            top = [[float(prob) for prob in np.sort(rng.random(5, np.float32))[::-1]] for _ in states]
+            words = [[str(token) for token in rng.integers(0, 10, 5)] for _ in states]
+            tracked = [
+                lens_row(
+                    one, layer, "Two", normed=normed, answer_prob=probs[0], answer_capital_prob=probs[1],
+                    top_words=said, top_probs=probs,
+                )
+                for (one, layer, normed), said, probs in zip(states, words, top, strict=True)
+            ]  # fmt: skip
+            run.append_part(changes, tracked)
+    write_lens(tmp_path, read_lens(tmp_path))
+    real = sum(path.stat().st_size for path in tmp_path.rglob("*.parquet"))
     report = work({(task, f"{n:04d}") for task in ("One", "Two") for n in range(5)}, pathways).bytes
     assert nothing.bytes - report == pytest.approx(real, rel=0.3)
     assert estimate.bytes > nothing.bytes

@@ -18,6 +18,10 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "model": (["owner/name"], "owner/name"),
     "data": (["a.csv", "b"], ("a.csv", "b")),
     "images": (["pictures"], Path("pictures")),
+    "annotations": (["answers.json"], Path("answers.json")),
+    "scene_graphs": (["graphs.json"], Path("graphs.json")),
+    "split": (["testdev[:9]"], "testdev[:9]"),
+    "data_dir": (["sets"], Path("sets")),
     "template": (["{question} <image>"], "{question} <image>"),
     "pathways": (["Image->Last@single"], "Image->Last@single"),
     "window": (["7"], 7),
@@ -39,7 +43,8 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
 
 
 def test_every_option_reaches_its_field_and_no_other() -> None:
-    assert {*GIVEN, "self_check"} == set(vars(SweepOptions()))
+    assert {*GIVEN, "self_check", "whole_answers", "questions"} == set(vars(SweepOptions()))
+    assert parse_arguments(["--first-token-only"]) == SweepOptions(whole_answers=False) != SweepOptions()
     assert parse_arguments(["--no-self-check"]) == SweepOptions(self_check=False) != SweepOptions()
     assert parse_arguments(["--preview"]) == SweepOptions(preview=3)
     for name, (words, value) in GIVEN.items():
@@ -72,6 +77,17 @@ def test_a_script_may_give_one_file_and_paths_as_text() -> None:
         ({"seed": -1}, "--seed -1 is not 0 or more"),
         ({"heads": ()}, "--heads names no head; leave it out to block all of them"),
         ({"data": ("a.csv", "b.csv")}, "--data a.csv b.csv needs --images, the folder of its images"),
+        ({"data": ("gqa", "ok_vqa")}, "--data gqa ok_vqa: a prepared benchmark goes alone"),
+        ({"annotations": "a.json"}, "--annotations goes with a question file; --data shapes is none"),
+        ({"data": ("gqa",), "scene_graphs": "a.json"}, "--scene-graphs goes with a question file; --data gqa is none"),
+        (
+            {"data": ("a.csv",), "images": "i", "split": "test"},
+            "--split goes with a prepared benchmark (vqa_v2, ok_vqa, gqa, gqa_study), not a.csv",
+        ),
+        (
+            {"data_dir": "sets"},
+            "--data-dir goes with a prepared benchmark (vqa_v2, ok_vqa, gqa, gqa_study), not shapes",
+        ),
     ],
 )
 def test_values_that_cannot_be_used(changes: dict[str, Any], message: str) -> None:

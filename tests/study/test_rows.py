@@ -1,6 +1,7 @@
 """Result rows from measures made up for the purpose."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,20 @@ from xmflow_jax.knockout.configuration import Action, pathway_study
 from xmflow_jax.knockout.measure import Measured
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.result_parts import table_of
-from xmflow_jax.study.rows import question_rows
+from xmflow_jax.study.rows import first_token_answers, question_rows, whole_answers
 
 QUESTION = Question("007", "42", Path("42.jpg"), "Is it red or blue?", "red", "ChooseAttr")
 ROWS = pathway_study([(Pathway("Image", "Last"), "centred"), (Pathway("Question", "Image"), "single")], 2, 1)
 WORDS = {3: " blue ", 4: "Red", 5: " red"}
+# What the four configurations answer.
+ANSWERS = ["red wine", "blue", "Red", "red sea"]
 # Two prompts of a batch; the question is the second.
 TOKENS, PROBABILITIES = [[9, 9, 9, 9], [5, 3, 4, 5]], [[0.9, 0.9, 0.9, 0.9], [0.25, 0.125, 0.75, 0.5]]
 
 
 def rows(base_answer: str = "red wine", base_prob: float = 0.5, impossible: tuple[Action, ...] = ()) -> list[Any]:
     measured: Any = Measured(np.array([9, 5]), np.array([0.9, base_prob]), np.array(TOKENS), np.array(PROBABILITIES))
-    return question_rows(QUESTION, base_answer, ROWS, impossible, measured, 1, WORDS.__getitem__)
+    return question_rows(QUESTION, base_answer, ROWS, impossible, measured, 1, ANSWERS)
 
 
 def test_rows_fit_the_schema_and_say_where_they_belong() -> None:
@@ -41,8 +44,27 @@ def test_rows_fit_the_schema_and_say_where_they_belong() -> None:
     assert list(table["relative_change"]) == [-50.0, -75.0, 50.0, 0.0]
 
 
-def test_an_unchanged_first_token_keeps_the_whole_answer() -> None:
-    assert [one["knockout_answer"] for one in rows()] == ["red wine", "blue", "Red", "red wine"]
+def test_first_tokens_alone_keep_the_whole_answer_where_they_are_unchanged() -> None:
+    assert first_token_answers("red wine", 5, TOKENS[1], WORDS.__getitem__) == ["red wine", "blue", "Red", "red wine"]
+
+
+def test_whole_answers_are_decoded_once_for_equal_tokens() -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def decode(tokens: Sequence[int]) -> str:
+        asked.append(tuple(tokens))
+        return " " + " ".join(WORDS[token].strip() for token in tokens if token != 2)
+
+    tokens = np.array([[5, 3, 2], [5, 2, 2], [4, 5, 3], [5, 2, 2], [5, 3, 2]])
+    found = whole_answers("as the base run said", np.array([5, 3, 2]), tokens, decode)
+    assert found == ["as the base run said", "red", "Red red blue", "red", "as the base run said"]
+    assert asked == [(5, 2, 2), (4, 5, 3)]
+
+
+def test_rows_hold_the_answer_of_their_own_configuration() -> None:
+    assert [one["knockout_answer"] for one in rows()] == ANSWERS
+    left = rows(impossible=(ROWS[0].knockout.switched[0][0],))
+    assert [one["knockout_answer"] for one in left] == ANSWERS[2:]
 
 
 def test_scores_are_the_studys_exact_match() -> None:
@@ -50,7 +72,7 @@ def test_scores_are_the_studys_exact_match() -> None:
     assert [one["base_score"] for one in rows()] == [0.0] * 4
     assert [one["knockout_score"] for one in rows()] == [0.0, 0.0, 1.0, 0.0]
     assert [one["base_score"] for one in rows("Red")] == [1.0] * 4
-    assert [one["knockout_score"] for one in rows("Red")] == [1.0, 0.0, 1.0, 1.0]
+    assert [one["knockout_score"] for one in rows("Red")] == [0.0, 0.0, 1.0, 0.0]
 
 
 def test_impossible_pathways_have_no_rows() -> None:

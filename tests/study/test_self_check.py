@@ -148,6 +148,23 @@ def test_recomputed_rows_that_are_not_the_base_run(sound: Checkable, monkeypatch
     assert "rows recomputed with nothing blocked and the base run's differ by" in refusal(sound)
 
 
+def test_whole_answers_are_checked_in_the_passes_that_read_the_draft(
+    sound: Checkable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, prompt, rows = sound
+    drafted = fast.knock_out_drafted
+    monkeypatch.setattr(fast, "knock_out", None)
+    check_engines(model, prompt, rows, batch_size=2, answer_length=4, end_tokens=(0,))
+
+    def off(*arguments: Any) -> Any:
+        found = drafted(*arguments)
+        return found._replace(logits=found.logits.at[0, -1, 5].add(0.125))
+
+    monkeypatch.setattr(fast, "knock_out_drafted", off)
+    with pytest.raises(SelfCheckError, match=r"differ by 0\.125"):
+        check_engines(model, prompt, rows, batch_size=2, answer_length=4, end_tokens=(0,))
+
+
 def test_output_that_is_not_finite_is_the_sweeps_business(sound: Checkable) -> None:
     """Its questions are set aside one by one; there is nothing to compare."""
     model, prompt, rows = sound

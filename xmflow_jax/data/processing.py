@@ -8,6 +8,7 @@ name, so that pixels do not depend on what else is installed.
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Final, Literal, cast
 
 import numpy as np
@@ -23,6 +24,9 @@ SelectStrategy = Literal["default", "full"]
 # gives other tokens than the model was trained with.
 _TOKENIZER_FILES: Final = ("tokenizer.json",)
 _IMAGE_PROCESSOR_FILES: Final = ("preprocessor_config.json", "processor_config.json")
+
+# Most letters of transformers' own words in a message; some of its errors list every model that it knows.
+REASON: Final = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +119,10 @@ def load_processing(directory: Path) -> Processing:
         patch_size=_pixels(directory, "patch_size", tower.patch_size, most=tower.image_size),
         select_strategy=cast(SelectStrategy, strategy),
     )
+    if processing.tokenizer.eos_token_id is None:
+        raise CheckpointError(
+            f"{directory}: the tokenizer has no token that ends an answer; expected eos_token in tokenizer_config.json"
+        )
     _check_pixels(processing, directory)
     return processing
 
@@ -129,7 +137,7 @@ def _read(auto_class: Any, directory: Path, what: str, **options: str) -> Any:
         return auto_class.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False, **options)
     # transformers raises errors of every kind over faulty files: OSError, ValueError, KeyError, TypeError and more.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = shorten(str(error), REASON, placeholder=" ...") or type(error).__name__
         raise CheckpointError(f"{directory}: {what} cannot be read: {reason}") from error
 
 
@@ -169,7 +177,7 @@ def _check_pixels(processing: Processing, directory: Path) -> None:
         shape = processing.normalised_pixels(Image.new("RGB", (3 * size // 2, size))).shape
     # Its configuration can be wrong in as many ways as there are errors: no size, no mean, a size of zero.
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = shorten(str(error), REASON, placeholder=" ...") or type(error).__name__
         raise CheckpointError(f"{directory}: the image processor does not work: {reason}") from error
     if shape != (size, size, 3):
         raise CheckpointError(

@@ -120,11 +120,13 @@ def available_roles(questions: Iterable[Question]) -> tuple[str, ...]:
 
 
 def _read_image(path: Path) -> Image.Image:
-    if not path.is_file():
-        raise QuestionSetAside(f"image {path} does not exist")
     try:
+        if not path.is_file():
+            raise QuestionSetAside(f"image {path} does not exist")
         with Image.open(path) as image:
             return image.convert("RGB")
+    except QuestionSetAside:
+        raise
     # Pillow's readers raise whatever their parsing runs into: OSError, SyntaxError, ValueError, struct.error and more.
     except Exception as error:
         raise QuestionSetAside(f"image {path} cannot be read: {' '.join(str(error).split())}") from error

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+# The scorer of a source that names none: the first study's exact match.
+EXACT: Final = "exact"
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,10 @@ class Question:
         central_object: the name of the object asked about, where the source tells it.
         boxes: the objects asked about.
         image_size: (width, height) in pixels as the source states it, if it does.
+        answers: what each human asked answered, where the benchmark scores against several; `answer` is then the one
+            that its authors chose. Both are empty where a test set keeps its answers back.
+        answer_type, question_type: the benchmark's own groups for its tables of accuracy.
+        scorer: the rule that an answer is scored by, a name in `xmflow_jax.metrics.scorers`.
     """
 
     question_id: str
@@ -42,3 +50,7 @@ class Question:
     central_object: str | None = None
     boxes: tuple[Box, ...] = ()
     image_size: tuple[int, int] | None = None
+    answers: tuple[str, ...] = ()
+    answer_type: str | None = None
+    question_type: str | None = None
+    scorer: str = EXACT

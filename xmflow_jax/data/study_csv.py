@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from xmflow_jax.data.image_folders import image_names
 from xmflow_jax.data.question import Box, Question
 from xmflow_jax.errors import DataError
 
@@ -19,7 +20,6 @@ CENTRAL_OBJECT: Final = "central object"
 TWO_OBJECTS: Final = ("object1", "object2")
 _OBJECTS: Final = (CENTRAL_OBJECT, *TWO_OBJECTS)
 _ONE_OBJECT_TASKS: Final = ("ChooseAttr", "ChooseCat", "QueryAttr")
-_IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
 # "-" is how the study writes "there is no such object"; an empty cell is what re-saving such a file often leaves.
 _ABSENT: Final = ("", "-")
 
@@ -98,10 +98,15 @@ def image_path_of(image_id: str, images: Path) -> Path:
 
     Without any such file the answer is `<id>.jpg`, so that the later complaint names what was looked for first.
     """
-    if image_id.lower().endswith(_IMAGE_SUFFIXES):
-        return images / image_id
-    candidates = [images / f"{image_id}{suffix}" for suffix in _IMAGE_SUFFIXES]
-    return next((candidate for candidate in candidates if candidate.exists()), candidates[0])
+    candidates = [images / name for name in image_names(image_id)]
+    return next((candidate for candidate in candidates if _exists(candidate)), candidates[0])
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, or a folder that may not be read: the later complaint says so
+        return False
 
 
 def _read_rows(path: Path) -> list[tuple[int, Mapping[str, str]]]:

@@ -15,7 +15,15 @@ from jaxtyping import Array, Bool
 
 from xmflow_jax.data.roles import IMAGE
 from xmflow_jax.errors import OptionError
-from xmflow_jax.knockout.configuration import ATTENTION_OUTPUT, CROSS_OUTPUT, MLP_OUTPUT, Action, Edges, Knockout
+from xmflow_jax.knockout.configuration import (
+    ATTENTION_OUTPUT,
+    CROSS_OUTPUT,
+    MLP_OUTPUT,
+    Action,
+    Edges,
+    Knockout,
+    RoleSet,
+)
 from xmflow_jax.models.attention import LayerEdit
 
 # Built with numpy on the host, traced as jax arrays inside the engines.
@@ -131,13 +139,14 @@ def build_switches(knockouts: Sequence[Knockout], actions: Actions, layers: int,
 
 
 def build_positions(
-    prompts: Sequence[Mapping[str, Bool[np.ndarray, " _"]]], actions: Actions, length: int
+    prompts: Sequence[Mapping[str, Bool[np.ndarray, " _"]]], actions: Actions, length: int, generated: int = 0
 ) -> Positions:
     """Numpy positions of a batch of prompts, padded on the right to `length`; padding belongs to no action.
 
     Args:
         prompts: each prompt's roles, boolean over its own positions; image roles over the encoder's, where the model
             reads the image by cross-attention.
+        generated: so many positions behind each prompt are those of its answer (`RoleSet.generated`).
     """
 
     def stack(kind: str, end: str) -> Bool[np.ndarray, "batch action _"]:
@@ -147,8 +156,11 @@ def build_positions(
         out = np.zeros((len(prompts), len(chosen), count), bool)
         for row, roles in enumerate(prompts):
             for column, action in enumerate(chosen):
-                positions = getattr(action, end).positions(roles)
+                chosen_set: RoleSet = getattr(action, end)
+                positions = chosen_set.positions(roles)
                 out[row, column, : len(positions)] = positions
+                if chosen_set.generated and not visual:
+                    out[row, column, len(positions) : len(positions) + generated] = True
         return out
 
     return Positions(

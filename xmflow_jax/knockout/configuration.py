@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool
 
-from xmflow_jax.data.roles import ALL, IMAGE, IMAGE_ROLES
+from xmflow_jax.data.roles import ALL, IMAGE, IMAGE_ROLES, LAST
 from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.windows import CENTRED, window_layers
@@ -36,6 +36,15 @@ class RoleSet:
     def positions(self, roles: Mapping[str, Bool[np.ndarray, " _"]]) -> Bool[np.ndarray, " _"]:
         """Boolean [position] of one prompt, or over the encoder's positions for a role of the image's."""
         return ~roles[self.role] if self.complement else roles[self.role]
+
+    @property
+    def generated(self) -> bool:
+        """Whether the positions of generated answer tokens are among them.
+
+        They belong to the roles `Last` (as in the study) and `All`, as sources and as targets, and to no other. So the
+        complement of any other role holds them: keep-only treats them as it treats the prompt's other positions.
+        """
+        return (self.role in (LAST, ALL)) != self.complement
 
 
 @dataclass(frozen=True)

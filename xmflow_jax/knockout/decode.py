@@ -1,12 +1,12 @@
-"""The base run's whole answer: greedy decoding from the keys and values that the base pass kept."""
+"""The base run's whole answers: greedy decoding from the keys and values that the base pass kept."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from xmflow_jax.knockout.suffix import BaseRun
 from xmflow_jax.models.attention import attend
@@ -15,15 +15,35 @@ from xmflow_jax.models.layers import split_blocks
 Tree = Any
 
 
-@partial(jax.jit, static_argnames=("graphdef", "steps"))
+class Draft(NamedTuple):
+    """The base run's answers, which serve every configuration as a draft of its own.
+
+    Attributes:
+        tokens: at most `step` of each answer, end tokens included; places after the end hold an end token.
+        hidden: input of every layer at the positions of these tokens, as far as they were read: the last one is not.
+    """
+
+    tokens: Int[Array, "batch step"]
+    hidden: Float[Array, "layer batch step width"]
+
+
 def greedy_answers(
     graphdef: Any, params: Tree, base: BaseRun, length: Int[Array, " batch"], end_tokens: Int[Array, " end"], steps: int
 ) -> Int[Array, "batch step"]:
-    """At most `steps` tokens of each prompt's answer, end tokens included; places after the end hold an end token.
+    """The tokens of `greedy_draft`."""
+    return greedy_draft(graphdef, params, base, length, end_tokens, steps).tokens
+
+
+@partial(jax.jit, static_argnames=("graphdef", "steps"))
+def greedy_draft(
+    graphdef: Any, params: Tree, base: BaseRun, length: Int[Array, " batch"], end_tokens: Int[Array, " end"], steps: int
+) -> Draft:
+    """Greedy decoding with nothing blocked.
 
     Args:
         length: real positions of each prompt.
         end_tokens: ids that end an answer; the first of them fills the rest.
+        steps: most tokens of an answer.
     """
     decoder = nnx.merge(graphdef, params).language_model
     block_of, stacked = split_blocks(decoder.layers)
@@ -31,9 +51,10 @@ def greedy_answers(
     first = jnp.argmax(base.logits, axis=-1)
     tokens = jnp.full((batch, steps), end_tokens[0], first.dtype).at[:, 0].set(first)
     new = jnp.zeros((layers, batch, steps, kv_heads, width), base.key.dtype)
+    read = jnp.zeros((layers, batch, steps, base.hidden.shape[-1]), base.hidden.dtype)
 
-    def one_token(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        step, tokens, new_key, new_value = state
+    def one_token(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        step, tokens, new_key, new_value, read = state
         token = jax.lax.dynamic_index_in_dim(tokens, step, axis=1)
         rotation = decoder.rotation((length + step)[:, None])
         allowed = jnp.concatenate(
@@ -44,7 +65,8 @@ def greedy_answers(
             axis=1,
         )[:, None, None, :]
 
-        def layer(x: Array, inputs: tuple[Tree, ...]) -> tuple[Array, tuple[Array, Array]]:
+        def layer(x: Array, inputs: tuple[Tree, ...]) -> tuple[Array, tuple[Array, Array, Array]]:
+            before = x
             parameters, base_key, base_value, own_key, own_value, visual = inputs
             block = block_of(parameters)
             query = block.queries(x, rotation)
@@ -58,19 +80,22 @@ def greedy_answers(
                 visual_key, visual_value = visual
                 attended = attend(block.cross_queries(x), visual_key, visual_value, block.cross_scale)
                 x = x + block.cross_output(attended)
-            return x + block.mlp_output(x), (own_key, own_value)
+            return x + block.mlp_output(x), (own_key, own_value, before)
 
         x = decoder.embed(token, (length + step)[:, None])
         own = (stacked, base.key, base.value, new_key, new_value, base.visual)
-        x, (new_key, new_value) = jax.lax.scan(layer, x, own)
+        x, (new_key, new_value, states) = jax.lax.scan(layer, x, own)
+        read = jax.lax.dynamic_update_slice_in_dim(read, states, step, axis=2)
         following = jnp.argmax(decoder.logits(x[:, 0]), axis=-1)
         ended = jnp.isin(token[:, 0], end_tokens)
         following = jnp.where(ended, end_tokens[0], following)
-        return step + 1, tokens.at[:, step + 1].set(following), new_key, new_value
+        return step + 1, tokens.at[:, step + 1].set(following), new_key, new_value, read
 
-    def unfinished(state: tuple[Array, Array, Array, Array]) -> Array:
-        step, tokens, _, _ = state
+    def unfinished(state: tuple[Array, ...]) -> Array:
+        step, tokens, *_ = state
         last = jax.lax.dynamic_index_in_dim(tokens, step, axis=1)
         return (step < steps - 1) & ~jnp.all(jnp.isin(last, end_tokens))
 
-    return jax.lax.while_loop(unfinished, one_token, (jnp.array(0), tokens, new, new))[1]
+    start: tuple[Array, ...] = (jnp.array(0), tokens, new, new, read)
+    _, tokens, _, _, read = jax.lax.while_loop(unfinished, one_token, start)
+    return Draft(tokens, read)

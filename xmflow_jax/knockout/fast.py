@@ -2,27 +2,43 @@
 
 Stages, each one compiled program (the last: one for each group of configurations): image encoder, base pass, suffix
 passes. They are separate so that a command can time them and so that a group's program serves every batch of its shape.
+For whole answers the base answers are decoded in between and stand behind the prompts in the suffix passes; answers
+that depart from them are decoded on.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from xmflow_jax.data.batch import Batch
 from xmflow_jax.knockout.arrays import Positions
+from xmflow_jax.knockout.continued import continue_answers, continue_departed, first_blocked_layers
+from xmflow_jax.knockout.decode import Draft
+from xmflow_jax.knockout.draft import (
+    Checked,
+    DraftedGroup,
+    answer_lengths,
+    check_drafts,
+    drafted_groups,
+    tokens_checked,
+)
 from xmflow_jax.knockout.plain import encode_images
 from xmflow_jax.knockout.plan import Placement, Study, place_study
-from xmflow_jax.knockout.suffix import BaseRun, base_pass, suffix_pass
+from xmflow_jax.knockout.suffix import BaseRun, base_pass, drafted_pass, extend_base, suffix_pass
 
 Tree = Any
 
 encode = jax.jit(encode_images, static_argnames=("graphdef",))
 run_base = jax.jit(base_pass, static_argnames=("graphdef", "rows"))
 run_suffixes = jax.jit(suffix_pass, static_argnames=("graphdef", "trie", "rows", "prefix"))
+run_drafted = jax.jit(drafted_pass, static_argnames=("graphdef", "trie", "rows", "prefix"))
+run_continued = jax.jit(continue_answers, static_argnames=("graphdef", "rows", "prefix"))
+run_extend = jax.jit(extend_base, static_argnames=("rows",))
 
 
 class Swept(NamedTuple):
@@ -56,17 +72,158 @@ def knock_out(
         )
         for group, start in zip(placement.groups, placement.starts, strict=True)
     ]
-    return assemble(study, placement, base, parts)
+    return assemble(study, placement, base.logits, parts)
+
+
+class Drafted(NamedTuple):
+    """A study on a batch whose base answers stand behind the prompts.
+
+    Attributes:
+        logits: at the first answer position.
+        following: argmax there and behind each token of the draft that was read.
+        base: the base run with the draft's states.
+        groups: where and in which shape the study's groups ran.
+    """
+
+    logits: Float[Array, "batch config vocabulary"]
+    following: Int[Array, "batch config checked"]
+    base: BaseRun
+    groups: tuple[DraftedGroup, ...]
+
+
+def knock_out_drafted(
+    graphdef: Any,
+    params: Tree,
+    base: BaseRun,
+    draft: Draft,
+    checked: int,
+    study: Study,
+    placement: Placement,
+    batch: Batch,
+    positions: Positions,
+) -> Drafted:
+    """As `knock_out`, with the next token at every position of the drafts too.
+
+    Args:
+        draft: the base answers.
+        checked: how many of their tokens are checked.
+        placement, positions: with the generated positions (`draft.generated_room`).
+    """
+    length, tokens = np.asarray(batch.length), np.asarray(draft.tokens)
+    groups, window = drafted_groups(placement, length, batch.tokens.shape[1], checked, tokens.shape[1])
+    # Without groups nothing is recomputed, and the base run's window may be any.
+    extended = run_extend(base, draft.hidden[:, :, : checked - 1], length, rows=window) if groups else base
+    parts = [
+        run_drafted(
+            graphdef,
+            params,
+            extended,
+            tokens[:, :checked],
+            one.group.trie,
+            study.switches,
+            positions,
+            one.start,
+            length,
+            rows=one.group.rows,
+            prefix=one.group.prefix,
+        )
+        for one in groups
+    ]
+    logits = assemble(study, placement, base.logits, [part[0] for part in parts])
+    following = assemble(study, placement, tokens[:, :checked], [part[1] for part in parts])
+    return Drafted(logits, following, extended, groups)
+
+
+class Answers(NamedTuple):
+    """A batch's whole answers under knockout.
+
+    Attributes:
+        logits: at the first answer position.
+        tokens: at most `step` of each answer, end tokens included; places after the end hold an end token.
+        departed: which answers had to be decoded on.
+    """
+
+    logits: Float[Array, "batch config vocabulary"]
+    tokens: Int[np.ndarray, "batch config step"]
+    departed: Bool[np.ndarray, "batch config"]
+
+
+def knock_out_answers(
+    graphdef: Any,
+    params: Tree,
+    base: BaseRun,
+    draft: Draft,
+    study: Study,
+    placement: Placement,
+    batch: Batch,
+    positions: Positions,
+    end_tokens: Sequence[int],
+    wanted: Bool[np.ndarray, " batch"],
+) -> Answers:
+    """As `knock_out_drafted`, with the answers that depart from their draft decoded on.
+
+    Args:
+        end_tokens: ids that end an answer; the first of them fills the rest.
+        wanted: prompts whose answers matter; those of the others are the draft.
+    """
+    tokens = np.asarray(draft.tokens)
+    checked = tokens_checked(answer_lengths(tokens, end_tokens)[wanted], tokens.shape[1])
+    found = knock_out_drafted(graphdef, params, base, draft, checked, study, placement, batch, positions)
+    drafts = check_drafts(tokens, np.asarray(found.following), end_tokens)
+    drafts = Checked(
+        np.where(wanted[:, None, None], drafts.tokens, tokens[:, None]), drafts.known, drafts.departed & wanted[:, None]
+    )
+    answers = decode_on(graphdef, params, found, drafts, study, batch, positions, end_tokens)
+    return Answers(found.logits, answers, drafts.departed)
+
+
+def decode_on(
+    graphdef: Any,
+    params: Tree,
+    found: Drafted,
+    drafts: Checked,
+    study: Study,
+    batch: Batch,
+    positions: Positions,
+    end_tokens: Sequence[int],
+) -> Int[np.ndarray, "batch config step"]:
+    """Whole answers, those that departed from their draft decoded on.
+
+    Args:
+        drafts: where they departed.
+    """
+    answers, departed, first_layer = drafts.tokens, drafts.departed, first_blocked_layers(study.switches)
+    for one in found.groups:
+        own = np.zeros_like(departed)
+        own[:, one.group.trie.configurations] = departed[:, one.group.trie.configurations]
+        run = partial(
+            run_continued,
+            graphdef,
+            params,
+            found.base,
+            study.switches,
+            positions,
+            one.start,
+            batch.length,
+            np.asarray(end_tokens, np.int32),
+            rows=one.prompt_rows,
+            prefix=one.group.prefix,
+        )
+        answers = continue_departed(run, own, answers, drafts.known, first_layer)
+    return answers
 
 
 def assemble(
-    study: Study, placement: Placement, base: BaseRun, parts: Sequence[Float[Array, "batch _ vocabulary"]]
-) -> Float[Array, "batch config vocabulary"]:
-    """The groups' logits in the study's order; configurations in no group change nothing and are the base run."""
+    study: Study,
+    placement: Placement,
+    base: Shaped[Any, "batch *rest"],
+    parts: Sequence[Shaped[Array, "batch _ *rest"]],
+) -> Shaped[Array, "batch config *rest"]:
+    """The groups' results in the study's order; configurations in no group change nothing and are the base run's."""
     chosen = [member for group in placement.groups for member in group.trie.configurations]
     order = np.full(len(study.knockouts), len(chosen))
     order[chosen] = np.arange(len(chosen))
-    return jnp.concatenate([*parts, base.logits[:, None]], axis=1)[:, order]
+    return jnp.concatenate([*parts, base[:, None]], axis=1)[:, order]
 
 
 def sweep_fast(graphdef: Any, params: Tree, batch: Batch, positions: Positions, study: Study) -> Swept:

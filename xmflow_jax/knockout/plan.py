@@ -100,11 +100,17 @@ def reaches(knockout: Knockout, layers: int) -> tuple[Reach, ...]:
 
 
 def first_rows(
-    positions: Positions, actions: Actions, length: Int[np.ndarray, " batch"]
+    positions: Positions, actions: Actions, length: Int[np.ndarray, " batch"], generated: int = 0
 ) -> dict[Reach, Int[np.ndarray, " batch"]]:
-    """The first row of each prompt that an action can change with effect; -1 where causality leaves it none."""
+    """The first row of each prompt that an action can change with effect; -1 where causality leaves it none.
+
+    Args:
+        generated: so many positions behind each prompt are read as well; what changes those alone starts at the last
+            row.
+    """
     first = {}
-    real = np.arange(positions.mask_target.shape[-1]) < length[:, None]
+    place = np.arange(positions.mask_target.shape[-1])
+    real = place < length[:, None] + generated
     for kind, chosen in zip(Actions._fields, actions, strict=True):
         for column, action in enumerate(chosen):
             unread = np.zeros_like(real)
@@ -121,10 +127,11 @@ def first_rows(
                     target = target & np.logical_or.accumulate(source, axis=1)
             else:
                 target = getattr(positions, kind)[:, column]
-            # The answer's row is read in any case.
-            unread[np.arange(len(length)), length - 1] = False
-            for to_the_end, rows in ((False, target), (True, target & ~unread)):
-                first[Reach(action, to_the_end)] = np.where(rows.any(1), rows.argmax(1), -1)
+            # The answer's rows are read in any case.
+            unread &= place < length[:, None] - 1
+            for to_the_end, rows in ((False, target & real), (True, target & real & ~unread)):
+                row = np.minimum(rows.argmax(1), length - 1)
+                first[Reach(action, to_the_end)] = np.where(rows.any(1), row, -1)
     return first
 
 
@@ -195,15 +202,19 @@ def round_up(value: int, step: int) -> int:
     return -(-value // step) * step
 
 
-def place_study(study: Study, positions: Positions, length: Int[np.ndarray, " batch"], padded: int) -> Placement:
+def place_study(
+    study: Study, positions: Positions, length: Int[np.ndarray, " batch"], padded: int, generated: int = 0
+) -> Placement:
     """Where each group starts in each prompt of a batch.
 
     Args:
         positions: the batch's, as built for the study's actions.
         length: real positions of each prompt.
         padded: the length that all prompts are padded to.
+        generated: so many positions behind each prompt are those of its answer; the placement is the prompts' all the
+            same (`draft.drafted_groups` makes room behind them).
     """
-    first = first_rows(positions, study.actions, length)
+    first = first_rows(positions, study.actions, length, generated)
     possible = frozenset(reach.action for reach, rows in first.items() if (rows >= 0).any())
     shortened = frozenset(
         action for action in possible if (first[Reach(action, True)] != first[Reach(action, False)]).any()
@@ -232,7 +243,10 @@ def place_study(study: Study, positions: Positions, length: Int[np.ndarray, " ba
 
 
 def impossible_actions(positions: Positions, actions: Actions, length: Int[np.ndarray, " batch"]) -> list[set[Action]]:
-    """For each prompt, the actions that causality makes impossible, such as edges from later text to earlier text."""
+    """For each prompt, the actions that causality makes impossible, such as edges from later text to earlier text.
+
+    Whatever `positions` tell of generated positions does not count.
+    """
     first = first_rows(positions, actions, length)
     return [
         {reach.action for reach, rows in first.items() if not reach.to_the_end and rows[prompt] < 0}

@@ -16,10 +16,12 @@ from xmflow_jax.data.batch import Prompt, build_batch
 from xmflow_jax.knockout import FAST
 from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.configuration import Action
-from xmflow_jax.knockout.decode import greedy_answers
-from xmflow_jax.knockout.fast import encode, knock_out, run_base
+from xmflow_jax.knockout.decode import greedy_draft
+from xmflow_jax.knockout.draft import generated_room
+from xmflow_jax.knockout.fast import encode, knock_out, knock_out_answers, run_base
+from xmflow_jax.knockout.lens import read_answer_states
 from xmflow_jax.knockout.measure import Measured, measure
-from xmflow_jax.knockout.plain import sweep_plain
+from xmflow_jax.knockout.plain import answers_plain, sweep_plain
 from xmflow_jax.knockout.plan import Study, impossible_actions, place_study
 
 Tree = Any
@@ -28,6 +30,7 @@ Tree = Any
 PLAIN_AT_ONCE = 8
 
 _sweep_plain = jax.jit(sweep_plain, static_argnames=("graphdef", "at_once"))
+_answers_plain = jax.jit(answers_plain, static_argnames=("graphdef", "steps", "at_once"))
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,18 @@ class Answered:
     Attributes:
         selected: which prompts went on; the knockouts of the others mean nothing.
         measured: first tokens and their probabilities, as numpy; None if no prompt was selected.
+        tokens: of whole answers under knockout, at most `step` of each, end tokens included; places after the end hold
+            an end token. None if no prompt was selected, or only first tokens were asked for.
         impossible: for each prompt, the actions that causality makes impossible in it.
+        states: of the base run at the answer position, for the logit lens, on the device; a batch that was filled up
+            has the fillers' too. None if no prompt was selected.
     """
 
     selected: Bool[np.ndarray, " batch"]
     measured: Measured | None
+    tokens: Int[np.ndarray, "batch config step"] | None
     impossible: list[set[Action]]
+    states: Float[jax.Array, "full state width"] | None
 
 
 def answer_batch(
@@ -57,32 +66,51 @@ def answer_batch(
     ],
     engine: str = FAST,
     full_size: int = 0,
+    whole_answers: bool = True,
 ) -> Answered:
     """Base run, selection, knockouts.
+
+    A knockout is in force for generated positions too: see `RoleSet.generated`.
 
     Args:
         full_size: a smaller batch is filled up to this size with its last prompt, since another size would have to be
             compiled anew.
         end_tokens: ids that end an answer.
-        answer_length: most tokens of a base answer.
+        answer_length: most tokens of an answer.
         select: from the base answers' tokens and the base logits, which prompts go on.
+        whole_answers: decode whole answers under every configuration; else their first token alone, which is cheaper.
     """
     own = len(prompts)
     prompts = [*prompts, *[prompts[-1]] * (full_size - own)]
     batch = build_batch(prompts)
-    positions = build_positions([prompt.roles for prompt in prompts], study.actions, batch.tokens.shape[1])
+    padded, steps = batch.tokens.shape[1], answer_length if whole_answers else 1
+    room = padded + generated_room(steps)
+    positions = build_positions([prompt.roles for prompt in prompts], study.actions, room, steps - 1)
     impossible = impossible_actions(positions, study.actions, batch.length)[:own]
-    placement = place_study(study, positions, batch.length, batch.tokens.shape[1])
+    placement = place_study(study, positions, batch.length, padded, steps - 1)
     features = encode(graphdef, params, batch.pixels)
     base = run_base(graphdef, params, batch.tokens, batch.length, features, placement.first, rows=placement.rows)
-    answers = greedy_answers(graphdef, params, base, batch.length, np.asarray(end_tokens, np.int32), answer_length)
-    selected = select(np.asarray(answers)[:own], np.asarray(base.logits)[:own])
+    ends = np.asarray(end_tokens, np.int32)
+    draft = greedy_draft(graphdef, params, base, batch.length, ends, answer_length)
+    selected = select(np.asarray(draft.tokens)[:own], np.asarray(base.logits)[:own])
     if not selected.any():
-        return Answered(selected, None, impossible)
-    if engine == FAST:
+        return Answered(selected, None, None, impossible, None)
+    tokens: Any = None
+    if engine == FAST and steps > 1:
+        wanted = np.pad(selected, (0, len(prompts) - own))
+        drafted = (graphdef, params, base, draft, study, placement, batch, positions)
+        logits, tokens, _ = knock_out_answers(*drafted, end_tokens, wanted)
+    elif engine == FAST:
         logits = knock_out(graphdef, params, base, study, placement, batch, positions)
+    elif steps > 1:
+        arguments = (graphdef, params, batch, positions, study.switches, ends)
+        found = _answers_plain(*arguments, steps=steps, at_once=PLAIN_AT_ONCE)
+        logits, tokens = (part.swapaxes(0, 1) for part in found)
     else:
         logits = _sweep_plain(graphdef, params, batch, positions, study.switches, at_once=PLAIN_AT_ONCE)
         logits = logits.swapaxes(0, 1)
     measured = jax.device_get(measure(base.logits, logits))
-    return Answered(selected, jax.tree.map(lambda part: part[:own], measured), impossible)
+    if whole_answers and tokens is None:
+        tokens = measured.knockout_token[..., None]
+    measured, tokens = jax.tree.map(lambda part: np.asarray(part)[:own], (measured, tokens))
+    return Answered(selected, measured, tokens, impossible, read_answer_states(base, batch.length))

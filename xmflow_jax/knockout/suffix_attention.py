@@ -77,7 +77,7 @@ def suffix_attend(
     """Attention of suffix rows to the shared prefix and to their own configuration's suffix, one softmax over both.
 
     Args:
-        switches: this layer's, one row per configuration.
+        switches: this layer's, [prompt, configuration, ...]; a prompt axis of 1 stands for all prompts alike.
     """
     batch, configs, rows, heads, width = query.shape
     kv_heads, prefix = prefix_key.shape[1:3]
@@ -86,7 +86,7 @@ def suffix_attend(
     edges: dict[str, Edges] = {}
     for kind in ("mask", "zero"):
         switch = getattr(switches, kind)
-        if switch.shape[1]:
+        if switch.shape[2]:
             roles = getattr(positions, f"{kind}_target"), getattr(positions, f"{kind}_source")
             edges[kind] = suffix_edges(switch, *roles, at, prefix, kv_heads)
     alike, by_head = split_by_head(edges)
@@ -121,7 +121,7 @@ def suffix_attend(
 
 
 def suffix_edges(
-    switch: Bool[Array, "config action head"],
+    switch: Bool[Array, "#batch config action head"],
     target: Bool[Array, "batch action position"],
     source: Bool[Array, "batch action position"],
     at: Rows,
@@ -136,8 +136,8 @@ def suffix_edges(
     own_sources = jax.vmap(lambda one, begin: jax.lax.dynamic_slice_in_dim(one, begin, at.rows, axis=-1))(
         source, at.start
     )[:, None]
-    prefix_mask = edge_mask(switch[None], targets, source[:, None, :, :prefix])
-    own_mask = edge_mask(switch[None], targets, own_sources)
+    prefix_mask = edge_mask(switch, targets, source[:, None, :, :prefix])
+    own_mask = edge_mask(switch, targets, own_sources)
     return by_group(prefix_mask, kv_heads), by_group(own_mask, kv_heads)
 
 
@@ -174,10 +174,10 @@ def cross_attend(
     edges: dict[str, Edges] = {}
     for kind in ("cross_mask", "cross_zero"):
         switch = getattr(switches, kind)
-        if switch.shape[1]:
+        if switch.shape[2]:
             targets = target_rows(getattr(positions, f"{kind}_target"), at)
             sources = getattr(positions, f"{kind}_source")[:, None]
-            edges[kind] = (by_group(edge_mask(switch[None], targets, sources), heads),)
+            edges[kind] = (by_group(edge_mask(switch, targets, sources), heads),)
     alike, by_head = split_by_head(edges)
 
     def one_head(query: Array, key: Array, value: Array, own: dict[str, Edges]) -> Array:
@@ -198,9 +198,9 @@ def cross_attend(
 
 
 def dropped_rows(
-    switch: Bool[Array, "config action"], target: Bool[Array, "batch action position"], at: Rows
+    switch: Bool[Array, "#batch config action"], target: Bool[Array, "batch action position"], at: Rows
 ) -> Bool[Array, "batch config query"] | None:
     """Query rows at which a switched output is zero; None where the study drops no output of this kind."""
-    if not switch.shape[1]:
+    if not switch.shape[2]:
         return None
-    return dropped_positions(switch[None], target_rows(target, at))
+    return dropped_positions(switch, target_rows(target, at))

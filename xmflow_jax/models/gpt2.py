@@ -168,10 +168,14 @@ class Gpt2Decoder(nnx.Module):
         places = jnp.arange(tokens.shape[-1]) if positions is None else positions
         return self.embed_tokens.embedding[...][tokens] + self.embed_positions[...][places]
 
+    def unembed(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocabulary"]:
+        """The head alone, in float32 or wider."""
+        head = self.embed_tokens.embedding[...].T if self.config.tied else self.lm_head.kernel[...]
+        return wide_einsum("...d,dv->...v", x, head)
+
     def logits(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocabulary"]:
         """Final norm and head, in float32 or wider."""
-        head = self.embed_tokens.embedding[...].T if self.config.tied else self.lm_head.kernel[...]
-        return wide_einsum("...d,dv->...v", self.norm(x), head)
+        return self.unembed(self.norm(x))
 
     def visual_keys_values(self, source: Float[Array, "batch visual width"]) -> VisualKeysValues:
         """Cross-attention's keys and values of every layer."""

@@ -149,10 +149,14 @@ class LlamaDecoder(nnx.Module):
         """Word embeddings, in the parameters' own type; where a token stands is told to attention alone."""
         return self.embed_tokens.embedding[...][tokens]
 
+    def unembed(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocabulary"]:
+        """The head alone, in float32 or wider."""
+        head = self.embed_tokens.embedding[...].T if self.config.tied else self.lm_head.kernel[...]
+        return wide_einsum("...d,dv->...v", x, head)
+
     def logits(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocabulary"]:
         """Final norm and head, in float32 or wider."""
-        head = self.embed_tokens.embedding[...].T if self.config.tied else self.lm_head.kernel[...]
-        return wide_einsum("...d,dv->...v", self.norm(x), head)
+        return self.unembed(self.norm(x))
 
     def run(
         self,

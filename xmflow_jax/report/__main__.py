@@ -1,32 +1,84 @@
-"""`python -m xmflow_jax.report RUN [RUN ...]`: summary, recommendation and figures anew, without a model."""
+"""`python -m xmflow_jax.report RUN [RUN ...]`: everything that follows from run folders anew, without a model.
+
+Of each folder: summary, recommendation, figures and `report.html`; of several together a page that compares them.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from xmflow_jax.errors import XmflowError
+from xmflow_jax.errors import OptionError, RunFolderError, XmflowError
+
+
+class _Parser(argparse.ArgumentParser):
+    """Bad arguments end like every other bad input: one line, exit code 2."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise OptionError(message)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Exit codes: 0 done, 2 a folder holds no run that can be read (one line on standard error)."""
-    parser = argparse.ArgumentParser(prog="python -m xmflow_jax.report", description=(__doc__ or "").partition(": ")[2])
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
-    parser.add_argument("--tau", type=float, default=5.0, help="points that a critical layer costs (default: 5)")
-    arguments = parser.parse_args(argv)
-    # Imported here because pandas and matplotlib take seconds to import.
-    from xmflow_jax.report.rebuild import rebuild_from_folder
+    """The command. Exit codes: 0 done, 2 bad input (one line on standard error).
 
+    A folder that is damaged in part is bad input too, but its report is made of the rest, and says what is missing.
+    """
     try:
-        for run in arguments.runs:
-            rebuilt = rebuild_from_folder(run, arguments.tau)
-            print(f"{run}: {len(rebuilt.figures)} figures in {run / 'figures'}")
-            for line in rebuilt.lines:
-                print(line)
+        arguments = _arguments(argv)
+        wrong = rebuild_runs(arguments.runs, arguments.tau, arguments.out)
     except XmflowError as error:
-        print(f"error: {error}", file=sys.stderr)
+        wrong = [str(error)]
+    if wrong:
+        print(f"error: {'; '.join(wrong)}", file=sys.stderr)
         return 2
     return 0
+
+
+def rebuild_runs(folders: Sequence[Path], tau: float, out: Path) -> list[str]:
+    """Rebuild each run that can be read and, of two or more, the comparison; returns what is wrong with the others.
+
+    Raises:
+        RunFolderError: the comparison cannot be written.
+    """
+    # Imported here because pandas and matplotlib take seconds to import.
+    from xmflow_jax.report.comparison import write_comparison
+    from xmflow_jax.report.rebuild import rebuild_from_folder
+
+    wrong: list[str] = []
+    pages: dict[Path, dict[str, Any]] = {}
+    for run in folders:
+        try:
+            rebuilt = rebuild_from_folder(run, tau)
+        except RunFolderError as error:
+            wrong.append(str(error))
+            continue
+        print(f"{run}: {len(rebuilt.figures)} figures in {run / 'figures'}, report {rebuilt.page}")
+        for line in rebuilt.lines:
+            print(line)
+        if rebuilt.damage:
+            wrong.append(f"{'; '.join(rebuilt.damage)} (the report {rebuilt.page} is made of the rest)")
+        pages[run] = rebuilt.data
+    if len(pages) > 1:
+        write_comparison(out, pages)
+        print(f"comparison {out}")
+    return wrong
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _Parser(
+        prog="python -m xmflow_jax.report",
+        description="Summary, recommendation, figures and report.html anew from run folders, without a model.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("--tau", type=float, default=5.0, help="points that a critical layer costs (default: 5)")
+    parser.add_argument("--out", type=Path, help="file that compares several runs (default: comparison.html)")
+    arguments = parser.parse_args(argv)
+    arguments.runs = list(dict.fromkeys(arguments.runs))
+    if arguments.out is not None and len(arguments.runs) == 1:
+        raise OptionError(f"--out {arguments.out} is the file that compares several runs; give two or more run folders")
+    arguments.out = arguments.out or Path("comparison.html")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -121,11 +121,11 @@ def task_figure(
         figure = Figure(figsize=(7.0, 3.8), layout="constrained")
         axes = figure.add_subplot()
         _draw_lines(axes, summary, task, measure, marker_size=4.0, title_characters=70)
-        _set_layer_ticks(axes, summary, most=17)
-        _mark_layers(axes, cross_attention_layers)
+        set_layer_ticks(axes, summary, most=17)
+        mark_layers(axes, cross_attention_layers)
         axes.set_xlabel("Layer")
         axes.set_ylabel(AXIS_LABELS[measure])
-        _add_legend(figure, [axes], characters=100)
+        add_legend(figure, [axes], characters=100)
     return figure
 
 
@@ -150,8 +150,8 @@ def overview_figure(
         panels: list[Axes] = list(grid.flat)
         for place, (axes, task) in enumerate(zip(panels, tasks, strict=False)):
             _draw_lines(axes, summary, task, measure, marker_size=2.5, title_characters=36)
-            _set_layer_ticks(axes, summary, most=9)
-            _mark_layers(axes, cross_attention_layers)
+            set_layer_ticks(axes, summary, most=9)
+            mark_layers(axes, cross_attention_layers)
             if place + columns >= len(tasks):  # nothing below it
                 axes.set_xlabel("Layer")
                 axes.tick_params(labelbottom=True)
@@ -159,7 +159,7 @@ def overview_figure(
             axes.set_visible(False)
         for axes in panels[::columns]:
             axes.set_ylabel(AXIS_LABELS[measure])
-        _add_legend(figure, panels, characters=45 * max(columns, 2))
+        add_legend(figure, panels, characters=45 * max(columns, 2))
     return figure
 
 
@@ -220,12 +220,13 @@ def _draw_lines(
     axes.set_title(plain_text("\n".join(textwrap.wrap(title, title_characters))))
 
 
-def _mark_layers(axes: "Axes", layers: Sequence[int]) -> None:
+def mark_layers(axes: "Axes", layers: Sequence[int]) -> None:
+    """Dotted lines at the layers that read the image by cross-attention."""
     for layer in layers:
         axes.axvline(layer, color="0.6", linewidth=0.9, linestyle=":", zorder=0).set_gid(CROSS_ATTENTION)
 
 
-def _set_layer_ticks(axes: "Axes", summary: pd.DataFrame, most: int) -> None:
+def set_layer_ticks(axes: "Axes", summary: pd.DataFrame, most: int) -> None:
     """Ticks at whole layers, at most so many, on the multiples of a power of two; the same for every task."""
     first, last = int(summary["layer"].min()), int(summary["layer"].max())
     step = 1
@@ -235,7 +236,7 @@ def _set_layer_ticks(axes: "Axes", summary: pd.DataFrame, most: int) -> None:
     axes.set_xlim(first - 0.5, last + 0.5)
 
 
-def _add_legend(figure: "Figure", panels: Sequence["Axes"], characters: int) -> None:
+def add_legend(figure: "Figure", panels: Sequence["Axes"], characters: int) -> None:
     """Below the axes, where it can hide no line; as many columns as fit `characters` in a row."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch

@@ -25,6 +25,10 @@ _STYLE: Final = {
     "savefig.dpi": 200,
 }
 
+# The figures of all tasks together.
+OVERVIEW: Final = "overview"
+ANSWER_TRACKING: Final = "answer_tracking"
+
 # What is put behind a task's name in the files of its figures; its curves of probability have the name alone.
 ACCURACY: Final = "-accuracy"
 HEAT_MAP: Final = "-heat-map"
@@ -64,7 +68,7 @@ def save_figure(figure: "Figure", folder: Path, name: str) -> list[Path]:
     return paths
 
 
-def figure_names(tasks: Iterable[str], reserved: Iterable[str] = ("overview",)) -> dict[str, str]:
+def figure_names(tasks: Iterable[str], reserved: Iterable[str] = (OVERVIEW, ANSWER_TRACKING)) -> dict[str, str]:
     """A file name without suffix for each task, which may hold any text (`what color is the/`).
 
     Names differ even where a file system ignores case, and from the reserved ones; equal tasks give equal names. So do

@@ -88,7 +88,8 @@ def write_preview(
         try:
             prompt = prepare_question(question, processing, template)
         except QuestionSetAside as reason:
-            say(f"question {question.question_id!r} ({question.task}) would be set aside: {reason}")
+            told = f"question {question.question_id!r} ({question.task}) would be set aside: {reason}"
+            say(_printable(told).replace("\n", "\\n"))
             continue
         for line in prompt_lines(prompt, processing, colour):
             say(line)
@@ -130,7 +131,8 @@ def prompt_lines(prompt: PreparedQuestion, processing: Processing, colour: bool)
         else:
             marked.append(f"[{', '.join(own)}: {text}]" if own else text)
     joined = "|".join(marked)
-    lines = [f"question {prompt.question.question_id!r} ({prompt.question.task}), answer {prompt.question.answer!r}"]
+    asked = f"question {prompt.question.question_id!r} ({prompt.question.task}), answer {prompt.question.answer!r}"
+    lines = [_printable(asked).replace("\n", "\\n")]
     lines += [f"  {line}" for line in joined.split("\n")]
     lines += [f"    {role}: {_places(prompt, role, texts, image)}" for role in roles.ROLES if role in prompt.roles]
     return lines
@@ -139,8 +141,12 @@ def prompt_lines(prompt: PreparedQuestion, processing: Processing, colour: bool)
 def token_texts(prompt: PreparedQuestion, processing: Processing) -> list[str]:
     """The text that each token stands for; a line end is kept as one, other control characters are spelt out."""
     pieces = processing.tokenizer.convert_ids_to_tokens(prompt.token_ids.tolist())
-    texts = [piece_bytes(piece, processing.alphabet).decode(errors="replace") for piece in pieces]
-    return ["".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text) for text in texts]
+    return [_printable(piece_bytes(piece, processing.alphabet).decode(errors="replace")) for piece in pieces]
+
+
+def _printable(text: str) -> str:
+    """With control characters other than line ends spelt out: they could move a terminal's cursor or clear it."""
+    return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
 
 
 def _image_in_prompt(prompt: PreparedQuestion, processing: Processing) -> Bool[np.ndarray, " positions"]:

@@ -1,23 +1,23 @@
-"""Everything that follows from a run's rows: summary, recommendation, findings, figures. Needs no model."""
+"""Everything that follows from a run's rows: summary, recommendation, findings, figures, page. Needs no model."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from xmflow_jax.analysis.answer_tracking import track_answers
 from xmflow_jax.analysis.findings import findings
 from xmflow_jax.analysis.model_shape import ModelShape
-from xmflow_jax.analysis.recommendation import recommend, recommendation_json
+from xmflow_jax.analysis.recommendation import Recommendation, pooled_rows, recommend, recommendation_json
 from xmflow_jax.analysis.summary import TAU, Resampling, summarize
-from xmflow_jax.errors import RunFolderError
+from xmflow_jax.report.answer_tracking import draw_answer_tracking
 from xmflow_jax.report.curves import DELTA_ACCURACY, RELATIVE_CHANGE, draw_overview, draw_task_curves
 from xmflow_jax.report.heat_maps import draw_heat_maps
-from xmflow_jax.results import read_record, read_rows, write_atomically
-
-# Where a session's provenance holds the fields of its `ModelShape`.
-SHAPE_KEY = "model_shape"
+from xmflow_jax.report.page import run_page
+from xmflow_jax.report.page_data import run_data
+from xmflow_jax.report.run_content import RunContent, read_content
+from xmflow_jax.results import make_folder, write_atomically, write_lens
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,22 @@ class Rebuilt:
     Attributes:
         summary: the content of `summary.csv`.
         figures: the files drawn.
-        lines: the three findings, in plain words.
+        lines: the three findings, in plain words; then what could not be made, and why.
+        page: `report.html`.
+        data: what the page shows (`xmflow_jax.report.page_data.run_data`).
+        damage: what of the folder is missing or damaged, a sentence without full stop each.
     """
 
     summary: pd.DataFrame
     figures: tuple[Path, ...]
     lines: tuple[str, ...]
+    page: Path
+    data: dict[str, Any]
+    damage: tuple[str, ...]
 
 
 def rebuild(folder: Path, rows: pd.DataFrame, shape: ModelShape | None, seed: int, tau: float = TAU) -> Rebuilt:
-    """Write `summary.csv`, `recommendation.json` and the figures of a run folder anew from its rows.
+    """Write `summary.csv`, `recommendation.json`, `lens.parquet`, the figures and `report.html` of a run folder anew.
 
     Args:
         rows: the run's (`xmflow_jax.results.read_rows`).
@@ -47,11 +53,18 @@ def rebuild(folder: Path, rows: pd.DataFrame, shape: ModelShape | None, seed: in
     Raises:
         RunFolderError: a file cannot be written.
     """
+    return _rebuild(replace(read_content(folder), rows=rows), shape, seed, tau)
+
+
+def _rebuild(content: RunContent, shape: ModelShape | None, seed: int, tau: float) -> Rebuilt:
+    folder, rows = content.folder, content.rows
     resampling = Resampling(seed=seed)
     summary = summarize(rows, tau, resampling)
     write_atomically(folder / "summary.csv", summary.to_csv(index=False).encode())
     if not len(summary):
-        return Rebuilt(summary, (), ("No question has rows, so there is nothing to find.",))
+        page, data = _write_page(content, summary, None, None)
+        line = "No question has rows, so there is nothing to find."
+        return Rebuilt(summary, (), (line,), page, data, content.damage)
     recommendation = recommend(rows, summary, shape, tau, resampling=resampling)
     write_atomically(folder / "recommendation.json", recommendation_json(recommendation).encode())
     reading = () if shape is None else shape.cross_attention_layers
@@ -62,28 +75,40 @@ def rebuild(folder: Path, rows: pd.DataFrame, shape: ModelShape | None, seed: in
         figures += draw_task_curves(summary, folder / "figures", measure, dotted)
         figures += draw_overview(summary, folder / "figures" / "overview", measure, dotted)
     figures += draw_heat_maps(summary, folder / "figures")
-    return Rebuilt(summary, tuple(figures), findings(recommendation).lines())
+    tracking = None if content.lens.empty else track_answers(content.lens, seed=seed)
+    missing: tuple[str, ...] = ()
+    if tracking is None:
+        missing = ("Answer tracking is left out: the run holds no lens rows.",)
+    else:
+        write_lens(folder, content.lens)
+        figures += draw_answer_tracking(tracking, folder / "figures", dotted)
+    page, data = _write_page(content, _with_all_tasks(summary, rows, tau, resampling), recommendation, tracking)
+    lines = findings(recommendation).lines() + missing
+    return Rebuilt(summary, tuple(figures), lines, page, data, content.damage)
+
+
+def _with_all_tasks(summary: pd.DataFrame, rows: pd.DataFrame, tau: float, resampling: Resampling) -> pd.DataFrame:
+    """With the curves of all tasks together, from which the findings are told, where there are several tasks."""
+    if summary["task"].nunique() < 2:
+        return summary
+    return pd.concat([summarize(pooled_rows(rows), tau, resampling), summary], ignore_index=True)
+
+
+def _write_page(
+    content: RunContent, summary: pd.DataFrame, recommendation: Recommendation | None, tracking: pd.DataFrame | None
+) -> tuple[Path, dict[str, Any]]:
+    data = run_data(content, summary, recommendation, tracking)
+    path = content.folder / "report.html"
+    write_atomically(path, run_page(data).encode())
+    return path, data
 
 
 def rebuild_from_folder(folder: Path, tau: float = TAU) -> Rebuilt:
-    """As `rebuild`, all of it from what lies in a run folder.
+    """As `rebuild`, all of it from what lies in a run folder; what is damaged there is left out and told.
 
     Raises:
-        RunFolderError: the folder holds no run, or its parts are damaged.
+        RunFolderError: the folder holds no run, or a file cannot be written.
     """
-    record = read_record(folder)
-    if record is None:
-        raise RunFolderError(f"{folder} holds no run.json; expected a folder that a sweep wrote")
-    (folder / "figures").mkdir(exist_ok=True)
-    seed = int(record["configuration"].get("seed", 0))
-    return rebuild(folder, read_rows(folder), stored_shape(record), seed, tau)
-
-
-def stored_shape(record: Mapping[str, Any]) -> ModelShape | None:
-    """The shape that a run's last session recorded, if any did."""
-    for session in reversed(record["sessions"]):
-        fields = session.get(SHAPE_KEY)
-        if fields is not None:
-            layers = tuple(fields["cross_attention_layers"])
-            return ModelShape(**{**fields, "cross_attention_layers": layers})
-    return None
+    content = read_content(folder)
+    make_folder(folder / "figures")
+    return _rebuild(content, content.shape, content.seed, tau)

@@ -1,15 +1,14 @@
 """Answers one task's questions and lands their rows, batch by batch."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from xmflow_jax.data.batch import Bucket, in_batches, padded_length, prompt_bucket
 from xmflow_jax.data.processing import Processing
-from xmflow_jax.data.prompt import PreparedQuestion, prepare_question, prompt_length
+from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.templates import Template
 from xmflow_jax.errors import QuestionSetAside
@@ -17,10 +16,12 @@ from xmflow_jax.knockout.plan import build_study
 from xmflow_jax.knockout.study_batch import answer_batch
 from xmflow_jax.metrics.exact import exact_match
 from xmflow_jax.models.gpt2 import Gpt2Config
-from xmflow_jax.results import NOT_SELECTED, SET_ASIDE, RunFolder
+from xmflow_jax.results import NOT_SELECTED, SET_ASIDE, RunFolder, read_cards
+from xmflow_jax.study.answer_tracking import TrackedWords, answer_lens, lens_rows, tracked_words
 from xmflow_jax.study.options import CORRECT, EVERY, WRONG
+from xmflow_jax.study.pending import pending_batches, skipped_row
 from xmflow_jax.study.plan import TaskStudy
-from xmflow_jax.study.rows import question_rows
+from xmflow_jax.study.rows import first_token_answers, question_rows, whole_answers
 from xmflow_jax.weights.load import LoadedModel
 
 
@@ -31,7 +32,10 @@ class Setting:
     Attributes:
         select: CORRECT, WRONG or EVERY.
         batch_size: questions at a time.
-        answer_length: most tokens of a base answer.
+        answer_length: most tokens of an answer.
+        whole_answers: decode whole answers under knockout too, not their first token alone.
+        card: what the report shows of a single question (`CARD_SCHEMA`); None leaves that out.
+        cards: how many questions of each task get one, the first that have rows.
     """
 
     model: LoadedModel
@@ -41,76 +45,36 @@ class Setting:
     select: str
     batch_size: int
     answer_length: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Place:
-    """A question's place in a batch; `prompt` is None where the run folder holds its answer already."""
-
-    question: Question
-    bucket: Bucket
-    prompt: PreparedQuestion | None
+    whole_answers: bool = True
+    card: Callable[[PreparedQuestion], Mapping[str, Any]] | None = None
+    cards: int = 0
 
 
 def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Callable[[int], None]) -> None:
     """Answer the questions that are not in the run folder yet; every batch lands as one part.
-
-    Batches are those of an undisturbed run: what else is in a batch decides its padding, and so the last bits of its
-    numbers. A batch whose questions are all done is not computed again.
 
     Args:
         advance: told how many more questions are done.
     """
     text = setting.model.config.text
     built = build_study([row.knockout for row in study.rows], text.layers, text.heads)
-    done = run.finished_questions()
-    skips = run.read_skipped()
-    skips = skips[skips["kind"] == SET_ASIDE]
-    aside = set(zip(skips["task"], skips["question_id"], strict=True))
     tokenizer = setting.processing.tokenizer
+    # Counted from the folder: batches come in the order of an undisturbed run, so a resumed run makes the same cards.
+    cards_left = 0 if setting.card is None else setting.cards - int((read_cards(run.path)["task"] == study.task).sum())
 
-    def skipped(question: Question, kind: str, reason: str, base_answer: str = "") -> dict[str, Any]:
-        return {
-            "question_id": question.question_id,
-            "task": question.task,
-            "kind": kind,
-            "reason": reason,
-            "base_answer": base_answer,
-        }
+    def text_of(tokens: Sequence[int]) -> str:
+        return str(tokenizer.decode(tokens, skip_special_tokens=True)).strip()
 
     def prepare(question: Question) -> PreparedQuestion:
         prompt = prepare_question(question, setting.processing, setting.template)
         check_length(prompt, setting)
         return prompt
 
-    def again(place: _Place, places: Sequence[_Place]) -> PreparedQuestion:
-        """A question that is done, for its place in a batch; another one's prompt if its image has gone since."""
-        try:
-            return prepare(place.question)
-        except QuestionSetAside:
-            return next(other.prompt for other in places if other.prompt is not None)
-
-    def placed() -> Iterator[_Place]:
-        for question in study.questions:
-            key = (question.task, question.question_id)
-            if key in done and key not in aside:
-                length = prompt_length(question, setting.processing, setting.template)
-                yield _Place(question, (padded_length(length), max(1, setting.template.images)), None)
-                continue
-            try:
-                prompt = prepare(question)
-            except QuestionSetAside as reason:
-                if key not in done:
-                    run.append_skipped([skipped(question, SET_ASIDE, str(reason))])
-                    advance(1)
-            else:
-                yield _Place(question, prompt_bucket(prompt), None if key in done else prompt)
-
-    for places in in_batches(placed(), setting.batch_size, lambda place: place.bucket):
-        if all(place.prompt is None for place in places):
-            continue
-        prompts = [place.prompt or again(place, places) for place in places]
+    batching = (setting.processing, setting.template, setting.batch_size)
+    for places in pending_batches(study.questions, prepare, *batching, run, advance):
+        prompts = [place.prompt for place in places]
         answers: list[str] = []
+        base_tokens: list[Int[np.ndarray, " step"]] = []
         finite = np.ones(len(prompts), bool)
 
         def select(
@@ -118,9 +82,11 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
             logits: Float[np.ndarray, "batch vocabulary"],
             prompts: list[PreparedQuestion] = prompts,
             answers: list[str] = answers,
+            base_tokens: list[Int[np.ndarray, " step"]] = base_tokens,
             finite: Bool[np.ndarray, " batch"] = finite,
         ) -> Bool[np.ndarray, " batch"]:
-            answers.extend(tokenizer.decode(row, skip_special_tokens=True).strip() for row in tokens)
+            base_tokens.extend(tokens)
+            answers.extend(text_of(row) for row in tokens)
             finite &= np.isfinite(logits).all(axis=-1)
             golds = [prompt.question.answer for prompt in prompts]
             right = np.array([exact_match(*pair) == 1.0 for pair in zip(answers, golds, strict=True)])
@@ -136,28 +102,45 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
             select,
             setting.engine,
             setting.batch_size,
+            setting.whole_answers,
         )
-        rows, rest = [], []
+        followed: list[TrackedWords] = []
+        if (states := answered.states) is not None:
+            given = zip(prompts, answers, base_tokens, strict=True)
+            followed = [tracked_words(own.question, answer, int(first[0]), tokenizer) for own, answer, first in given]
+            lens = answer_lens(setting.model, states, followed)
+        cards: list[Mapping[str, Any]] = []
+        rows, tracked, rest = [], [], []
         for place, prompt in enumerate(prompts):
-            if places[place].prompt is None:
+            if places[place].done:
                 continue
             question, answer, measured = prompt.question, answers[place], answered.measured
             if not finite[place]:
-                rest.append(skipped(question, SET_ASIDE, "the model's output is not finite", answer))
+                rest.append(skipped_row(question, SET_ASIDE, "the model's output is not finite", answer))
             elif measured is None or not answered.selected[place]:
-                rest.append(skipped(question, NOT_SELECTED, f"answered {answer!r} to {question.answer!r}", answer))
+                rest.append(skipped_row(question, NOT_SELECTED, f"answered {answer!r} to {question.answer!r}", answer))
             elif not np.isfinite(measured.knockout_prob[place]).all():
-                rest.append(skipped(question, SET_ASIDE, "the model's output under knockout is not finite", answer))
+                rest.append(skipped_row(question, SET_ASIDE, "the model's output under knockout is not finite", answer))
             else:
                 impossible = answered.impossible[place]
-                own = question_rows(question, answer, study.rows, impossible, measured, place, tokenizer.decode)
+                if answered.tokens is None:
+                    first, others = int(measured.base_token[place]), measured.knockout_token[place].tolist()
+                    found = first_token_answers(answer, first, others, tokenizer.decode)
+                else:
+                    found = whole_answers(answer, base_tokens[place], answered.tokens[place], text_of)
+                own = question_rows(question, answer, study.rows, impossible, measured, place, found)
                 if not own:
-                    rest.append(skipped(question, SET_ASIDE, "none of the pathways exists in its prompt", answer))
+                    rest.append(skipped_row(question, SET_ASIDE, "none of the pathways exists in its prompt", answer))
+                else:
+                    tracked += lens_rows(question, followed[place], lens, place, tokenizer.decode)
+                    if setting.card is not None and len(cards) < cards_left:
+                        cards.append(setting.card(prompt))
                 rows += own
-        run.append_part(rows)
+        run.append_part(rows, tracked, cards)
+        cards_left -= len(cards)
         if rest:
             run.append_skipped(rest)
-        advance(sum(place.prompt is not None for place in places))
+        advance(sum(not place.done for place in places))
 
 
 def check_length(prompt: PreparedQuestion, setting: Setting) -> None:

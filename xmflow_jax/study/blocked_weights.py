@@ -112,7 +112,7 @@ def _padded(probe: Probe, length: int) -> Float[np.ndarray, "pair source"]:
 def _first_prompt(base: BaseRun) -> BaseRun:
     layered = jax.tree.map(lambda part: part[:, :1], (base.key, base.value, base.hidden, base.visual))
     key, value, hidden, visual = layered
-    return BaseRun(key, value, hidden, base.first[:1], base.logits[:1], visual)
+    return BaseRun(key, value, hidden, base.first[:1], base.logits[:1], base.output[:1], visual)
 
 
 def _like(source: Float[Array, " source"], keys: Array) -> Array:
@@ -178,7 +178,7 @@ def _fast(
     def one(pair: tuple[Switches, Array, Array]) -> Array:
         switch, layer, source = pair
         block, x = block_of(layer_slice(stacked, layer)), base.hidden[layer][:, None]
-        on = jax.tree.map(lambda part: part[layer][None], switch)
+        on = jax.tree.map(lambda part: part[layer][None, None], switch)
         if cross:
             assert base.visual is not None, "a model with cross-attention has visual keys"
             key, _ = layer_slice(base.visual, layer)

@@ -24,9 +24,11 @@ from xmflow_jax.data.templates import Template
 from xmflow_jax.errors import QuestionSetAside, RunFolderError
 from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.costs import necessary_operations
+from xmflow_jax.knockout.lens import TOP, Lens
 from xmflow_jax.knockout.measure import Measured
 from xmflow_jax.knockout.plan import build_study, place_study
-from xmflow_jax.result_parts import part_bytes
+from xmflow_jax.result_parts import TRACKED, part_bytes
+from xmflow_jax.study.answer_tracking import TrackedWords, lens_rows
 from xmflow_jax.study.plan import TaskStudy
 from xmflow_jax.study.rows import question_rows
 from xmflow_jax.weights.families import ModelConfig
@@ -126,7 +128,7 @@ def estimate_work(
         placement = place_study(built, positions, batch.length, batch.tokens.shape[1])
         necessary = necessary_operations(config, placement, batch.length, len(prompt.pixels))
         operations += left * necessary.total
-        written += left * bytes_per_question(study, prompt, min(batch_size, left))
+        written += left * bytes_per_question(study, prompt, min(batch_size, left), text.layers, text.vocabulary)
     rate = matmul_rate(text.width, text.mlp_width, dtype) if operations else 1.0
     return Estimate(
         questions=total,
@@ -141,16 +143,24 @@ def estimate_work(
     )
 
 
-def bytes_per_question(study: TaskStudy, prompt: PreparedQuestion, batch_size: int) -> float:
-    """Bytes on disk of one question's rows, measured on a part of `batch_size` questions with made-up numbers."""
+def bytes_per_question(
+    study: TaskStudy, prompt: PreparedQuestion, batch_size: int, layers: int, vocabulary: int
+) -> float:
+    """Bytes on disk of one question's rows, measured on parts of `batch_size` questions with made-up numbers."""
     rng: Any = np.random.default_rng(0)
     rows: list[Mapping[str, Any]] = []
-    shape = (1, len(study.rows))
+    tracked: list[Mapping[str, Any]] = []
+    shape, states = (1, len(study.rows)), (1, layers + 1, 2)
+    words = TrackedWords("an answer", prompt.question.false_option, np.zeros(len(TRACKED), np.int32))
     for number in range(batch_size):
         measured = Measured(rng.integers(0, 9, 1), rng.random(1), rng.integers(0, 9, shape), rng.random(shape))
-        made = question_rows(prompt.question, "an answer", study.rows, (), measured, 0, str)
+        made = question_rows(prompt.question, "an answer", study.rows, (), measured, 0, ["an answer"] * shape[1])
         rows += [{**row, "question_id": f"{row['question_id']}{number}"} for row in made]
-    return part_bytes(rows) / batch_size
+        top = rng.integers(0, vocabulary, (*states, TOP)), rng.random((*states, TOP), np.float32)
+        read = lens_rows(prompt.question, words, Lens(rng.random((*states, len(TRACKED)), np.float32), *top), 0, str)
+        tracked += [{**row, "question_id": f"{row['question_id']}{number}"} for row in read]
+    # Lens rows are written twice: as a part, and by the report in one file.
+    return (part_bytes(rows) + 2 * part_bytes(tracked, "lens")) / batch_size
 
 
 def matmul_rate(inner: int, outer: int, dtype: str) -> float:

@@ -2,14 +2,16 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from xmflow_jax.data.prepared import DEFAULT_SPLIT, read_benchmark
 from xmflow_jax.data.processing import Processing, load_processing
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.shapes.source import shapes_questions
-from xmflow_jax.data.sources import question_files, read_questions
+from xmflow_jax.data.sources import question_files, questions_digest, read_questions
 from xmflow_jax.data.templates import Template, default_template, resolve_template
 from xmflow_jax.study.options import (
     CORRECT,
@@ -24,6 +26,7 @@ from xmflow_jax.study.options import (
 )
 from xmflow_jax.study.plan import TaskStudy, choose_samples
 from xmflow_jax.study.shipped import shipped_checkpoint, write_demo, write_preset, write_random_tiny
+from xmflow_jax.weights.encoder_decoder_config import model_config
 from xmflow_jax.weights.load import ModelIdentity
 from xmflow_jax.weights.source import resolve_source
 
@@ -33,19 +36,27 @@ class Inputs:
     """What the options name, read and checked as far as can be without the weights.
 
     Attributes:
-        files: the question files, folders expanded.
-        questions: those asked for, in the files' order.
+        files: those that the questions were read from: question files, folders expanded, annotations, scene graphs;
+            none where the questions came from a prepared benchmark or are the user's own.
+        data_name: names the questions where there are no files.
+        questions: those asked for, in the order of their source.
         directory: of the model's files.
     """
 
     files: tuple[Path, ...]
+    data_name: str
     questions: tuple[Question, ...]
     directory: Path
     processing: Processing
     template: Template
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 of the question files by name; files of one name, in different folders, stand behind each other."""
+        """SHA-256 of the files by name; files of one name, in different folders, stand behind each other.
+
+        Where there are no files, that of the questions by the name of their source.
+        """
+        if not self.files:
+            return {self.data_name: questions_digest(self.questions)}
         digests: dict[str, str] = {}
         for path in self.files:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -64,22 +75,25 @@ def read_inputs(options: SweepOptions, scratch: Path, say: Callable[[str], None]
         XmflowError: any of them is missing, faulty or does not fit the others.
     """
     named = None if options.template is None else resolve_template(options.template)
-    files, images = _question_files(options, scratch)
-    questions = choose_samples(read_questions(files, images), options.samples, options.seed)
+    files, questions = _read_data(options, scratch)
     directory = _model_directory(options.model, scratch, say)
+    model_config(directory)  # refused here in this program's words, and before transformers sees it
     processing = load_processing(directory)
     image_in_prompt = processing.image_token_id is not None
     template = (named or default_template(directory, image_in_prompt)).for_model(image_in_prompt)
-    return Inputs(tuple(files), tuple(questions), directory, processing, template)
+    return Inputs(files, _data_name(options), questions, directory, processing, template)
 
 
 def short_name(text: str) -> str:
     """A model's or data set's name for the run folder: the last part of its path or hub id."""
     path = Path(text)
-    if path.is_file():
-        return path.stem
-    # A dot in a folder's name is no suffix: llava-1.5-7b-hf.
-    return path.resolve().name if path.is_dir() else text.rsplit("/", 1)[-1]
+    with suppress(OSError):  # what may not be read, or is too long for a path, is refused where it is used
+        if path.is_file():
+            return path.stem
+        # A dot in a folder's name is no suffix: llava-1.5-7b-hf.
+        if path.is_dir():
+            return path.resolve().name
+    return text.rsplit("/", 1)[-1]
 
 
 def run_configuration(
@@ -101,7 +115,12 @@ def run_configuration(
         "seed": options.seed,
         "engine": options.engine,
         "answer_length": options.answer_length,
-        "scoring": "exact match; under knockout of the first answer token",
+        "scoring": "exact match of whole answers, decoded greedily; under knockout "
+        + (
+            "with the knockout in force for generated positions, which belong to the roles Last and All"
+            if options.whole_answers
+            else "the base answer where the first token is unchanged, else that token alone"
+        ),
     }
 
 
@@ -115,6 +134,27 @@ def _model_directory(name: str, scratch: Path, say: Callable[[str], None]) -> Pa
         return resolve_source(name)
     say(f"{DEMO_MODEL}: a tiny LLaVA with random weights; this shows that everything runs, its curves mean nothing")
     return write_random_tiny(scratch / DEMO_MODEL)
+
+
+def _read_data(options: SweepOptions, scratch: Path) -> tuple[tuple[Path, ...], tuple[Question, ...]]:
+    """The files that were read, and the questions chosen from them."""
+
+    def choose(questions: Sequence[Question]) -> list[Question]:
+        return choose_samples(questions, options.samples, options.seed)
+
+    if options.questions is not None:
+        return (), tuple(choose(options.questions))
+    if options.benchmark is not None:
+        images = scratch / "images"
+        return (), tuple(read_benchmark(options.benchmark, images, options.split, options.data_dir, choose))
+    files, folder = _question_files(options, scratch)
+    questions = read_questions(files, folder, options.annotations, options.scene_graphs)
+    others = [file for file in (options.annotations, options.scene_graphs) if file is not None]
+    return (*files, *others), tuple(choose(questions))
+
+
+def _data_name(options: SweepOptions) -> str:
+    return options.data[0] if options.benchmark is None else f"{options.benchmark}:{options.split or DEFAULT_SPLIT}"
 
 
 def _question_files(options: SweepOptions, scratch: Path) -> tuple[Sequence[Path], Path]:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from xmflow_jax.data.prepared import BENCHMARKS, DEFAULT_SPLIT
+from xmflow_jax.data.question import Question
+from xmflow_jax.data.sources import check_questions
 from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout import ENGINES, FAST
 from xmflow_jax.knockout.configuration import MASK, MODES
@@ -20,6 +23,8 @@ DEMO_MODEL: Final = "random-tiny"
 PRESET_MODEL: Final = "xmflow-12x1024"
 SHAPES_DATA: Final = "shapes"
 DEMO_DATA: Final = "demo"
+# What a user's own `Question` records are called, where a run is named after its data.
+OWN_DATA: Final = "own"
 
 CORRECT: Final = "correct"
 WRONG: Final = "wrong"
@@ -27,6 +32,10 @@ EVERY: Final = "all"
 SELECTIONS: Final = (CORRECT, WRONG, EVERY)
 
 DTYPES: Final = ("float32", "bfloat16")
+
+# No model has so many heads, and no study so many of anything.
+MOST_HEADS: Final = 10_000
+MOST: Final = 10**9
 
 # Questions that `--preview` shows unless told otherwise.
 PREVIEWED: Final = 3
@@ -38,8 +47,14 @@ class SweepOptions:
 
     Attributes:
         model: a shipped name, a directory in Hugging Face or converted format, or a hub id.
-        data: a shipped name, or question files and folders of them.
+        data: a shipped name, a prepared benchmark's, question files and folders of them, or (to `run_sweep`) any
+            iterable of `Question` records, which then become `questions`.
         images: the folder that holds the question files' images.
+        annotations: the file of human answers to the questions of VQA v2's or OK-VQA's question file.
+        scene_graphs: GQA's scene graphs, which tell the boxes of the objects that its questions are about.
+        split: of a prepared benchmark, as TFDS writes it: `testdev`, `validation[:100]`.
+        data_dir: where prepared benchmarks lie; None: where TFDS keeps them.
+        questions: a user's own; None: `data` names them.
         template: a named prompt, or a text holding `{question}` and, for models that read the image in their prompt,
             `<image>`; None: the checkpoint's own, or its family's.
         pathways: comma-separated, a window style may follow `@`.
@@ -52,7 +67,8 @@ class SweepOptions:
         dtype: of the parameters and hidden states; logits, softmax and norms are float32 in any case.
         batch_size: questions at a time.
         mesh: device layout, such as `data=1`.
-        answer_length: most tokens of a base answer.
+        answer_length: most tokens of an answer.
+        whole_answers: decode whole answers under knockout; else their first token alone.
         seed: of the choice of samples.
         out: the run folder.
         self_check: check the engines on the first question before the work.
@@ -63,6 +79,11 @@ class SweepOptions:
     model: str = SHAPES_LLAVA
     data: tuple[str, ...] = (SHAPES_DATA,)
     images: Path | None = None
+    annotations: Path | None = None
+    scene_graphs: Path | None = None
+    split: str | None = None
+    data_dir: Path | None = None
+    questions: tuple[Question, ...] | None = None
     template: str | None = None
     pathways: str | None = None
     window: int | None = None
@@ -76,6 +97,7 @@ class SweepOptions:
     batch_size: int | None = None
     mesh: str | None = None
     answer_length: int = 10
+    whole_answers: bool = True
     seed: int = 0
     out: Path | None = None
     self_check: bool = True
@@ -83,13 +105,23 @@ class SweepOptions:
     preview: int | None = None
 
     def __post_init__(self) -> None:
-        # `run_sweep` may be called with one file, lists, a range, or paths as text.
-        data = (self.data,) if isinstance(self.data, str | Path) else self.data
+        # `run_sweep` may be called with one file, lists, a range, paths as text, or questions.
+        data = (self.data,) if isinstance(self.data, str | Path) else tuple(self.data)
+        if any(isinstance(item, Question) for item in data):
+            object.__setattr__(self, "questions", check_questions(data))
+            data = (OWN_DATA,)
         object.__setattr__(self, "data", tuple(map(str, data)))
         object.__setattr__(self, "model", str(self.model))
         object.__setattr__(self, "heads", None if self.heads is None else tuple(map(int, self.heads)))
-        object.__setattr__(self, "images", None if self.images is None else Path(self.images))
-        object.__setattr__(self, "out", None if self.out is None else Path(self.out))
+        for name in ("images", "annotations", "scene_graphs", "data_dir", "out"):
+            path = getattr(self, name)
+            object.__setattr__(self, name, None if path is None else Path(path))
+
+    @property
+    def benchmark(self) -> str | None:
+        """The prepared benchmark that `data` names; with `images` it names a file or folder."""
+        named = self.data[0] if len(self.data) == 1 and self.questions is None else None
+        return named if named in BENCHMARKS and self.images is None else None
 
 
 def check_options(options: SweepOptions) -> None:
@@ -110,18 +142,38 @@ def check_options(options: SweepOptions) -> None:
             raise OptionError(f"--{name} {value!r} is not one of: {', '.join(allowed)}")
     for name in ("window", "samples", "batch_size", "answer_length", "preview"):
         count = getattr(options, name)
-        if count is not None and count < 1:
-            raise OptionError(f"--{name.replace('_', '-')} {count} is not 1 or more")
+        if count is not None and not 1 <= count <= MOST:
+            bounds = "1 or more" if count < 1 else f"at most {MOST}"
+            raise OptionError(f"--{name.replace('_', '-')} {count} is not {bounds}")
     if options.seed < 0:
         raise OptionError(f"--seed {options.seed} is not 0 or more")
     if options.heads is not None and not options.heads:
         raise OptionError("--heads names no head; leave it out to block all of them")
-    if options.data not in ((SHAPES_DATA,), (DEMO_DATA,)) and options.images is None:
-        raise OptionError(f"--data {' '.join(options.data)} needs --images, the folder of its images")
+    _check_data(options)
+    if options.dry_run and options.preview is not None:
+        raise OptionError("--preview writes images and --dry-run writes nothing; give one of them")
     if options.pathways is not None:
         parse_pathways(options.pathways, options.style)
     if options.mesh is not None:
         parse_mesh(options.mesh)
+
+
+def _check_data(options: SweepOptions) -> None:
+    """Options about data go with the data that they are about."""
+    data = " ".join(options.data)
+    shipped = options.data in ((SHAPES_DATA,), (DEMO_DATA,))
+    from_files = not (shipped or options.questions is not None or options.benchmark is not None)
+    if from_files and options.images is None:
+        if len(options.data) > 1 and set(options.data) & set(BENCHMARKS):
+            raise OptionError(f"--data {data}: a prepared benchmark goes alone")
+        raise OptionError(f"--data {data} needs --images, the folder of its images")
+    for name in ("annotations", "scene_graphs"):
+        if getattr(options, name) is not None and not from_files:
+            raise OptionError(f"--{name.replace('_', '-')} goes with a question file; --data {data} is none")
+    for name in ("split", "data_dir"):
+        if getattr(options, name) is not None and options.benchmark is None:
+            expected = ", ".join(BENCHMARKS)
+            raise OptionError(f"--{name.replace('_', '-')} goes with a prepared benchmark ({expected}), not {data}")
 
 
 def parse_heads(text: str) -> tuple[int, ...]:
@@ -129,33 +181,26 @@ def parse_heads(text: str) -> tuple[int, ...]:
     heads: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not first.isdecimal() or (dash and not last.isdecimal()):
             raise argparse.ArgumentTypeError(f"{text!r} is not a list of heads such as 0,3,8-11")
         span = range(int(first), int(last if dash else first) + 1)
         if not span:
             raise argparse.ArgumentTypeError(f"{part.strip()!r} counts down; write {last}-{first}")
+        if span[-1] >= MOST_HEADS:  # before a slip of the finger is a list that no memory holds
+            raise argparse.ArgumentTypeError(f"{part.strip()!r} goes beyond head {MOST_HEADS - 1}")
         heads.extend(span)
     return tuple(dict.fromkeys(heads))
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Bad arguments end like every other bad input: one line, exit code 2."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise OptionError(message)
 
 
-def parse_arguments(arguments: Sequence[str]) -> SweepOptions:
-    """The command line of `python -m xmflow_jax.sweep`.
-
-    Raises:
-        OptionError: an unknown option or an unusable value.
-    """
-    parser = _Parser(
-        prog="python -m xmflow_jax.sweep",
-        description="Attention knockout over every layer of a multimodal LLM: where does visual information flow? "
-        f"Without arguments it runs a complete study of the shipped model {SHAPES_LLAVA} on drawn scenes.",
-    )
+def add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    """Model, data and prompt."""
     add = parser.add_argument
     shipped = ", ".join((SHAPES_LLAVA, SHAPES_CROSSATTN, DEMO_MODEL, PRESET_MODEL))
     add(
@@ -167,24 +212,61 @@ def parse_arguments(arguments: Sequence[str]) -> SweepOptions:
         "--data",
         nargs="+",
         default=[SHAPES_DATA],
-        help=f"shipped ({SHAPES_DATA}, {DEMO_DATA}), or question files and folders of them (default: {SHAPES_DATA})",
+        help=f"shipped ({SHAPES_DATA}, {DEMO_DATA}), prepared with xmflow_jax.prepare ({', '.join(BENCHMARKS)}), or "
+        f"question files (.csv, .json) and folders of them (default: {SHAPES_DATA})",
     )
     add("--images", type=Path, help="folder of the question files' images")
+    add("--annotations", type=Path, help="human answers to a VQA v2 or OK-VQA question file")
+    add("--scene-graphs", type=Path, help="GQA's scene graphs, for the boxes of the objects asked about")
+    add("--split", help=f"of a prepared benchmark, such as testdev or validation[:100] (default: {DEFAULT_SPLIT})")
+    add("--data-dir", type=Path, help="where prepared benchmarks lie (default: ~/tensorflow_datasets)")
     add("--template", help="vicuna_v1, llava_llama_3, plain, plain_text, or a text with {question} and <image>")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, out: str) -> None:
+    """How many questions, with what precision and how many at a time, and where the results go.
+
+    Args:
+        out: the default run folder, for the help.
+    """
+    add = parser.add_argument
+    add("--samples", type=int, help="at most so many questions, spread over the tasks")
+    add("--dtype", help="float32 (default on a CPU) or bfloat16 (default elsewhere)")
+    add("--batch-size", type=int, help="questions at a time (default: 1 on a CPU, else 8; 32 for small models)")
+    add("--answer-length", type=int, default=10, help="most tokens of an answer (default: 10)")
+    add("--seed", type=int, default=0, help="seed of the choice of samples (default: 0)")
+    add("--out", type=Path, help=f"run folder (default: {out}); an unfinished run in it is resumed")
+
+
+def parse_arguments(arguments: Sequence[str]) -> SweepOptions:
+    """The command line of `python -m xmflow_jax.sweep`.
+
+    Raises:
+        OptionError: an unknown option or an unusable value.
+    """
+    parser = Parser(
+        prog="python -m xmflow_jax.sweep",
+        description="Attention knockout over every layer of a multimodal LLM: where does visual information flow? "
+        f"Without arguments it runs a complete study of the shipped model {SHAPES_LLAVA} on drawn scenes.",
+    )
+    add_input_arguments(parser)
+    add = parser.add_argument
     add("--pathways", help='such as "Image->Question, Image->Last@to-end"')
     add("--window", type=int, help="layers blocked at a time (default: 9 from 32 layers up, 5 from 10, else 3)")
     add("--style", default=CENTRED, help=f"window style: {', '.join(STYLES)} (default: {CENTRED})")
     add("--mode", default=MASK, help="mask: block before the softmax (default); zero: after it, without renormalising")
     add("--heads", type=parse_heads, help="heads to block, such as 0,3,8-11 (default: all)")
     add("--select", help="questions that the base run answers: correct (default), wrong, all")
-    add("--samples", type=int, help="at most so many questions, spread over the tasks")
     add("--engine", default=FAST, help="fast (default), or plain: the slow reference")
-    add("--dtype", help="float32 (default on a CPU) or bfloat16 (default elsewhere)")
-    add("--batch-size", type=int, help="questions at a time (default: 1 on a CPU, else 8; 32 for small models)")
     add("--mesh", help="devices, such as data=1 (so far there is no more than one)")
-    add("--answer-length", type=int, default=10, help="most tokens of a base answer (default: 10)")
-    add("--seed", type=int, default=0, help="seed of the choice of samples (default: 0)")
-    add("--out", type=Path, help="run folder (default: runs/MODEL-DATA); an unfinished run in it is resumed")
+    add(
+        "--first-token-only",
+        dest="whole_answers",
+        action="store_false",
+        help="under knockout compute the first answer token alone, which is faster; `knockout_answer` is then the base "
+        "run's answer where that token is unchanged, else the token",
+    )
+    add_run_arguments(parser, out="runs/MODEL-DATA")
     add("--dry-run", action="store_true", help="check everything, say what would run, and stop; writes nothing")
     add(
         "--preview",

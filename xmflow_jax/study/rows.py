@@ -1,13 +1,15 @@
-"""Result rows from a batch's measures: where tokens become answers and answers become scores.
+"""Result rows from a batch's measures: where answers become scores.
 
-Only the first answer token is read under knockout so far. `knockout_answer` is the base run's whole answer where that
-token is unchanged, else the token itself; `knockout_score` is the score of that.
+Tokens and probabilities are those of the first answer position; answers and scores are about whole answers, as the base
+run and each knockout decode them greedily. Where a run was asked for first tokens alone, `first_token_answers` stand in
+for the knockouts' answers.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.configuration import Action, StudyRow
@@ -23,7 +25,7 @@ def question_rows(
     impossible: Iterable[Action],
     measured: Measured,
     place: int,
-    decode: Callable[[int], str],
+    knockout_answers: Sequence[str],
 ) -> list[Mapping[str, Any]]:
     """All result rows of one question (`ROW_SCHEMA`), without those of pathways that its prompt does not have.
 
@@ -33,7 +35,7 @@ def question_rows(
     Args:
         impossible: actions that block nothing in this prompt.
         measured: the batch's, `place` being the question's row in it.
-        decode: one token id to text.
+        knockout_answers: the whole answer under each of `study_rows`.
     """
     impossible = set(impossible)
     base_token, base_prob = int(measured.base_token[place]), float(measured.base_prob[place])
@@ -43,8 +45,6 @@ def question_rows(
     for column, row in enumerate(study_rows):
         if any(part[0] in impossible for part in row.knockout.switched):
             continue
-        token = int(measured.knockout_token[place, column])
-        answer = base_answer if token == base_token else decode(token).strip()
         rows.append(
             {
                 "question_id": question.question_id,
@@ -56,14 +56,47 @@ def question_rows(
                 "window": row.window,
                 "gold": question.answer,
                 "base_answer": base_answer,
-                "knockout_answer": answer,
+                "knockout_answer": knockout_answers[column],
                 "base_token": base_token,
-                "knockout_token": token,
+                "knockout_token": int(measured.knockout_token[place, column]),
                 "base_prob": base_prob,
                 "knockout_prob": float(measured.knockout_prob[place, column]),
                 "relative_change": float(changes[column]),
                 "base_score": base_score,
-                "knockout_score": exact_match(answer, question.answer),
+                "knockout_score": exact_match(knockout_answers[column], question.answer),
             }
         )
     return rows
+
+
+def first_token_answers(
+    base_answer: str, base_token: int, tokens: Iterable[int], decode: Callable[[int], str]
+) -> list[str]:
+    """What first tokens alone tell of the answers under knockout: the base run's whole answer where its first token is
+    unchanged, else the token itself.
+
+    Args:
+        tokens: first token of the answer under each configuration.
+        decode: one token id to text.
+    """
+    return [base_answer if token == base_token else decode(int(token)).strip() for token in tokens]
+
+
+def whole_answers(
+    base_answer: str,
+    base_tokens: Int[np.ndarray, " step"],
+    tokens: Int[np.ndarray, "config step"],
+    decode: Callable[[Sequence[int]], str],
+) -> list[str]:
+    """The whole answers under knockout as text; equal tokens are decoded once.
+
+    Args:
+        decode: an answer's token ids, end tokens included, to text.
+    """
+    known = {tuple(base_tokens.tolist()): base_answer}
+    answers = []
+    for own in map(tuple, tokens.tolist()):
+        if own not in known:
+            known[own] = decode(own).strip()
+        answers.append(known[own])
+    return answers

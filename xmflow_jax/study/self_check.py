@@ -2,7 +2,8 @@
 
 Three things, on a handful of the study's own configurations: blocked attention weights are exactly zero, the empty
 knockout is the base run, and the fast engine gives what the plain one gives. The fast engine's passes are the very
-programs that the study goes on to use, so that compiling them is not paid for twice.
+programs that the study goes on to use, so that compiling them is not paid for twice: for whole answers, the logits at
+the first answer position are compared as they come out of the passes that read the base answer behind the prompt.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from xmflow_jax.errors import SelfCheckError
 from xmflow_jax.knockout import fast
 from xmflow_jax.knockout.arrays import Positions, build_positions, build_switches
 from xmflow_jax.knockout.configuration import NOTHING, StudyRow
+from xmflow_jax.knockout.decode import Draft, greedy_draft
+from xmflow_jax.knockout.draft import answer_lengths, generated_room, tokens_checked
 from xmflow_jax.knockout.plain import sweep_plain
 from xmflow_jax.knockout.plan import Placement, Study, build_study, impossible_actions, place_study
 from xmflow_jax.knockout.suffix import BaseRun
@@ -37,7 +40,13 @@ _run_plain = jax.jit(sweep_plain, static_argnames=("graphdef", "at_once"))
 
 @dataclass(frozen=True, eq=False)
 class _Checked:
-    """One question as the study runs it: in a batch of the study's size, all of it this question."""
+    """One question as the study runs it: in a batch of the study's size, all of it this question.
+
+    Attributes:
+        positions: of the prompt alone.
+        placement: with the generated positions.
+        draft: the base answer, where whole answers are asked for; `checked` tokens of it are checked.
+    """
 
     model: LoadedModel
     prompt: PreparedQuestion
@@ -47,19 +56,44 @@ class _Checked:
     placement: Placement
     features: Any
     base: BaseRun
+    draft: Draft | None
+    checked: int
 
     def logits(self, study: Study, placement: Placement, positions: Positions) -> Float[np.ndarray, "config word"]:
         """The fast engine's, of the first prompt."""
         state = (self.model.graphdef, self.model.state, self.base)
-        return np.asarray(fast.knock_out(*state, study, placement, self.batch, positions)[0])
+        if self.draft is None:
+            return np.asarray(fast.knock_out(*state, study, placement, self.batch, positions)[0])
+        drafted = (*state, self.draft, self.checked)
+        return np.asarray(fast.knock_out_drafted(*drafted, study, placement, self.batch, positions).logits[0])
+
+    def placed(self, study: Study) -> tuple[Placement, Positions]:
+        """A study on the batch, with the generated positions."""
+        return _placed(study, self.prompt, self.batch, 1 if self.draft is None else self.draft.tokens.shape[1])
 
 
-def check_engines(model: LoadedModel, prompt: PreparedQuestion, rows: Sequence[StudyRow], batch_size: int) -> None:
+def _placed(study: Study, prompt: PreparedQuestion, batch: Batch, steps: int) -> tuple[Placement, Positions]:
+    padded = batch.tokens.shape[1]
+    roles = [prompt.roles] * len(batch.length)
+    positions = build_positions(roles, study.actions, padded + generated_room(steps), steps - 1)
+    return place_study(study, positions, batch.length, padded, steps - 1), positions
+
+
+def check_engines(
+    model: LoadedModel,
+    prompt: PreparedQuestion,
+    rows: Sequence[StudyRow],
+    batch_size: int,
+    answer_length: int = 1,
+    end_tokens: Sequence[int] = (),
+) -> None:
     """Check both engines on one prompt. A model whose output there is not finite has nothing to compare.
 
     Args:
         rows: the study's configurations.
         batch_size: the study's; its programs are of this size.
+        answer_length: most tokens of an answer under knockout.
+        end_tokens: ids that end an answer, for answers of more than one token.
 
     Raises:
         SelfCheckError: what differed, and by how much.
@@ -68,7 +102,7 @@ def check_engines(model: LoadedModel, prompt: PreparedQuestion, rows: Sequence[S
     study = build_study([row.knockout for row in rows], text.layers, text.heads)
     batch = build_batch([prompt] * batch_size)
     positions = build_positions([prompt.roles] * batch_size, study.actions, batch.tokens.shape[1])
-    placement = place_study(study, positions, batch.length, batch.tokens.shape[1])
+    placement, _ = _placed(study, prompt, batch, answer_length)
     features = fast.encode(model.graphdef, model.state, batch.pixels)
     base = fast.run_base(
         model.graphdef, model.state, batch.tokens, batch.length, features, placement.first, rows=placement.rows
@@ -84,7 +118,12 @@ def check_engines(model: LoadedModel, prompt: PreparedQuestion, rows: Sequence[S
         ],
         text.layers,
     )
-    checked = _Checked(model, prompt, study, batch, positions, placement, features, base)
+    draft, tokens_read = None, 1
+    if answer_length > 1:
+        ends = np.asarray(end_tokens, np.int32)
+        draft = greedy_draft(model.graphdef, model.state, base, batch.length, ends, answer_length)
+        tokens_read = tokens_checked(answer_lengths(np.asarray(draft.tokens), end_tokens), answer_length)
+    checked = _Checked(model, prompt, study, batch, positions, placement, features, base, draft, tokens_read)
     _check_blocked(checked, [row for _, row in chosen])
     _check_logits(checked, chosen)
 
@@ -142,14 +181,11 @@ def _check_logits(checked: _Checked, chosen: Sequence[tuple[int, StudyRow]]) -> 
             )
 
     nothing = build_study([NOTHING], text.layers, text.heads)
-    positions = build_positions(
-        [checked.prompt.roles] * len(checked.batch.length), nothing.actions, checked.batch.tokens.shape[1]
-    )
-    placement = place_study(nothing, positions, checked.batch.length, checked.batch.tokens.shape[1])
-    empty = checked.logits(nothing, placement, positions)
+    empty = checked.logits(nothing, *checked.placed(nothing))
     compare("the fast engine's logits under the empty knockout and the base run's", empty[0], base, 0.0)
     off = replace(checked.study, switches=jax.tree.map(np.zeros_like, checked.study.switches))
-    recomputed = checked.logits(off, checked.placement, checked.positions)
+    _, positions = checked.placed(checked.study)
+    recomputed = checked.logits(off, checked.placement, positions)
     compare("the logits of rows recomputed with nothing blocked and the base run's", recomputed, base[None], allowed)
 
     knockouts = [NOTHING, *(row.knockout for _, row in chosen), NOTHING]
@@ -158,7 +194,7 @@ def _check_logits(checked: _Checked, chosen: Sequence[tuple[int, StudyRow]]) -> 
     plain = np.asarray(_run_plain(model.graphdef, model.state, *one, switches, at_once=1))[:, 0]
     compare("the plain engine's logits under the empty knockout, before and after others,", plain[-1], plain[0], 0.0)
     compare("the plain engine's logits under the empty knockout and the base run's", plain[0], base, allowed)
-    swept = checked.logits(checked.study, checked.placement, checked.positions)
+    swept = checked.logits(checked.study, checked.placement, positions)
     for (place, row), expected in zip(chosen, plain[1:-1], strict=True):
         what = f"the fast and the plain engine's logits under {row.pathway} ({row.style}) in layer {row.layer}"
         compare(what, swept[place], expected, allowed)

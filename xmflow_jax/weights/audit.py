@@ -8,6 +8,7 @@ import copy
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from xmflow_jax.errors import CheckpointError
@@ -97,7 +98,7 @@ def fill_defaults(path: Path, published: Mapping[str, Any], class_name: str) -> 
         return getattr(transformers, class_name).from_dict(copy.deepcopy(dict(published)))
     # Its validators raise errors of many kinds: their own, KeyError, ValueError, ZeroDivisionError and more.
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = shorten(str(error), 200, placeholder=" ...") or type(error).__name__
         raise CheckpointError(f"{path} is refused by transformers' {class_name}: {reason}") from None
 
 

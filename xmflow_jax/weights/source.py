@@ -17,9 +17,13 @@ def resolve_source(source: str | Path) -> Path:
         CheckpointError: no such directory, or the hub has no such repository or cannot be reached.
     """
     path = Path(source).expanduser()
-    if path.is_dir():
+    try:
+        directory, exists = path.is_dir(), path.exists()
+    except OSError as error:  # such as a name that is too long, or in a folder that may not be read
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    if directory:
         return path
-    if path.exists():
+    if exists:
         raise CheckpointError(f"{path} is a file; expected a checkpoint directory or a hub id")
     if isinstance(source, str) and HUB_ID.fullmatch(source):
         return _download(source)

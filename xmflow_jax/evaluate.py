@@ -1,0 +1,169 @@
+"""The command `python -m xmflow_jax.evaluate`: accuracy of a model on a data set, without knockouts.
+
+run.json                       configuration, digests, a provenance entry per session, set-aside questions
+results/answers-NNNNN.parquet  one row per question (`ANSWER_SCHEMA`), landed batch by batch
+accuracy.csv                   accuracy and its 95 % interval, overall, by task, question type and answer type
+predictions.json               the results file that VQA's or GQA's server takes, where all questions are theirs
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final
+
+from xmflow_jax.command import prepare_process, progress_bar, run_command
+from xmflow_jax.compiled_cache import remove_unfinished_programs
+from xmflow_jax.study.evaluation_options import EvaluationOptions, evaluation_options, parse_arguments
+from xmflow_jax.study.shown_images import OWN
+
+if TYPE_CHECKING:  # What takes seconds to import is imported where it is used, so that --help answers at once.
+    import pandas as pd
+
+    from xmflow_jax.data.question import Question
+    from xmflow_jax.results import RunFolder
+
+Say = Callable[[str], None]
+
+# Reasons of questions set aside that are printed; `run.json` has all of them.
+REASONS: Final = 5
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What an evaluation leaves.
+
+    Attributes:
+        folder: the run folder.
+        rows: one per answered question (`xmflow_jax.results.ANSWER_SCHEMA`).
+        accuracy: the table of `xmflow_jax.analysis.accuracy.accuracy_table`, in percent; empty where no question has a
+            gold answer.
+        predictions: the file for the benchmark's server; None where the questions are not all of one such benchmark.
+        set_aside: questions that could not be used, with their reasons.
+    """
+
+    folder: Path
+    rows: "pd.DataFrame"
+    accuracy: "pd.DataFrame"
+    predictions: Path | None
+    set_aside: "pd.DataFrame"
+
+
+def evaluate_model(say: Say = lambda line: None, progress: bool = False, **options: Any) -> EvaluationResult:
+    """Evaluate a model, or go on with it where its run folder holds a part of it.
+
+    Args:
+        say: called with each line of news; by default nothing is printed.
+        progress: show a bar with the time left on standard error.
+        options: the keywords of `xmflow_jax.study.evaluation_options.evaluation_options`: those fields of
+            `SweepOptions` that are not about knockouts, `scorer`, `blank_images` and `shuffle_images`.
+
+    Raises:
+        XmflowError: an option, the checkpoint, the data or the run folder cannot be used.
+    """
+    with ExitStack() as stack:
+        return _run(evaluation_options(**options), say, progress, stack)
+
+
+def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack) -> EvaluationResult:
+    """Everything is examined first: options, folder, data, model; weights are read after that."""
+    import jax
+
+    from xmflow_jax.knockout import FAST
+    from xmflow_jax.results import check_folder, open_run
+    from xmflow_jax.session import default_batch_size, machine
+    from xmflow_jax.study.answer import Setting
+    from xmflow_jax.study.evaluation import answer_questions, by_task, evaluation_configuration
+    from xmflow_jax.study.inputs import read_inputs, short_name
+    from xmflow_jax.study.options import EVERY
+    from xmflow_jax.study.shown_images import SHUFFLED, shuffled_images
+    from xmflow_jax.weights.load import identify_model, load_model
+
+    shared = options.shared
+    shown = "" if options.shown == OWN else f"-{options.shown}"
+    out = shared.out or Path("runs") / f"evaluate-{short_name(shared.model)}-{short_name(shared.data[0])}{shown}"
+    check_folder(out)
+    scratch = Path(stack.enter_context(TemporaryDirectory(prefix="xmflow-")))
+    inputs = read_inputs(shared, scratch, say)
+    if options.shown == SHUFFLED:
+        shuffled_images(inputs.questions, shared.seed)  # refused before any work
+    on_cpu = jax.default_backend() == "cpu"
+    identity = identify_model(inputs.directory, shared.dtype or ("float32" if on_cpu else "bfloat16"))
+    configuration = evaluation_configuration(options, inputs, identity)
+    check_folder(out, configuration)
+    largest_task = max((len(own) for own in by_task(inputs.questions).values()), default=1)
+    batch_size = shared.batch_size or default_batch_size(identity, on_cpu, largest_task)
+    if identity.dtype == "float32":
+        # As in a sweep: float32 means float32.
+        stack.enter_context(jax.default_matmul_precision("highest"))
+    with open_run(out, configuration, machine(batch_size)) as run:
+        done = run.finished_questions()
+        left = sum((one.task, one.question_id) not in done for one in inputs.questions)
+        say(f"{len(inputs.questions)} questions, {len(inputs.questions) - left} of them done")
+        if left:
+            setting = Setting(
+                model=load_model(inputs.directory, identity.dtype),
+                processing=inputs.processing,
+                template=inputs.template,
+                engine=FAST,
+                select=EVERY,
+                batch_size=batch_size,
+                answer_length=shared.answer_length,
+            )
+            with progress_bar(left, progress) as advance:
+                answer_questions(inputs.questions, options, setting, run, advance)
+        return _report(run, inputs.questions, options, say)
+
+
+def _report(
+    run: "RunFolder", questions: "Sequence[Question]", options: EvaluationOptions, say: Say
+) -> EvaluationResult:
+    """Accuracies and predictions, from the landed rows alone."""
+    from xmflow_jax.analysis.accuracy import accuracy_lines, accuracy_table
+    from xmflow_jax.result_parts import write_atomically
+    from xmflow_jax.study.scoring import submission
+
+    run.write_record()
+    rows, aside = run.read_answers(), run.read_skipped()
+    table = accuracy_table(rows)
+    write_atomically(run.path / "accuracy.csv", table.to_csv(index=False).encode())
+    predictions = None
+    answers = dict(zip(zip(rows["task"], rows["question_id"], strict=True), rows["answer"], strict=True))
+    if (submitted := submission(questions, answers)) is not None:
+        predictions = run.path / "predictions.json"
+        write_atomically(predictions, f"{json.dumps(submitted, ensure_ascii=False)}\n".encode())
+    for line in accuracy_lines(table):
+        say(line)
+    if rows["score"].isna().any():
+        say(f"{int(rows['score'].isna().sum())} questions have no gold answer and are in no accuracy")
+    if options.shown != OWN:
+        say(f"a blind baseline: the images were {'blanked' if options.blank_images else 'shuffled'}")
+    say(f"{len(rows)} questions answered, {len(aside)} set aside")
+    for reason, count in aside["reason"].value_counts().head(REASONS).items():
+        say(f"  {count} set aside: {reason}")
+    if len(rest := aside["reason"].value_counts().iloc[REASONS:]):
+        say(f"  {rest.sum()} set aside for other reasons, in {run.path / 'run.json'}")
+    if predictions is not None and len(aside):
+        say(f"{predictions} lacks the questions set aside; a benchmark's server may want all of them")
+    say(f"answers {run.path}, accuracy {run.path / 'accuracy.csv'}" + (f", {predictions}" if predictions else ""))
+    return EvaluationResult(run.path, rows, table, predictions, aside)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Exit codes: 0 done, 2 bad input or a full disk (one line on standard error), 130 interrupted."""
+    given = sys.argv[1:] if arguments is None else arguments
+
+    def work() -> None:
+        options: Mapping[str, Any] = parse_arguments(given)
+        prepare_process()
+        remove_unfinished_programs()
+        evaluate_model(say=print, progress=True, **options)
+
+    return run_command("evaluate", given, work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Whole answers with nothing blocked: the base run of a study on its own, for accuracy without knockouts."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from xmflow_jax.data.batch import Prompt, build_batch
+from xmflow_jax.knockout.decode import greedy_draft
+from xmflow_jax.knockout.fast import encode, run_base
+
+Tree = Any
+
+
+class BaseAnswers(NamedTuple):
+    """A batch's base answers.
+
+    Attributes:
+        tokens: at most `step` of each answer, end tokens included; places after the end hold an end token.
+        finite: whether the logits at the answer position are numbers; the tokens of the others mean nothing.
+    """
+
+    tokens: Int[np.ndarray, "batch step"]
+    finite: Bool[np.ndarray, " batch"]
+
+
+def answer_base(
+    graphdef: Any,
+    params: Tree,
+    prompts: Sequence[Prompt],
+    end_tokens: Sequence[int],
+    answer_length: int,
+    full_size: int = 0,
+) -> BaseAnswers:
+    """The same image encoder, base pass and greedy decoding as in `study_batch.answer_batch`, on the same padded batch.
+
+    Args:
+        end_tokens: ids that end an answer.
+        answer_length: most tokens of an answer.
+        full_size: a smaller batch is filled up to this size with its last prompt, since another size would have to be
+            compiled anew.
+    """
+    own = len(prompts)
+    batch = build_batch([*prompts, *[prompts[-1]] * (full_size - own)])
+    features = encode(graphdef, params, batch.pixels)
+    # No configuration restarts from this base run, so of the hidden states the fewest rows are kept.
+    base = run_base(graphdef, params, batch.tokens, batch.length, features, batch.length - 1, rows=1)
+    ends: Any = np.asarray(end_tokens, np.int32)
+    tokens = greedy_draft(graphdef, params, base, batch.length, ends, answer_length).tokens
+    return BaseAnswers(np.asarray(tokens)[:own], np.isfinite(np.asarray(base.logits)[:own]).all(axis=-1))

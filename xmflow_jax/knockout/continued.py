@@ -1,0 +1,211 @@
+"""Answers that departed from their draft, decoded on: each with its own configuration in force, in few static shapes.
+
+Departed answers are few, so they are not worth a trie. A tile is a prompt with a few of its departed configurations:
+all of them read the prompt's prefix as one operand, as in the suffix passes. The prompt's rows run once more, from the
+first layer that any of a call's tiles blocks anything in, and leave keys and values; then one token after the other.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Int
+
+from xmflow_jax.knockout.arrays import Positions, Switches
+from xmflow_jax.knockout.suffix import BaseRun, recomputed_block, rows_from
+from xmflow_jax.knockout.suffix_attention import Rows
+from xmflow_jax.models.layers import layer_slice, split_blocks
+
+Tree = Any
+
+# Departed configurations of one prompt that run side by side, and the most tiles of a call. One size alone, since every
+# size is another program; a call of half as many tiles is little faster on an accelerator.
+TILE: Final = 4
+TILES_AT_ONCE: Final = 8
+
+
+class Tiles(NamedTuple):
+    """Some prompts of a batch, each with `TILE` configurations.
+
+    Attributes:
+        prompt: rows of the batch.
+        config: of the study.
+        tokens: the answers as far as they are known.
+        known: how many of their tokens are.
+    """
+
+    prompt: Int[np.ndarray, " tile"]
+    config: Int[np.ndarray, "tile slot"]
+    tokens: Int[np.ndarray, "tile slot step"]
+    known: Int[np.ndarray, "tile slot"]
+
+
+def build_tiles(
+    departed: Bool[np.ndarray, "batch config"],
+    tokens: Int[np.ndarray, "batch config step"],
+    known: Int[np.ndarray, "batch config"],
+    first_layer: Int[np.ndarray, " config"],
+) -> Tiles:
+    """The departed answers as tiles, those that begin early first; a slot that is left over repeats its neighbour.
+
+    Args:
+        first_layer: in which each configuration blocks anything.
+    """
+    prompts: list[int] = []
+    configs = []
+    for row, own in enumerate(departed):
+        of_prompt = np.flatnonzero(own)
+        of_prompt = of_prompt[np.argsort(first_layer[of_prompt], kind="stable")]
+        for begin in range(0, len(of_prompt), TILE):
+            some = of_prompt[begin : begin + TILE]
+            prompts.append(row)
+            configs.append(np.pad(some, (0, TILE - len(some)), mode="edge"))
+    prompt, config = np.array(prompts, np.int32), np.array(configs, np.int32).reshape(-1, TILE)
+    order = np.argsort(first_layer[config].min(1, initial=0), kind="stable")
+    prompt, config = prompt[order], config[order]
+    at = prompt[:, None], config
+    return Tiles(prompt, config, tokens[at], known[at].astype(np.int32))
+
+
+def take_tiles(tiles: Tiles, first: int, size: int) -> Tiles:
+    """`size` tiles from `first` on; the last one fills up what is missing."""
+    chosen = np.minimum(np.arange(first, first + size), len(tiles.prompt) - 1)
+    return Tiles(*(part[chosen] for part in tiles))
+
+
+def continue_answers(
+    graphdef: Any,
+    params: Tree,
+    base: BaseRun,
+    switches: Switches,
+    positions: Positions,
+    start: Int[Array, " batch"],
+    length: Int[Array, " batch"],
+    end_tokens: Int[Array, " end"],
+    tiles: Tiles,
+    first_layer: Int[Array, ""],
+    rows: int,
+    prefix: int,
+) -> Int[Array, "tile slot step"]:
+    """The whole answers of some tiles; places after the end hold an end token.
+
+    Args:
+        base: as for `drafted_pass`, and likewise switches and positions.
+        start, length: of the batch's prompts.
+        first_layer: no configuration blocks anything before it.
+        rows: static; they cover the prompts from `start` on.
+        prefix: static; `start <= prefix`.
+    """
+    model = nnx.merge(graphdef, params)
+    decoder = model.language_model
+    block_of, stacked = split_blocks(decoder.layers)
+    layers = decoder.config.layers
+    of_tile = lambda leaf: leaf[tiles.prompt]  # noqa: E731
+    start, length, window = of_tile(start), of_tile(length), of_tile(base.first)
+    positions = jax.tree.map(of_tile, jax.tree.map(jnp.asarray, positions))
+    known, steps = jnp.asarray(tiles.known), tiles.tokens.shape[2]
+    count, slots = tiles.config.shape
+    buffer = rows + steps - 1
+
+    def advance(x: Array, index: Array, own: tuple[Array, Array], query_rows: Array) -> Array:
+        """One block over query rows whose keys and values are among `own`, the tile's rows from `start` on."""
+        shared = tuple(of_tile(part[index, :, :, :prefix]) for part in (base.key, base.value))
+        visual = None if base.visual is None else jax.tree.map(of_tile, layer_slice(base.visual, index))
+        at = Rows(query_rows, start, own[0].shape[2])
+        on = layer_slice(switches, (tiles.config, index))
+        rotation = decoder.rotation(query_rows[:, None])
+        block = block_of(layer_slice(stacked, index))
+        return recomputed_block(block, x, rotation, own, shared, visual, at, on, positions)
+
+    def unchanged(index: Array, cache: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Keys and values of a layer before the first: the base run's."""
+
+        def put(stored: Array, kept: Array) -> Array:
+            mine = jnp.pad(of_tile(kept[index]).swapaxes(1, 2), ((0, 0), (0, rows), (0, 0), (0, 0)))
+            mine = jax.vmap(lambda one, begin: jax.lax.dynamic_slice_in_dim(one, begin, rows))(mine, start)
+            return stored.at[index, :, :, :rows].set(jnp.broadcast_to(mine[:, None], (count, slots, *mine.shape[1:])))
+
+        return put(cache[0], base.key), put(cache[1], base.value)
+
+    prompt_rows = start[:, None] + jnp.arange(rows)
+    prompt_rotation = decoder.rotation(prompt_rows[:, None])
+
+    def own_rows(x: Array, index: Array, cache: tuple[Array, Array]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        """The keys and values of the prompts' rows, and the cache with them."""
+        own = block_of(layer_slice(stacked, index)).keys_values(x, prompt_rotation)
+        key, value = (part.at[index, :, :, :rows].set(new) for part, new in zip(cache, own, strict=True))
+        return own, (key, value)
+
+    def changed(index: Array, state: tuple[Array, tuple[Array, Array]]) -> tuple[Array, tuple[Array, Array]]:
+        x, cache = state
+        own, cache = own_rows(x, index, cache)
+        return advance(x, index, own, prompt_rows), cache
+
+    kv_heads, width = base.key.shape[2], base.key.shape[4]
+    empty = jnp.zeros((layers, count, slots, buffer, kv_heads, width), base.key.dtype)
+    cache = jax.lax.fori_loop(0, first_layer, unchanged, (empty, empty))
+    x = rows_from(of_tile(base.hidden[first_layer]), start - window, rows)
+    x = jnp.broadcast_to(x[:, None], (count, slots, *x.shape[1:]))
+    x, cache = jax.lax.fori_loop(first_layer, layers - 1, changed, (x, cache))
+    # Of the last block only keys and values are needed: the first token is known.
+    cache = own_rows(x, jnp.array(layers - 1), cache)[1]
+
+    def one_token(state: tuple[Array, Array, tuple[Array, Array]]) -> tuple[Array, Array, tuple[Array, Array]]:
+        step, tokens, cache = state
+        place = (length + step)[:, None]
+        token = jax.lax.dynamic_index_in_dim(tokens, step, axis=2)
+        rotation = decoder.rotation(place[:, None])
+
+        def layer(index: Array, state: tuple[Array, tuple[Array, Array]]) -> tuple[Array, tuple[Array, Array]]:
+            x, cache = state
+            new = block_of(layer_slice(stacked, index)).keys_values(x, rotation)
+            at = index, jnp.arange(count)[:, None], jnp.arange(slots), place - start[:, None]
+            key, value = (part.at[at].set(one[:, :, 0]) for part, one in zip(cache, new, strict=True))
+            return advance(x, index, (key[index], value[index]), place), (key, value)
+
+        x = decoder.embed(token, place[:, None])
+        x, cache = jax.lax.fori_loop(0, layers, layer, (x, cache))
+        following = jnp.argmax(decoder.logits(x[:, :, 0]), axis=-1).astype(tokens.dtype)
+        following = jnp.where(jnp.isin(token[..., 0], end_tokens), end_tokens[0].astype(tokens.dtype), following)
+        following = jnp.where(step + 1 < known, tokens[:, :, step + 1], following)
+        return step + 1, tokens.at[:, :, step + 1].set(following), cache
+
+    def unfinished(state: tuple[Array, Array, tuple[Array, Array]]) -> Array:
+        step, tokens, _ = state
+        last = jax.lax.dynamic_index_in_dim(tokens, step, axis=2)
+        return (step < steps - 1) & ~jnp.all(jnp.isin(last, end_tokens))
+
+    return jax.lax.while_loop(unfinished, one_token, (jnp.array(0), jnp.asarray(tiles.tokens), cache))[1]
+
+
+def first_blocked_layers(switches: Switches) -> Int[np.ndarray, " config"]:
+    """The first layer in which each of a study's configurations switches anything on; 0 where there is none."""
+    on = [np.asarray(switch).any(axis=tuple(range(2, np.ndim(switch)))) for switch in switches]
+    return np.logical_or.reduce(on).argmax(1)
+
+
+def continue_departed(
+    run: Callable[[Tiles, Any], Any],
+    departed: Bool[np.ndarray, "batch config"],
+    tokens: Int[np.ndarray, "batch config step"],
+    known: Int[np.ndarray, "batch config"],
+    first_layer: Int[np.ndarray, " config"],
+) -> Int[np.ndarray, "batch config step"]:
+    """The answers with those that departed decoded on.
+
+    Args:
+        run: (tiles, first layer) -> their whole answers.
+    """
+    tiles = build_tiles(departed, tokens, known, first_layer)
+    whole = tokens.copy()
+    running = []
+    size = min(len(departed), TILES_AT_ONCE)
+    for first in range(0, len(tiles.prompt), size):
+        some = take_tiles(tiles, first, size)
+        running.append((some, run(some, np.int32(first_layer[some.config].min()))))
+    for some, answers in running:
+        whole[some.prompt[:, None], some.config] = np.asarray(answers)
+    return whole

@@ -1,0 +1,205 @@
+// The page of one run: pictures of the findings, curves, heat maps, answer tracking, and how the run was made.
+
+const tasks = tasksOf(data.curves);
+const main = tasks.includes(ALL_TASKS) ? ALL_TASKS : tasks[0];
+const state = { measure: data.measures.length ? data.measures[0].key : null, depth: "layer", hidden: new Set(), control: false };
+const run = { layers: data.layers, confidence: data.confidence, tau: data.tau };
+const curveName = (curve) => `${curve.pathway}@${curve.style}`;
+const pruned = (curve) => curve.pathway === "Image->All" && curve.style === "to-end";
+
+function strip(layers, filled, colour) {
+  const cells = Array.from({ length: layers }, (_, layer) => svg("rect", {
+    x: layer * 10 + 0.5, y: 1, width: 9, height: 12, rx: 1.5, fill: filled.has(layer) ? colour : "var(--rule)",
+  }));
+  return svg("svg", { class: "strip", viewBox: `0 0 ${Math.max(layers * 10, 1)} 14`, preserveAspectRatio: "none", "aria-hidden": "true" }, cells);
+}
+
+function picturedCritical(place) {
+  const own = data.critical.filter((one) => one.task === main && !pruned(one));
+  if (!own.length) return;
+  own.sort((one, other) => data.pathways.indexOf(one.pathway) - data.pathways.indexOf(other.pathway));
+  const rows = own.map((one) => [
+    one.label,
+    strip(data.layers, new Set(one.layers), lookOf(one.pathway, one.style).colour),
+    one.ranges || "none",
+    `${number(one.delta_accuracy)} points in layer ${one.peak_layer}` +
+      (one.low === null ? "" : ` (${number(one.low)} to ${number(one.high)})`) + `, n = ${one.n}`,
+  ]);
+  place.append(table(`${main}: critical layers of each pathway, 0 to ${data.layers - 1} from left to right`,
+    ["Pathway", "Layers", "Critical", "Largest fall of accuracy"], rows, "strips"));
+}
+
+function picturedStages(place) {
+  const own = data.stages.find((one) => one.task === main);
+  if (!own) return;
+  const rows = own.stages.map((stage) => {
+    const filled = new Set(stage.layers.flatMap(([first, last]) => Array.from({ length: last - first + 1 }, (_, i) => first + i)));
+    const colour = data.looks[stage.pathway] ? lookOf(stage.pathway, stage.style).colour : "var(--s0)";
+    const centre = stage.centre === null ? "" : `centre ${number(stage.centre)} (${number(stage.centre_low)} to ${number(stage.centre_high)}), n = ${stage.n}`;
+    const layers = stage.layers.map(([first, last]) => (first === last ? first : `${first}\u2013${last}`)).join(", ");
+    return [stage.name, strip(data.layers, filled, colour), stage.supported ? `layers ${layers}` : "not supported", stage.supported ? centre : stage.reason];
+  });
+  place.append(table(`${main}: the three stages, layers 0 to ${data.layers - 1} from left to right`, ["Stage", "Layers", "Where", "Evidence"], rows, "strips"));
+}
+
+function picturedPruning(place) {
+  const saving = data.pruning && data.pruning.saving;
+  if (!saving) return;
+  const names = { attention_operations: "Attention operations", mlp_operations: "MLP operations", key_value_bytes: "Bytes of cached keys and values" };
+  const rows = Object.entries(names).map(([name, label]) => {
+    const own = saving[name];
+    const bar = svg("svg", { class: "strip", viewBox: "0 0 100 14", preserveAspectRatio: "none", "aria-hidden": "true" },
+      svg("rect", { x: 0, y: 1, width: 100, height: 12, fill: "var(--rule)" }),
+      svg("rect", { x: 0, y: 1, width: 100 * own.share, height: 12, fill: "var(--s2)" }));
+    return [label, bar, `${number(100 * own.share)} % saved`, `${own.before.toLocaleString("en")} to ${own.after.toLocaleString("en")} for one prompt`];
+  });
+  place.append(table("What the recommendation saves", ["Quantity", "Share", "Saved", "Before and after"], rows, "strips"));
+}
+
+function curvePanels(measure) {
+  const shown = data.curves.filter((curve) => curve.measures[measure.key] && !state.hidden.has(curveName(curve)));
+  if (!shown.length) return [el("p", {}, "No pathway is chosen.")];
+  const seriesOf = new Map(shown.map((curve) => [curve, curveSeries(curve, measure, run, state.depth, lookOf(curve.pathway, curve.style), curve.label, state.control)]));
+  const yDomain = range([...seriesOf.values()], [0]);
+  const all = data.curves.flatMap((curve) => curve.layer);
+  const x = axis(Math.min(...all), Math.max(...all), data.layers, state.depth);
+  return tasks.map((task) => {
+    const own = shown.filter((curve) => curve.task === task);
+    return own.length ? lineChart({
+      title: task, note: `(${counted(own, measure)})`, series: own.map((curve) => seriesOf.get(curve)), ...x, yLabel: unitOf(measure), yDomain,
+      dotted: places(data.cross_attention_layers, data.layers, state.depth), name: `curves ${task}`,
+    }) : null;
+  });
+}
+
+function heatMap(task, measure, limit) {
+  const own = data.curves.filter((curve) => curve.task === task && curve.measures[measure.key]);
+  const width = 440, rowHeight = 34, side = width / Math.max(data.layers, 1);
+  const canvas = svg("svg", {
+    class: "chart", viewBox: `0 0 ${width} ${own.length * rowHeight + 18}`, tabindex: 0, role: "application",
+    "aria-roledescription": "heat map", "aria-label": `${task}. ${unitOf(measure)}, a strip per pathway, a cell per layer. Arrow keys read its cells.`,
+  });
+  const harm = measure.key === "relative_change" ? -1 : 1;
+  const series = [], points = [];
+  own.forEach((curve, row) => {
+    const values = curve.measures[measure.key].value, top = row * rowHeight + 16;
+    canvas.append(svg("text", { x: 0, y: top - 4 }, curve.label));
+    canvas.append(svg("rect", { class: "unknown", x: 0, y: top, width, height: 16 }));
+    const at = curve.layer.map((layer, i) => {
+      if (values[i] === null) return null;
+      const spot = { x: layer * side, y: top, width: side, height: 16 };
+      canvas.append(svg("rect", { ...spot, class: "back" }), svg("rect", {
+        ...spot, class: "cell", fill: values[i] * harm > 0 ? "var(--harm)" : "var(--gain)",
+        "fill-opacity": Math.min(Math.abs(values[i]) / limit, 1).toFixed(3),
+      }));
+      const middle = { x: (layer + 0.5) * side, y: top + 8 };
+      if (curve.critical[i]) canvas.append(svg("circle", { cx: middle.x, cy: middle.y, r: Math.min(2.4, side / 4), fill: "var(--ink)" }));
+      return middle;
+    });
+    series.push(curveSeries(curve, measure, run, "layer", {}, curve.label, false));
+    points.push(at);
+  });
+  const { xTicks } = axis(0, data.layers - 1, data.layers, "layer");
+  for (const { at, text } of xTicks) {
+    canvas.append(svg("text", { class: "tick", x: (at + 0.5) * side, y: own.length * rowHeight + 14, "text-anchor": "middle" }, text));
+  }
+  const cursor = svg("circle", { class: "cursor", r: 7, visibility: "hidden" });
+  canvas.append(cursor);
+  const tip = el("div", { class: "tip", role: "status" });
+  const figure = el("figure", {}, el("figcaption", {}, task, el("div", { class: "faint" }, `${unitOf(measure)}; full colour at ${number(limit, 0)}`)), canvas, tip);
+  readable(canvas, figure, tip, cursor, series, points);
+  return figure;
+}
+
+function heatPanels(measure) {
+  const values = data.curves.flatMap((curve) => (curve.measures[measure.key] || { value: [] }).value).map((one) => Math.abs(one ?? 0));
+  const limit = Math.min(Math.max(...values, 0), 100) || 1;
+  return tasks.map((task) => heatMap(task, measure, limit));
+}
+
+/** Every measure is there, the others for print alone. */
+function drawCurves() {
+  const groups = (panels) => data.measures.map((measure) => {
+    const kind = `panels${measure.key === state.measure ? "" : " unselected"}`;
+    return el("div", { class: kind, "data-measure": measure.key }, panels(measure));
+  });
+  id("curve-panels").replaceChildren(...groups(curvePanels));
+  id("heat-panels").replaceChildren(...groups(heatPanels));
+}
+
+function drawControls() {
+  const set = (name) => (value) => { state[name] = value; drawCurves(); };
+  const measures = data.measures.map((one) => ({ value: one.key, label: unitOf(one), checked: one.key === state.measure }));
+  const kinds = new Map(data.curves.map((curve) => [curveName(curve), curve]));
+  const pathways = [...kinds].map(([value, curve]) => ({
+    value, label: curve.label, checked: true, series: lookOf(curve.pathway, curve.style),
+  }));
+  const controls = [
+    choices("Shown", "measure", measures, set("measure")),
+    choices("Layers", "depth", [{ value: "layer", label: "in numbers", checked: true }, { value: "percent", label: "in percent of the depth" }], set("depth")),
+    choices("Pathways", "pathway", pathways, (value, checked) => { state.hidden[checked ? "delete" : "add"](value); drawCurves(); }, true),
+  ];
+  if (data.curves.some((curve) => Object.values(curve.measures).some((own) => own.control))) {
+    controls.push(choices("Matched controls", "control", [{ value: "control", label: "shown as points" }], (_, checked) => set("control")(checked), true));
+  }
+  id("curve-controls").replaceChildren(...controls);
+}
+
+const WORDS = ["answer_prob", "answer_capital_prob", "false_option_prob", "false_option_capital_prob"];
+const wordLook = (word) => ({ ...palette(WORDS.indexOf(word)), dash: word.includes("capital") ? "6 3" : "" });
+
+function drawLens() {
+  const place = id("lens-panels");
+  if (!data.tracking.length) return place.replaceWith(el("p", {}, "This run holds no rows of answer tracking."));
+  const known = new Map(data.tracking.map((one) => [one.word, one]));
+  place.before(el("ul", { class: "keys" }, [...known.values()].map((one) => el("li", {}, key(wordLook(one.word)), one.label))));
+  const layers = data.tracking.flatMap((one) => one.layer);
+  for (const task of tasksOf(data.tracking)) {
+    for (const normed of [false, true]) {
+      const own = data.tracking.filter((one) => one.task === task && one.normed === normed);
+      const series = own.map((one) => ({
+        ...wordLook(one.word), label: one.label, x: one.layer, y: one.value, low: one.low, high: one.high,
+        tell: (i) => [
+          one.label, layerName(one.layer[i]),
+          `probability ${number(one.value[i], 3)}` + (one.low[i] === null ? ", no interval" : `, ${percentOf(data.confidence)} interval ${number(one.low[i], 3)} to ${number(one.high[i], 3)}`),
+          `n = ${one.n[i]}`,
+        ],
+      }));
+      if (series.length) place.append(lineChart({
+        title: `${task}, ${normed ? "normed" : "raw"}`, series, ...axis(Math.min(...layers), Math.max(...layers), data.layers, "layer"),
+        yLabel: "Probability", yDomain: [-0.02, 1.02], dotted: data.cross_attention_layers, name: `lens ${task}`,
+      }));
+    }
+  }
+  return undefined;
+}
+
+function drawSetAside() {
+  const { counts, questions, more } = data.set_aside;
+  const place = id("set-aside-body");
+  if (!counts.length) return place.append(el("p", {}, "No question was looked at."));
+  place.append(table("Questions by what became of them", ["Task", "In the results", "Set aside", "Not selected"],
+    counts.map((one) => [one.task, one.answered, one.set_aside, one.not_selected])));
+  if (!questions.length) return place.append(el("p", {}, "No question was set aside."));
+  place.append(table("Set aside, with reasons", ["Question", "Task", "Reason"], questions.map((one) => [one.question_id, one.task, one.reason]), "wrap"));
+  if (more) place.append(el("p", {}, `${more} more are in run.json.`));
+  return undefined;
+}
+
+function drawMade() {
+  if (!data.run) return id("made-body").append(el("p", {}, "There is no sound run.json, so this is not known."));
+  return id("made-body").append(...data.run.map((group) => el("div", {}, el("h3", {}, group.title),
+    el("dl", {}, group.entries.map(([name, text]) => [el("dt", {}, name), el("dd", {}, text)])))));
+}
+
+const pictures = [picturedCritical, picturedStages, picturedPruning];
+document.querySelectorAll("[data-finding]").forEach((place) => pictures[Number(place.dataset.finding)](place));
+if (data.curves.length) {
+  drawControls();
+  drawCurves();
+} else {
+  for (const name of ["curve-panels", "heat-panels"]) id(name).append(el("p", {}, "There are no rows to draw."));
+}
+drawLens();
+drawSetAside();
+drawMade();
