@@ -113,7 +113,7 @@ def assert_same_run(out: Path, undisturbed: Path) -> None:
     assert not expected.duplicated(KEY).any()
     pd.testing.assert_frame_equal(whole_rows(out), expected, check_exact=True)
     pd.testing.assert_frame_equal(read_rows(out), expected, check_exact=True)
-    for name in ("summary.csv", "recommendation.json"):
+    for name in ("summary.csv", "recommendation.json", "lens.parquet"):
         assert (out / name).read_bytes() == (undisturbed / name).read_bytes(), name
     drawn = [sorted(path.name for path in (folder / "figures").iterdir()) for folder in (out, undisturbed)]
     assert drawn[0] == drawn[1]

@@ -23,7 +23,7 @@ Spoil = Callable[[Path], Any]
 
 @pytest.fixture(autouse=True)
 def _leave_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xmflow_jax.sweep._prepare_process", lambda: None)
+    monkeypatch.setattr("xmflow_jax.sweep.prepare_process", lambda: None)
 
 
 @pytest.fixture(name="given", scope="module")

@@ -23,7 +23,7 @@ MATMUL = frozenset({"jit(einsum)", "jit(broadcast_in_dim)", "jit(convert_element
 @pytest.fixture(autouse=True, scope="module")
 def _leave_the_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("xmflow_jax.sweep._prepare_process", lambda: None)
+        patch.setattr("xmflow_jax.sweep.prepare_process", lambda: None)
         yield
 
 

@@ -27,7 +27,7 @@ def _compile_quickly() -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="module")
 def _leave_the_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("xmflow_jax.sweep._prepare_process", lambda: None)
+        patch.setattr("xmflow_jax.sweep.prepare_process", lambda: None)
         yield
 
 

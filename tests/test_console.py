@@ -41,7 +41,7 @@ def test_a_command_gets_what_follows_its_name(command: str, capsys: pytest.Captu
 
 
 def test_a_commands_exit_code_is_handed_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xmflow_jax.sweep._prepare_process", lambda: None)
+    monkeypatch.setattr("xmflow_jax.sweep.prepare_process", lambda: None)
     assert main(["sweep", "--samples", "0"]) == 2
     assert capsys.readouterr().err == "error: --samples 0 is not 1 or more\n"
     monkeypatch.setattr(sys, "argv", ["xmflow", "sweep", "--samples", "-3"])

@@ -43,7 +43,7 @@ def _compile_quickly() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _leave_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xmflow_jax.sweep._prepare_process", lambda: None)
+    monkeypatch.setattr("xmflow_jax.sweep.prepare_process", lambda: None)
 
 
 @pytest.fixture(name="given", scope="module")

@@ -16,6 +16,8 @@ def test_the_wheel_holds_the_package_and_the_shipped_models(tmp_path: Path) -> N
     for path in shipped:
         assert f"xmflow_jax/{path.relative_to(ROOT).as_posix()}" in names
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "xmflow_jax").rglob("*.py")}
-    assert modules | {"xmflow_jax/py.typed"} <= names
+    page = {path.relative_to(ROOT).as_posix() for path in (ROOT / "xmflow_jax/report/page").iterdir()}
+    assert {path.rpartition(".")[2] for path in page} == {"html", "css", "js"}
+    assert modules | page | {"xmflow_jax/py.typed"} <= names
     assert not any(name.startswith(("tests/", "experiments/")) for name in names)
     assert Path(wheel).stat().st_size < 20_000_000

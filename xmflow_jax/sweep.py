@@ -1,20 +1,16 @@
 """The command `python -m xmflow_jax.sweep`: an attention-knockout study, from one line to its figures."""
 
-import errno
 import os
-import shlex
 import sys
-from _thread import interrupt_main
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Timer
 from typing import TYPE_CHECKING, Any
 
+from xmflow_jax.command import prepare_process, progress_bar, run_command
 from xmflow_jax.compiled_cache import remove_unfinished_programs
-from xmflow_jax.errors import XmflowError
 from xmflow_jax.study.mesh import check_mesh, parse_mesh
 from xmflow_jax.study.options import SweepOptions, check_options, parse_arguments
 
@@ -27,9 +23,6 @@ if TYPE_CHECKING:  # What takes seconds to import is imported where it is used, 
     from xmflow_jax.study.plan import TaskStudy
 
 Say = Callable[[str], None]
-
-# Parameters of a model whose layers are too small to keep a processor busy with one question.
-SMALL_MODEL = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -118,11 +111,12 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
             select=configuration["select"],
             batch_size=batch_size,
             answer_length=options.answer_length,
+            whole_answers=options.whole_answers,
         )
         if options.self_check:
             _self_check(studies, setting, done)
         left = sum((one.task, one.question_id) not in done for study in studies for one in study.questions)
-        with _progress(left, progress) as advance:
+        with progress_bar(left, progress) as advance:
             for study in studies:
                 answer_task(study, setting, run, advance)
         return _report(run, studies, shape, options.seed, say)
@@ -156,20 +150,6 @@ def _self_check(studies: "Sequence[TaskStudy]", setting: "Setting", done: set[tu
             return
 
 
-@contextmanager
-def _progress(questions: int, show: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error with the time left; a log file gets a line's worth of it every ten seconds."""
-    from tqdm import tqdm
-
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    with tqdm(total=questions, unit="question", smoothing=0.1, mininterval=interval, disable=not show) as bar:
-
-        def advance(count: int) -> None:
-            bar.update(count)
-
-        yield advance
-
-
 def _report(
     run: "RunFolder", studies: "Sequence[TaskStudy]", shape: "ModelShape | None", seed: int, say: Say
 ) -> SweepResult:
@@ -192,83 +172,26 @@ def _report(
     return SweepResult(run.path, rows, rebuilt.summary, rebuilt.figures)
 
 
-def _prepare_process() -> None:
-    """Settings of a process that is a sweep: compiled programs are kept on disk, and transformers says no more than
-    errors (that PyTorch is missing is no news here). A setting of the user's own wins."""
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "xmflow_jax" / "compiled"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
-
-
 def _write_nothing() -> None:
     """A dry run leaves nothing behind, not even in the cache of compiled programs."""
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 
-@contextmanager
-def _interrupts_kept() -> Iterator[None]:
-    """Python drops what a garbage collection's callback raises, and JAX has one: a Ctrl-C that falls into it would be
-    printed and lost. Here it comes again, from a thread, once the callback is over."""
-    hook = sys.unraisablehook
-
-    def again(unraisable: "sys.UnraisableHookArgs") -> None:
-        if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            Timer(0.05, interrupt_main).start()
-        else:
-            hook(unraisable)
-
-    sys.unraisablehook = again
-    try:
-        yield
-    finally:
-        sys.unraisablehook = hook
-
-
-def _complain(line: str) -> None:
-    """On standard error. Where a log file's disk is full, Python would end with an exit code of its own for the rest
-    that it cannot write; that is dropped."""
-    with suppress(OSError):
-        print(line, file=sys.stderr)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit codes: 0 done, 2 bad input or a full disk (one line on standard error), 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    try:
+
+    def work() -> None:
         options = parse_arguments(arguments)
-        _prepare_process()
+        prepare_process()
         if options.dry_run:
             _write_nothing()
         else:
             remove_unfinished_programs()
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        with _interrupts_kept():
-            run_sweep(say=print, progress=True, colour=colour, **vars(options))
-        sys.stdout.flush()
-    except XmflowError as error:
-        _complain(f"error: {error}")
-        return 2
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        # Outside the run folder, whose writes are `RunFolderError`s: the folder for temporary files, a log file.
-        where = f" at {error.filename}" if error.filename else ""
-        _complain(f"error: the disk is full{where}; make room, then the same command goes on")
-        return 2
-    except KeyboardInterrupt:
-        again = shlex.join(["python", "-m", "xmflow_jax.sweep", *arguments])
-        _complain(f"\ninterrupted; what was finished is kept, and this command goes on from there: {again}")
-        # An interrupt that passed through an `exec` makes Python end by that signal, whatever is returned here, unless
-        # another `exec` follows; dataclasses are made by `exec`, so any import may do it.
-        exec("")
-        return 130
-    return 0
+        run_sweep(say=print, progress=True, colour=colour, **vars(options))
+
+    return run_command("sweep", arguments, work)
 
 
 if __name__ == "__main__":

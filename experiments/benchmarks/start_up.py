@@ -32,8 +32,9 @@ import atexit, json, os, sys, time
 from collections import defaultdict
 spent, seen = defaultdict(float), {}
 atexit.register(lambda: open(os.environ["START_UP_REPORT"], "w").write(json.dumps({"spent": spent, "seen": seen})))
-from xmflow_jax.sweep import _prepare_process, main
-_prepare_process()
+from xmflow_jax.command import prepare_process
+from xmflow_jax.sweep import main
+prepare_process()
 import jax
 def hear(event, seconds, **_):
     spent[event.rpartition("/")[2]] += seconds

@@ -9,7 +9,7 @@ from tests.knockout.tiny_study import tiny_prompt
 from xmflow_jax.data import roles
 from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.configuration import Knockout, RoleSet, block, keep_only
-from xmflow_jax.knockout.continued import TILE, build_tiles, continue_departed
+from xmflow_jax.knockout.continued import build_tiles, continue_departed
 from xmflow_jax.knockout.draft import check_drafts, drafted_groups, generated_room, tokens_checked
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.plan import build_study, impossible_actions, place_study
@@ -129,12 +129,11 @@ def test_rows_lie_within_the_arrays_and_cover_prompts_and_drafts(data: st.DataOb
         assert (one.start <= prefix).all()
         assert prefix <= padded
         assert (one.start + rows >= length + checked - 1).all()
-        assert (one.start + one.prompt_rows >= length).all()
-        assert (one.start + rows <= room).all()
-        assert (one.start + one.prompt_rows + steps - 1 <= room).all()
+        assert (one.start + one.longest >= length + steps - 1).all()
+        assert rows <= one.longest
+        assert (one.start + one.longest <= room).all()
         assert (placement.first <= one.start).all()
         assert (one.start + rows <= placement.first + window).all()
-        assert (one.start + one.prompt_rows <= placement.first + window).all()
     assert (placement.first + placement.rows <= padded).all()
     assert window >= placement.rows
     # What a prompt makes impossible does not depend on its answer.
@@ -150,11 +149,10 @@ def test_every_departed_answer_is_decoded_once_and_no_other_is_touched(batch: in
     tokens = rng.integers(0, 50, (batch, 13, 5)).astype(np.int32)
     known = rng.integers(1, 5, (batch, 13))
     first_layer = rng.integers(0, 6, 13)
-    sizes, earliest = set(), []
+    sizes = set()
 
     def run(tiles, first):  # type: ignore[no-untyped-def]
-        sizes.add(len(tiles.prompt))
-        earliest.append(int(first))
+        sizes.add(tiles.config.shape)
         assert (first_layer[tiles.config] >= first).all()
         assert departed[tiles.prompt[:, None], tiles.config].all()
         np.testing.assert_array_equal(tiles.tokens, tokens[tiles.prompt[:, None], tiles.config])
@@ -164,6 +162,6 @@ def test_every_departed_answer_is_decoded_once_and_no_other_is_touched(batch: in
     found = continue_departed(run, departed, tokens, known, first_layer)
     np.testing.assert_array_equal(found, tokens + 100 * departed[..., None])
     assert len(sizes) <= 1
-    assert earliest == sorted(earliest)
-    tiles = build_tiles(departed, tokens, known, first_layer)
-    assert len(tiles.prompt) == sum(-(-int(own.sum()) // TILE) for own in departed)
+    for slots in (1, 4):
+        tiles = build_tiles(departed, tokens, known, first_layer, slots)
+        assert len(tiles.prompt) == sum(-(-int(own.sum()) // slots) for own in departed)

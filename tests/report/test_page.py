@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from xmflow_jax.analysis.question_matrix import ALL_TASKS
 from xmflow_jax.analysis.recommendation import pooled_rows
 from xmflow_jax.analysis.summary import Resampling, summarize
 from xmflow_jax.report.page import data_text, run_page
+from xmflow_jax.report.page_data import curves_data
 from xmflow_jax.report.question_card import SHOWN_QUESTIONS, THUMBNAIL_SIDE
 from xmflow_jax.results import SET_ASIDE, open_run, read_lens, read_rows
 
@@ -80,6 +82,20 @@ def test_every_number_of_the_curves_is_the_summarys(folder: Path, data: dict[str
             seen += 1
     assert seen == sum(len(curve["layer"]) for curve in data["curves"]) == 3 * 3 * 4
     assert [curve["task"] for curve in data["curves"]][:3] == [ALL_TASKS] * 3
+
+
+def test_controls_and_margins_are_told_beside_the_pathways_own_numbers(folder: Path) -> None:
+    rows = read_rows(folder).assign(control=0, base_margin=2.0, knockout_margin=0.5)
+    draws = [rows.assign(control=draw, knockout_score=1.0 - 0.25 * draw) for draw in (1, 2)]
+    summary = summarize(pd.concat([rows, *draws], ignore_index=True), resampling=Resampling(seed=3))
+    own = curves_data(summary, rows)[0]["measures"]
+    here = summary[(summary["task"] == TASKS[0]) & (summary["pathway"] == "Image->Question")]
+    assert own["delta_accuracy"]["control"] == here["control_delta_accuracy"].tolist() == [37.5] * 4
+    for name in ("over_control", "over_control_low", "over_control_high"):
+        assert own["delta_accuracy"][name] == here[f"delta_accuracy_{name}"].tolist()
+    assert own["delta_margin"]["value"] == [1.5] * 4
+    assert own["delta_margin"]["n"] == [8] * 4
+    assert "control" not in own["delta_margin"]
 
 
 def test_every_number_of_answer_tracking_is_the_tables(folder: Path, data: dict[str, Any]) -> None:

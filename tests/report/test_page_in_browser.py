@@ -130,6 +130,8 @@ def test_it_opens_without_an_error_or_a_request(name: str, scheme: str, open_pag
     page = open_page(name, color_scheme=scheme).page
     assert page.locator("svg.chart:visible").count() >= 3
     assert page.locator("h1").inner_text().startswith("Attention knockout")
+    text = page.locator("body").inner_text()
+    assert not [word for word in ("[object", "undefined", "NaN", "null") if word in text]
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 22, 20)"}[scheme]
 

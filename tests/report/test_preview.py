@@ -352,7 +352,7 @@ def test_the_command_previews_without_weights(
     given: list[str], tmp_path: Path, weights: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No model can be run where none can be read; the same command without --preview says so."""
-    monkeypatch.setattr("xmflow_jax.sweep._prepare_process", lambda: None)
+    monkeypatch.setattr("xmflow_jax.sweep.prepare_process", lambda: None)
     model = tmp_path / "model"
     model.mkdir()
     for file in Path(given[1]).iterdir():

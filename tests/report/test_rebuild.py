@@ -1,5 +1,6 @@
 """What a run folder's rows become, without a model; and folders that hold less than a run."""
 
+import html
 import json
 import shutil
 from pathlib import Path
@@ -80,6 +81,29 @@ def test_a_run_without_rows_says_so(tmp_path: Path) -> None:
     assert rebuilt.lines == ("No question has rows, so there is nothing to find.",)
     assert rebuilt.figures == ()
     assert not (tmp_path / "run" / "recommendation.json").exists()
+
+
+def test_the_page_holds_the_findings_that_are_told(tmp_path: Path) -> None:
+    rebuilt = rebuild_from_folder(write_run(tmp_path / "run", ("ChooseAttr", "QueryAttr")))
+    page = html.unescape(rebuilt.page.read_text())
+    assert rebuilt.page == tmp_path / "run" / "report.html"
+    for line in rebuilt.lines[:3]:
+        title, _, text = line.partition(": ")
+        assert title in page
+        assert text[1:] in page
+
+
+def test_a_damaged_part_leaves_a_report_of_the_others_that_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_run(tmp_path / "run")
+    damaged(folder)
+    assert main([str(folder)]) == 2
+    streams = capsys.readouterr()
+    assert "truncated or damaged" in streams.err
+    assert "Question->Last in layer 1" in streams.out
+    assert set(pd.read_csv(folder / "summary.csv")["n"]) == {QUESTIONS - 1}
+    assert "Missing or damaged" in (folder / "report.html").read_text()
 
 
 def damaged(folder: Path) -> None:

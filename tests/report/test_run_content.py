@@ -1,5 +1,6 @@
 """Damaged, empty and half-finished run folders: what can be said is said, and what is missing is named."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from tests.report.written_run import data_of, write_run
 from tests.result_rows import row
 from xmflow_jax.errors import RunFolderError
 from xmflow_jax.report.page import run_page
-from xmflow_jax.report.run_content import read_content
+from xmflow_jax.report.run_content import PLANNED_KEY, SHAPE_KEY, read_content
 from xmflow_jax.result_parts import read_part, table_of, write_part
 from xmflow_jax.results import open_run, read_cards, read_lens, read_rows, read_skipped
 
@@ -31,11 +32,10 @@ def folder(tmp_path: Path) -> Path:
 def test_a_sound_folder_is_read_as_a_sweep_reads_it(folder: Path) -> None:
     content = read_content(folder)
     assert content.damage == ()
-    for own, read in (
-        (content.rows, read_rows), (content.skipped, read_skipped), (content.lens, read_lens), (content.cards, read_cards),
-    ):  # fmt: skip
+    tables = (content.rows, content.skipped, content.lens, content.cards)
+    for own, read in zip(tables, (read_rows, read_skipped, read_lens, read_cards), strict=True):
         assert len(own)
-        assert own.equals(read(folder)) or own.astype(str).equals(read(folder).astype(str))
+        assert own.map(repr).equals(read(folder).map(repr))  # arrays have no equality of their own
     assert content.seed == 3
     assert content.shape is not None
     assert content.shape.layers == 4
@@ -110,6 +110,28 @@ def test_a_folder_with_nothing_to_report_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"name": "another program\'s"}')
     with pytest.raises(RunFolderError, match="does not describe a run"):
         read_content(tmp_path)
+
+
+@pytest.mark.parametrize("session", [7, {SHAPE_KEY: {"layers": 3}}, {SHAPE_KEY: 5}, {PLANNED_KEY: ["a"]}])
+def test_a_session_that_cannot_be_understood_is_left_out(session: object, folder: Path) -> None:
+    record = json.loads((folder / "run.json").read_text())
+    record["sessions"].append(session)
+    (folder / "run.json").write_text(json.dumps(record))
+    content = read_content(folder)
+    assert content.damage == (f"{folder / 'run.json'} has 1 sessions that cannot be understood",)
+    assert content.shape is not None
+    assert content.planned == {"ChooseAttr": 4}
+    run_page(data_of(folder))
+
+
+def test_an_evaluations_folder_is_told_from_a_sweeps(tmp_path: Path) -> None:
+    answer = {"question_id": "a", "image_id": "i", "shown_image_id": "i", "task": "t", "question_type": None}
+    with open_run(tmp_path / "run", {"seed": 0}) as run:
+        run.append_answers(
+            [{**answer, "answer_type": None, "gold": "red", "answer": "red", "score": 1.0, "scorer": "x"}]
+        )
+    with pytest.raises(RunFolderError, match="holds an evaluation"):
+        read_content(tmp_path / "run")
 
 
 def test_a_run_whose_every_part_is_damaged_still_has_its_record(folder: Path) -> None:

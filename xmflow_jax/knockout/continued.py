@@ -1,8 +1,9 @@
 """Answers that departed from their draft, decoded on: each with its own configuration in force, in few static shapes.
 
 Departed answers are few, so they are not worth a trie. A tile is a prompt with a few of its departed configurations:
-all of them read the prompt's prefix as one operand, as in the suffix passes. The prompt's rows run once more, from the
-first layer that any of a call's tiles blocks anything in, and leave keys and values; then one token after the other.
+all of them read the prompt's prefix as one operand, as in the suffix passes. The rows of prompt and draft run once
+more, from the first layer that any of a call's tiles blocks anything in, and leave keys and values; then one token after
+the other, from the first departure on.
 """
 
 from collections.abc import Callable
@@ -21,14 +22,15 @@ from xmflow_jax.models.layers import layer_slice, split_blocks
 
 Tree = Any
 
-# Departed configurations of one prompt that run side by side, and the most tiles of a call. One size alone, since every
-# size is another program; a call of half as many tiles is little faster on an accelerator.
-TILE: Final = 4
-TILES_AT_ONCE: Final = 8
+# Departed answers of a call, and the most of one prompt's and the most prompts among them. For a batch of some size it is
+# one shape, since every shape is another program.
+AT_ONCE: Final = 32
+MOST_SLOTS: Final = 8
+MOST_TILES: Final = 8
 
 
 class Tiles(NamedTuple):
-    """Some prompts of a batch, each with `TILE` configurations.
+    """Some prompts of a batch, each with a few configurations, its slots.
 
     Attributes:
         prompt: rows of the batch.
@@ -48,8 +50,10 @@ def build_tiles(
     tokens: Int[np.ndarray, "batch config step"],
     known: Int[np.ndarray, "batch config"],
     first_layer: Int[np.ndarray, " config"],
+    slots: int,
 ) -> Tiles:
-    """The departed answers as tiles, those that begin early first; a slot that is left over repeats its neighbour.
+    """The departed answers as tiles, sorted by where they departed and then by their first layer; a slot that is left
+    over repeats its neighbour.
 
     Args:
         first_layer: in which each configuration blocks anything.
@@ -58,13 +62,13 @@ def build_tiles(
     configs = []
     for row, own in enumerate(departed):
         of_prompt = np.flatnonzero(own)
-        of_prompt = of_prompt[np.argsort(first_layer[of_prompt], kind="stable")]
-        for begin in range(0, len(of_prompt), TILE):
-            some = of_prompt[begin : begin + TILE]
+        of_prompt = of_prompt[np.lexsort((first_layer[of_prompt], known[row, of_prompt]))]
+        for begin in range(0, len(of_prompt), slots):
+            some = of_prompt[begin : begin + slots]
             prompts.append(row)
-            configs.append(np.pad(some, (0, TILE - len(some)), mode="edge"))
-    prompt, config = np.array(prompts, np.int32), np.array(configs, np.int32).reshape(-1, TILE)
-    order = np.argsort(first_layer[config].min(1, initial=0), kind="stable")
+            configs.append(np.pad(some, (0, slots - len(some)), mode="edge"))
+    prompt, config = np.array(prompts, np.int32), np.array(configs, np.int32).reshape(-1, slots)
+    order = np.lexsort((first_layer[config[:, 0]], known[prompt, config[:, 0]]))
     prompt, config = prompt[order], config[order]
     at = prompt[:, None], config
     return Tiles(prompt, config, tokens[at], known[at].astype(np.int32))
@@ -88,6 +92,7 @@ def continue_answers(
     tiles: Tiles,
     first_layer: Int[Array, ""],
     rows: int,
+    longest: int,
     prefix: int,
 ) -> Int[Array, "tile slot step"]:
     """The whole answers of some tiles; places after the end hold an end token.
@@ -96,8 +101,8 @@ def continue_answers(
         base: as for `drafted_pass`, and likewise switches and positions.
         start, length: of the batch's prompts.
         first_layer: no configuration blocks anything before it.
-        rows: static; they cover the prompts from `start` on.
-        prefix: static; `start <= prefix`.
+        rows, prefix: static, as for `drafted_pass`.
+        longest: static; so many rows cover the longest answer as well.
     """
     model = nnx.merge(graphdef, params)
     decoder = model.language_model
@@ -108,7 +113,6 @@ def continue_answers(
     positions = jax.tree.map(of_tile, jax.tree.map(jnp.asarray, positions))
     known, steps = jnp.asarray(tiles.known), tiles.tokens.shape[2]
     count, slots = tiles.config.shape
-    buffer = rows + steps - 1
 
     def advance(x: Array, index: Array, own: tuple[Array, Array], query_rows: Array) -> Array:
         """One block over query rows whose keys and values are among `own`, the tile's rows from `start` on."""
@@ -122,19 +126,17 @@ def continue_answers(
 
     def unchanged(index: Array, cache: tuple[Array, Array]) -> tuple[Array, Array]:
         """Keys and values of a layer before the first: the base run's."""
-
-        def put(stored: Array, kept: Array) -> Array:
-            mine = jnp.pad(of_tile(kept[index]).swapaxes(1, 2), ((0, 0), (0, rows), (0, 0), (0, 0)))
-            mine = jax.vmap(lambda one, begin: jax.lax.dynamic_slice_in_dim(one, begin, rows))(mine, start)
-            return stored.at[index, :, :, :rows].set(jnp.broadcast_to(mine[:, None], (count, slots, *mine.shape[1:])))
-
-        return put(cache[0], base.key), put(cache[1], base.value)
+        return own_rows(base_rows(index), index, cache)[1]
 
     prompt_rows = start[:, None] + jnp.arange(rows)
     prompt_rotation = decoder.rotation(prompt_rows[:, None])
 
+    def base_rows(index: Array) -> Array:
+        """A layer's input in the base run [tile, 1, row, width]."""
+        return rows_from(of_tile(base.hidden[index]), start - window, rows)[:, None]
+
     def own_rows(x: Array, index: Array, cache: tuple[Array, Array]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        """The keys and values of the prompts' rows, and the cache with them."""
+        """The rows' keys and values, and the cache with them."""
         own = block_of(layer_slice(stacked, index)).keys_values(x, prompt_rotation)
         key, value = (part.at[index, :, :, :rows].set(new) for part, new in zip(cache, own, strict=True))
         return own, (key, value)
@@ -145,12 +147,11 @@ def continue_answers(
         return advance(x, index, own, prompt_rows), cache
 
     kv_heads, width = base.key.shape[2], base.key.shape[4]
-    empty = jnp.zeros((layers, count, slots, buffer, kv_heads, width), base.key.dtype)
+    empty = jnp.zeros((layers, count, slots, longest, kv_heads, width), base.key.dtype)
     cache = jax.lax.fori_loop(0, first_layer, unchanged, (empty, empty))
-    x = rows_from(of_tile(base.hidden[first_layer]), start - window, rows)
-    x = jnp.broadcast_to(x[:, None], (count, slots, *x.shape[1:]))
+    x = jnp.repeat(base_rows(first_layer), slots, axis=1)
     x, cache = jax.lax.fori_loop(first_layer, layers - 1, changed, (x, cache))
-    # Of the last block only keys and values are needed: the first token is known.
+    # Of the last block only keys and values are needed: what comes next is known.
     cache = own_rows(x, jnp.array(layers - 1), cache)[1]
 
     def one_token(state: tuple[Array, Array, tuple[Array, Array]]) -> tuple[Array, Array, tuple[Array, Array]]:
@@ -178,7 +179,9 @@ def continue_answers(
         last = jax.lax.dynamic_index_in_dim(tokens, step, axis=2)
         return (step < steps - 1) & ~jnp.all(jnp.isin(last, end_tokens))
 
-    return jax.lax.while_loop(unfinished, one_token, (jnp.array(0), jnp.asarray(tiles.tokens), cache))[1]
+    # Rows behind a departure hold the draft's tokens; they are overwritten before they are read.
+    departed = jnp.min(known) - 1
+    return jax.lax.while_loop(unfinished, one_token, (departed, jnp.asarray(tiles.tokens), cache))[1]
 
 
 def first_blocked_layers(switches: Switches) -> Int[np.ndarray, " config"]:
@@ -199,10 +202,10 @@ def continue_departed(
     Args:
         run: (tiles, first layer) -> their whole answers.
     """
-    tiles = build_tiles(departed, tokens, known, first_layer)
+    size = min(len(departed), MOST_TILES)
+    tiles = build_tiles(departed, tokens, known, first_layer, min(MOST_SLOTS, AT_ONCE // size))
     whole = tokens.copy()
     running = []
-    size = min(len(departed), TILES_AT_ONCE)
     for first in range(0, len(tiles.prompt), size):
         some = take_tiles(tiles, first, size)
         running.append((some, run(some, np.int32(first_layer[some.config].min()))))

@@ -27,6 +27,7 @@ class Draft(NamedTuple):
     hidden: Float[Array, "layer batch step width"]
 
 
+@partial(jax.jit, static_argnames=("graphdef", "steps"))
 def greedy_answers(
     graphdef: Any, params: Tree, base: BaseRun, length: Int[Array, " batch"], end_tokens: Int[Array, " end"], steps: int
 ) -> Int[Array, "batch step"]:

@@ -42,12 +42,12 @@ class DraftedGroup:
     Attributes:
         group: its rows cover every prompt and the draft's tokens that are read.
         start: first row that is recomputed; all rows lie within the arrays of positions.
-        prompt_rows: rows that cover the prompts alone.
+        longest: rows that cover the prompts and every token of the longest answer that is read.
     """
 
     group: Group
     start: Int[np.ndarray, " batch"]
-    prompt_rows: int
+    longest: int
 
 
 def drafted_groups(
@@ -62,12 +62,11 @@ def drafted_groups(
     groups, window = [], placement.rows
     for group, begin in zip(placement.groups, placement.begins, strict=True):
         needed = int((length - begin).max())
-        prompt_rows = needed if needed == 1 else round_up(needed, ROW_STEP)
         rows = answers if needed == 1 else round_up(needed + answers - 1, ROW_STEP)
-        longest = max(rows, prompt_rows + answer_length - 1)
+        longest = max(rows, needed + answer_length - 1)
         start = np.minimum(begin, padded + generated_room(answer_length) - longest).astype(np.int32)
         prefix = min(padded, round_up(max(1, int(start.max())), PREFIX_STEP))
-        groups.append(DraftedGroup(replace(group, rows=rows, prefix=prefix), start, prompt_rows))
+        groups.append(DraftedGroup(replace(group, rows=rows, prefix=prefix), start, longest))
         window = max(window, int((start - placement.first).max()) + rows)
     return tuple(groups), round_up(window, ROW_STEP)
 

@@ -37,7 +37,7 @@ encode = jax.jit(encode_images, static_argnames=("graphdef",))
 run_base = jax.jit(base_pass, static_argnames=("graphdef", "rows"))
 run_suffixes = jax.jit(suffix_pass, static_argnames=("graphdef", "trie", "rows", "prefix"))
 run_drafted = jax.jit(drafted_pass, static_argnames=("graphdef", "trie", "rows", "prefix"))
-run_continued = jax.jit(continue_answers, static_argnames=("graphdef", "rows", "prefix"))
+run_continued = jax.jit(continue_answers, static_argnames=("graphdef", "rows", "longest", "prefix"))
 run_extend = jax.jit(extend_base, static_argnames=("rows",))
 
 
@@ -206,7 +206,8 @@ def decode_on(
             one.start,
             batch.length,
             np.asarray(end_tokens, np.int32),
-            rows=one.prompt_rows,
+            rows=one.group.rows,
+            longest=one.longest,
             prefix=one.group.prefix,
         )
         answers = continue_departed(run, own, answers, drafts.known, first_layer)

@@ -43,6 +43,7 @@ def rebuild_runs(folders: Sequence[Path], tau: float, out: Path) -> list[str]:
     """
     # Imported here because pandas and matplotlib take seconds to import.
     from xmflow_jax.report.comparison import write_comparison
+    from xmflow_jax.report.page_data import unfinished
     from xmflow_jax.report.rebuild import rebuild_from_folder
 
     wrong: list[str] = []
@@ -54,7 +55,7 @@ def rebuild_runs(folders: Sequence[Path], tau: float, out: Path) -> list[str]:
             wrong.append(str(error))
             continue
         print(f"{run}: {len(rebuilt.figures)} figures in {run / 'figures'}, report {rebuilt.page}")
-        for line in rebuilt.lines:
+        for line in filter(None, (*rebuilt.lines, unfinished(rebuilt.data["progress"]))):
             print(line)
         if rebuilt.damage:
             wrong.append(f"{'; '.join(rebuilt.damage)} (the report {rebuilt.page} is made of the rest)")

@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from xmflow_jax.report.curves import pathway_looks
+from xmflow_jax.report.page_data import unfinished
 
 _FOLDER: Final = "page"
 _RUN_SCRIPTS: Final = ("chart.js", "measures.js", "run.js", "recommendation.js", "questions.js")
@@ -92,11 +93,8 @@ def _page(body: str, title: str, data: Mapping[str, Any], pathways: Sequence[str
 def _notices(data: Mapping[str, Any], lead: str = "") -> str:
     """What is missing, above everything else."""
     told = [f"Missing or damaged: {sentence}." for sentence in data["damage"]]
-    finished, planned = data["progress"]["finished"], data["progress"]["planned"]
-    if planned is not None and finished < planned:
-        told.append(
-            f"The run is not finished: {finished} of {_counted(planned)} are done. The same command goes on from there."
-        )
+    if sentence := unfinished(data["progress"]):
+        told.append(sentence)
     if not data["questions_answered"]:
         told.append("No question has rows, so there is nothing to find.")
     return "".join(f'<p class="notice">{_escaped(lead + sentence)}</p>' for sentence in told)

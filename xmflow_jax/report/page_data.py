@@ -112,6 +112,14 @@ def curves_data(summary: pd.DataFrame, rows: pd.DataFrame) -> list[dict[str, Any
     return sorted(curves, key=lambda one: (one["task"] != ALL_TASKS, one["task"], order[one["pathway"]]))
 
 
+def unfinished(progress: Mapping[str, Any]) -> str:
+    """A sentence about how far a run has come, empty where it is finished or its record does not tell."""
+    finished, planned = progress["finished"], progress["planned"]
+    if planned is None or finished >= planned:
+        return ""
+    return f"The run is not finished: {finished} of {planned} questions are done. The same command goes on from there."
+
+
 def plain_numbers(values: Iterable[Any]) -> list[Any]:
     """Numbers as JSON has them: null for what is not finite."""
     return [None if value is None or not math.isfinite(value) else float(value) for value in values]

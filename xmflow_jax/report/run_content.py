@@ -72,13 +72,18 @@ def read_content(folder: Path) -> RunContent:
     """Everything that can be read.
 
     Raises:
-        RunFolderError: there is neither a `run.json` nor a sound result part, or `run.json` is another program's.
+        RunFolderError: there is neither a `run.json` nor a sound result part, `run.json` is another program's, or the
+            folder is an evaluation's.
     """
     results, damage = folder / "results", []
     tables = {}
     for kind in SCHEMAS:
         tables[kind], harm = _sound_parts(results, kind)
         damage += harm
+    if len(tables["answers"]) and not len(tables["part"]):
+        raise RunFolderError(
+            f"{folder} holds an evaluation, which has no knockouts to report; its accuracies are in accuracy.csv"
+        )
     record, harm = _record(folder, bool(len(tables["part"])))
     return RunContent(
         folder, record, tables["part"], tables["skipped"], tables["lens"], tables["cards"], (*harm, *damage)
@@ -104,7 +109,22 @@ def _record(folder: Path, has_rows: bool) -> tuple[dict[str, Any] | None, list[s
         return None, [f"{error}: model, data and prompt are not known"]
     if record is None and not has_rows:
         raise RunFolderError(f"{folder} holds no run.json; expected a folder that a sweep wrote")
-    return record, [f"{folder} holds no run.json: model, data and prompt are not known"] if record is None else []
+    if record is None:
+        return None, [f"{folder} holds no run.json: model, data and prompt are not known"]
+    sessions = [session for session in record["sessions"] if _is_sound(session)]
+    strange = len(record["sessions"]) - len(sessions)
+    harm = [f"{folder / 'run.json'} has {strange} sessions that cannot be understood"] if strange else []
+    return {**record, "sessions": sessions}, harm
+
+
+def _is_sound(session: Any) -> bool:
+    """Whether a session tells what is asked of it: unlike the configuration, sessions have no digest."""
+    try:
+        stored_shape({"sessions": [session]})
+        sum((session.get(PLANNED_KEY) or {}).values())
+        return True
+    except (AttributeError, KeyError, TypeError):
+        return False
 
 
 def _sound_parts(folder: Path, kind: str) -> tuple[pd.DataFrame, list[str]]:

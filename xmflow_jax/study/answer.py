@@ -14,7 +14,6 @@ from xmflow_jax.data.templates import Template
 from xmflow_jax.errors import QuestionSetAside
 from xmflow_jax.knockout.plan import build_study
 from xmflow_jax.knockout.study_batch import answer_batch
-from xmflow_jax.metrics.exact import exact_match
 from xmflow_jax.models.gpt2 import Gpt2Config
 from xmflow_jax.results import NOT_SELECTED, SET_ASIDE, RunFolder, read_cards
 from xmflow_jax.study.answer_tracking import TrackedWords, answer_lens, lens_rows, tracked_words
@@ -22,6 +21,7 @@ from xmflow_jax.study.options import CORRECT, EVERY, WRONG
 from xmflow_jax.study.pending import pending_batches, skipped_row
 from xmflow_jax.study.plan import TaskStudy
 from xmflow_jax.study.rows import first_token_answers, question_rows, whole_answers
+from xmflow_jax.study.scoring import score_answer
 from xmflow_jax.weights.load import LoadedModel
 
 
@@ -88,8 +88,9 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
             base_tokens.extend(tokens)
             answers.extend(text_of(row) for row in tokens)
             finite &= np.isfinite(logits).all(axis=-1)
-            golds = [prompt.question.answer for prompt in prompts]
-            right = np.array([exact_match(*pair) == 1.0 for pair in zip(answers, golds, strict=True)])
+            asked = [prompt.question for prompt in prompts]
+            scores = [score_answer(one, answer, one.scorer) for one, answer in zip(asked, answers, strict=True)]
+            right = np.array([score == 1.0 for score in scores])
             return finite & {CORRECT: right, WRONG: ~right, EVERY: np.ones_like(right)}[setting.select]
 
         answered = answer_batch(

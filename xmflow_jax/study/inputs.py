@@ -115,7 +115,8 @@ def run_configuration(
         "seed": options.seed,
         "engine": options.engine,
         "answer_length": options.answer_length,
-        "scoring": "exact match of whole answers, decoded greedily; under knockout "
+        "scorers": sorted({question.scorer for question in inputs.questions}),
+        "scoring": "of whole answers, decoded greedily; under knockout "
         + (
             "with the knockout in force for generated positions, which belong to the roles Last and All"
             if options.whole_answers

@@ -15,7 +15,7 @@ from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.configuration import Action, StudyRow
 from xmflow_jax.knockout.measure import Measured
 from xmflow_jax.metrics.effects import relative_change
-from xmflow_jax.metrics.exact import exact_match
+from xmflow_jax.study.scoring import score_answer
 
 
 def question_rows(
@@ -39,7 +39,7 @@ def question_rows(
     """
     impossible = set(impossible)
     base_token, base_prob = int(measured.base_token[place]), float(measured.base_prob[place])
-    base_score = exact_match(base_answer, question.answer)
+    base_score = score_answer(question, base_answer, question.scorer)
     changes = relative_change(base_prob, np.asarray(measured.knockout_prob[place], np.float64))
     rows: list[Mapping[str, Any]] = []
     for column, row in enumerate(study_rows):
@@ -63,7 +63,7 @@ def question_rows(
                 "knockout_prob": float(measured.knockout_prob[place, column]),
                 "relative_change": float(changes[column]),
                 "base_score": base_score,
-                "knockout_score": exact_match(knockout_answers[column], question.answer),
+                "knockout_score": score_answer(question, knockout_answers[column], question.scorer),
             }
         )
     return rows

@@ -25,6 +25,10 @@ function number(value, digits = 1) {
   return (Number(text) === 0 ? text.replace("-", "") : text).replace("-", "\u2212");
 }
 
+// Not Math.min(...values): a page may have more values than a call may have arguments.
+const least = (values) => values.reduce((one, other) => Math.min(one, other), Infinity);
+const most = (values) => values.reduce((one, other) => Math.max(one, other), -Infinity);
+
 const markerPaths = {
   o: (x, y, r) => `M${x - r} ${y}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0`,
   s: (x, y, r) => `M${x - r} ${y - r}h${2 * r}v${2 * r}h${-2 * r}z`,
@@ -56,11 +60,11 @@ function niceTicks(low, high, count) {
 /** [least, most] that hold all values, and their intervals as far as these do not dwarf them. */
 function range(series, always = []) {
   const values = series.flatMap((one) => one.y).concat(always).filter((one) => one !== null);
-  let low = Math.min(...values), high = Math.max(...values);
+  let low = least(values), high = most(values);
   const reach = Math.max(high - low, 1e-9) * 0.5;
   const ends = series.flatMap((one) => [...(one.low || []), ...(one.high || [])]).filter((one) => one !== null);
-  low = Math.max(Math.min(low, ...ends), low - reach);
-  high = Math.min(Math.max(high, ...ends), high + reach);
+  low = Math.max(Math.min(low, least(ends)), low - reach);
+  high = Math.min(Math.max(high, most(ends)), high + reach);
   const room = (high - low) * 0.04 || 0.5;
   return [low - room, high + room];
 }
@@ -155,11 +159,11 @@ function readable(canvas, figure, tip, cursor, series, points) {
     const box = canvas.getBoundingClientRect();
     const scale = canvas.viewBox.baseVal.width / box.width;
     const x = (event.clientX - box.left) * scale, y = (event.clientY - box.top) * scale;
-    let best = null, least = Infinity;
+    let best = null, nearest = Infinity;
     points.forEach((own, s) => own.forEach((point, i) => {
       if (point === null) return;
       const far = 9 * (point.x - x) ** 2 + (point.y - y) ** 2;  // the layer pointed at comes before the line
-      if (far < least) [best, least] = [{ s, i }, far];
+      if (far < nearest) [best, nearest] = [{ s, i }, far];
     }));
     if (best) show(best.s, best.i);
   });

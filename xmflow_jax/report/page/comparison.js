@@ -65,12 +65,12 @@ function panels(label, measure) {
   if (!shown.length) return [el("p", {}, "No run has this pathway.")];
   const series = new Map(shown.map((curve) => [curve, curveSeries(curve, measure, curve.run, state.depth, { ...palette(curve.place), dash: "" }, curve.run.name, false)]));
   const yDomain = range([...series.values()], [0]);
-  const most = Math.max(...runs.map((run) => run.layers));
+  const deepest = most(runs.map((run) => run.layers));
   return allTasks.map((task) => {
     const own = shown.filter((curve) => curve.task === task);
     return own.length ? lineChart({
       title: `${label}: ${task}`, note: `(${counted(own, measure)})`, series: own.map((curve) => series.get(curve)),
-      ...axis(0, most - 1, most, state.depth), yLabel: unitOf(measure), yDomain, name: `curves ${task}`,
+      ...axis(0, deepest - 1, deepest, state.depth), yLabel: unitOf(measure), yDomain, name: `curves ${task}`,
     }) : null;
   });
 }

@@ -61,8 +61,8 @@ function curveSeries(curve, measure, run, depth, look, label, withControl) {
 /** "n = 30" or "n = 28–30" */
 function counted(curves, measure) {
   const all = curves.flatMap((curve) => curve.measures[measure.key].n);
-  const least = Math.min(...all), most = Math.max(...all);
-  return `n = ${least === most ? least : `${least}\u2013${most}`}`;
+  const few = least(all), many = most(all);
+  return `n = ${few === many ? few : `${few}\u2013${many}`}`;
 }
 
 const tasksOf = (curves) => [...new Set(curves.map((curve) => curve.task))];

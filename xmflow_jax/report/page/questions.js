@@ -50,17 +50,21 @@ function ownCurves(question) {
   }));
   const layers = series.flatMap((one) => one.x);
   return lineChart({
-    title: "Its own curves", note: "(rings: the answer is wrong)", series, ...axis(Math.min(...layers), Math.max(...layers), data.layers, "layer"),
+    title: "Its own curves", note: "(rings: the answer is wrong)", series, ...axis(least(layers), most(layers), data.layers, "layer"),
     yLabel: "Probability of the undisturbed run's first token", yDomain: [-0.02, 1.02], dotted: data.cross_attention_layers,
     rule: { at: question.base_prob ?? 0, label: "undisturbed" }, name: "question",
   });
 }
 
+function wordLabel(word) {
+  const known = data.tracking.find((one) => one.word === word);
+  return known ? known.label : word;
+}
+
 function ownLens(question) {
   return question.lens.flatMap((lens) => {
     const series = Object.entries(lens.words).map(([word, values]) => {
-      const known = data.tracking.find((one) => one.word === word);
-      const label = known ? known.label : word;
+      const label = wordLabel(word);
       return {
         ...wordLook(word), label, x: lens.layer, y: values,
         tell: (i) => [label, layerName(lens.layer[i]), `probability ${number(values[i], 3)}`, `most probable: ${lens.top[i].map(([one]) => one.trim() || "\u2423").join(", ")}`, "n = 1: one question, no interval"],
@@ -68,18 +72,25 @@ function ownLens(question) {
     });
     if (!series.length) return [];
     return [lineChart({
-      title: `Answer tracking, ${lens.normed ? "normed" : "raw"}`, series, ...axis(Math.min(...lens.layer), Math.max(...lens.layer), data.layers, "layer"),
+      title: `Answer tracking, ${lens.normed ? "normed" : "raw"}`, series, ...axis(least(lens.layer), most(lens.layer), data.layers, "layer"),
       yLabel: "Probability", yDomain: [-0.02, 1.02], name: "question lens",
     })];
   });
 }
 
+function legends(question) {
+  const pathways = question.curves.map((curve) => [lookOf(curve.pathway, curve.style), curve.label]);
+  const words = [...new Set(question.lens.flatMap((lens) => Object.keys(lens.words)))].map((word) => [wordLook(word), wordLabel(word)]);
+  const lists = [["Pathways:", pathways], ["Words:", words]].filter(([, own]) => own.length);
+  return lists.map(([title, own]) => el("ul", { class: "keys" }, el("li", { class: "faint" }, title), own.map(([look, label]) => el("li", {}, key(look), label))));
+}
+
 function topWords(question) {
-  if (!question.lens.length) return null;
+  if (!question.lens.length) return [];
   const shown = (top) => top.filter(([, prob], place) => place === 0 || prob >= 0.005).map(([word, prob]) => `${word.trim() || "\u2423"} ${number(prob, 2)}`).join(", ");
   const heads = question.lens.map((lens) => (lens.normed ? "Most probable words, normed" : "Most probable words, raw"));
   const rows = question.lens[0].layer.map((layer, i) => [layerName(layer), ...question.lens.map((lens) => (lens.top[i] ? shown(lens.top[i]) : ""))]);
-  return table("What the layers would say", ["After", ...heads], rows, "wrap");
+  return [table("What the layers would say", ["After", ...heads], rows, "wrap")];
 }
 
 function drawQuestion(index) {
@@ -94,7 +105,7 @@ function drawQuestion(index) {
   ];
   id("question-body").replaceChildren(
     el("div", { class: "panels pair" }, card ? picture(card) : null, el("div", {}, texts)),
-    el("div", { class: "panels" }, ownCurves(question), ownLens(question)), topWords(question) ?? "",
+    ...legends(question), el("div", { class: "panels" }, ownCurves(question), ownLens(question)), ...topWords(question),
   );
   if (card && card.image) {  // a few pixels are shown as squares, not blurred
     const probe = new Image();
@@ -129,7 +140,7 @@ function drawBrowser() {
   place.append(
     el("p", {}, `${count} of the run's ${data.questions_answered} questions, evenly from its tasks. Red outlines are the patches of the objects asked about; the prompt is split into the model's tokens, coloured by role.`),
     el("div", { class: "browser-bar" }, el("label", { for: "question-select" }, "Question"), select, before, after, where),
-    el("div", { id: "question-body", "aria-live": "polite" }),
+    el("div", { id: "question-body" }),
   );
   return go(0);
 }

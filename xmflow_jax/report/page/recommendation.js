@@ -27,7 +27,7 @@ function evidence(pruning) {
   const layers = series.flatMap((one) => one.x);
   const chart = (column, yLabel) => lineChart({
     title: single ? `Skipping ${what} in one layer` : `Leaving out all ${what} from a layer on`,
-    series: seriesOf(column), ...axis(Math.min(...layers), Math.max(...layers), data.layers, "layer"), name: "evidence",
+    series: seriesOf(column), ...axis(least(layers), most(layers), data.layers, "layer"), name: "evidence",
     yLabel, yDomain: range(series, [0, pruning.cost]), rule: { at: pruning.cost, label: `the cost allowed, ${pruning.cost} points` },
   });
   const charts = [chart("upper", `Most points of accuracy that it may cost (${confidence} confidence)`), chart("delta_accuracy", "Points of accuracy that it costs, estimate")];

@@ -62,7 +62,7 @@ function curvePanels(measure) {
   const seriesOf = new Map(shown.map((curve) => [curve, curveSeries(curve, measure, run, state.depth, lookOf(curve.pathway, curve.style), curve.label, state.control)]));
   const yDomain = range([...seriesOf.values()], [0]);
   const all = data.curves.flatMap((curve) => curve.layer);
-  const x = axis(Math.min(...all), Math.max(...all), data.layers, state.depth);
+  const x = axis(least(all), most(all), data.layers, state.depth);
   return tasks.map((task) => {
     const own = shown.filter((curve) => curve.task === task);
     return own.length ? lineChart({
@@ -113,7 +113,7 @@ function heatMap(task, measure, limit) {
 
 function heatPanels(measure) {
   const values = data.curves.flatMap((curve) => (curve.measures[measure.key] || { value: [] }).value).map((one) => Math.abs(one ?? 0));
-  const limit = Math.min(Math.max(...values, 0), 100) || 1;
+  const limit = Math.min(most([...values, 0]), 100) || 1;
   return tasks.map((task) => heatMap(task, measure, limit));
 }
 
@@ -166,7 +166,7 @@ function drawLens() {
         ],
       }));
       if (series.length) place.append(lineChart({
-        title: `${task}, ${normed ? "normed" : "raw"}`, series, ...axis(Math.min(...layers), Math.max(...layers), data.layers, "layer"),
+        title: `${task}, ${normed ? "normed" : "raw"}`, series, ...axis(least(layers), most(layers), data.layers, "layer"),
         yLabel: "Probability", yDomain: [-0.02, 1.02], dotted: data.cross_attention_layers, name: `lens ${task}`,
       }));
     }
