@@ -63,6 +63,7 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     import jax
 
     from xmflow_jax.report.preview import write_preview
+    from xmflow_jax.report.question_card import cards_per_task, question_card
     from xmflow_jax.results import check_folder, finished_questions, free_bytes, open_run
     from xmflow_jax.session import default_batch_size, model_shape, provenance
     from xmflow_jax.study.answer import Setting, answer_task
@@ -112,6 +113,8 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
             batch_size=batch_size,
             answer_length=options.answer_length,
             whole_answers=options.whole_answers,
+            card=lambda prompt: question_card(prompt, inputs.processing),
+            cards=cards_per_task(len(studies)),
         )
         if options.self_check:
             _self_check(studies, setting, done)

@@ -16,9 +16,10 @@ from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout.arrays import layer_edit
 from xmflow_jax.knockout.configuration import (
     CROSS_OUTPUT,
-    MODES,
+    MASK,
     NOTHING,
     OUTPUTS,
+    ZERO,
     Knockout,
     block,
     combine,
@@ -57,7 +58,7 @@ def check(knockouts: list[Knockout], **model: object) -> np.ndarray:
     return np.abs(fast - base[:, None]).max((0, 2))
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [MASK, pytest.param(ZERO, marks=pytest.mark.slow)])
 def test_every_pathway_and_window_style(mode: str) -> None:
     wanted = [(pathway, style) for style in STYLES for pathway in PATHWAYS]
     rows = pathway_study(wanted, LAYERS, 3, mode, cross_attention=True)
@@ -81,7 +82,7 @@ def test_head_subsets_outputs_and_combinations() -> None:
     assert (check(knockouts) > 1e-4).all()
 
 
-@pytest.mark.parametrize("scale", ["head_width", "model_width"])
+@pytest.mark.parametrize("scale", [pytest.param("head_width", marks=pytest.mark.slow), "model_width"])
 def test_without_class_token_and_with_either_scale(scale: str) -> None:
     prompts = [tiny_text_prompt(seed, class_positions=0) for seed in range(2)]
     model = tiny_cross_attention(keep_class_token=False, cross_scale=scale)

@@ -118,7 +118,7 @@ def test_a_session_that_cannot_be_understood_is_left_out(session: object, folder
     record["sessions"].append(session)
     (folder / "run.json").write_text(json.dumps(record))
     content = read_content(folder)
-    assert content.damage == (f"{folder / 'run.json'} has 1 sessions that cannot be understood",)
+    assert content.damage == (f"{folder / 'run.json'}: 1 of its sessions cannot be understood",)
     assert content.shape is not None
     assert content.planned == {"ChooseAttr": 4}
     run_page(data_of(folder))

@@ -2,8 +2,8 @@
 
 Departed answers are few, so they are not worth a trie. A tile is a prompt with a few of its departed configurations:
 all of them read the prompt's prefix as one operand, as in the suffix passes. The rows of prompt and draft run once
-more, from the first layer that any of a call's tiles blocks anything in, and leave keys and values; then one token after
-the other, from the first departure on.
+more, from the first layer that any of a call's tiles blocks anything in, and leave keys and values; then one token
+after the other, from the first departure on.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,8 @@ from xmflow_jax.models.layers import layer_slice, split_blocks
 
 Tree = Any
 
-# Departed answers of a call, and the most of one prompt's and the most prompts among them. For a batch of some size it is
-# one shape, since every shape is another program.
+# Departed answers of a call, and the most of one prompt's and the most prompts among them. For a batch of some size it
+# is one shape, since every shape is another program.
 AT_ONCE: Final = 32
 MOST_SLOTS: Final = 8
 MOST_TILES: Final = 8

@@ -113,7 +113,7 @@ def _record(folder: Path, has_rows: bool) -> tuple[dict[str, Any] | None, list[s
         return None, [f"{folder} holds no run.json: model, data and prompt are not known"]
     sessions = [session for session in record["sessions"] if _is_sound(session)]
     strange = len(record["sessions"]) - len(sessions)
-    harm = [f"{folder / 'run.json'} has {strange} sessions that cannot be understood"] if strange else []
+    harm = [f"{folder / 'run.json'}: {strange} of its sessions cannot be understood"] if strange else []
     return {**record, "sessions": sessions}, harm
 
 
