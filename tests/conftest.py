@@ -5,12 +5,15 @@ promotion, which a bias added to a batch would trip over.
 """
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 # Before anything imports the libraries that read them.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
 
 import jax
+import pytest
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_platforms", "cpu")
@@ -20,3 +23,16 @@ jax.config.update("jax_default_matmul_precision", "highest")
 # Checks the shapes and types that signatures state, under test alone: in the rooms that compute with JAX arrays. In the
 # others beartype trips over NumPy's ArrayLike and over Self in data classes.
 install_import_hook(["xmflow_jax.models", "xmflow_jax.knockout"], "beartype.beartype")
+
+# Every compiled program takes some of a process's memory mappings, of which Linux allows 65,530; XLA aborts the process
+# that has no more, and a worker that runs a thousand tests gets there.
+MOST_MAPPINGS = 25_000
+MAPPINGS = Path("/proc/self/maps")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_programs_at_once() -> Iterator[None]:
+    """Compiled programs are dropped where they have become many."""
+    yield
+    if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
