@@ -31,6 +31,7 @@ def test_the_drawn_discs_are_where_the_questions_say(tmp_path: Path) -> None:
         assert (red > blue) == (one.answer == "red")
 
 
+@pytest.mark.slow
 def test_the_example_runs_and_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

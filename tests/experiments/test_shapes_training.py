@@ -104,9 +104,8 @@ def test_the_training_pass_is_the_shipped_model(name: str) -> None:
         np.testing.assert_allclose(ours, whole[0], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "shapes-llava" else []) for name in RECIPES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_killed_training_goes_on_to_the_same_model(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

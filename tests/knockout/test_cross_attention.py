@@ -69,6 +69,7 @@ def test_every_pathway_and_window_style(mode: str) -> None:
         assert (effect < BOUND) if unread else (effect > 1e-4), row
 
 
+@pytest.mark.slow
 def test_head_subsets_outputs_and_combinations() -> None:
     knockouts = [
         blocked(Pathway("Image", "Question"), heads=[1]),

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from tests.knockout.tiny_study import LLAVA_OUTPUTS, arrays, both_engines, run_plain, tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
 from xmflow_jax.knockout.configuration import (
+    MASK,
     MODES,
     NOTHING,
+    ZERO,
     Knockout,
     block,
     combine,
@@ -38,7 +40,7 @@ def check(knockouts: list[Knockout], prompts: list, **model) -> None:  # type: i
     del base
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [MASK, pytest.param(ZERO, marks=pytest.mark.slow)])
 def test_every_style_and_mode(mode: str) -> None:
     rows = pathway_study([(pathway, style) for pathway in PATHWAYS for style in STYLES], LAYERS, 3, mode)
     check([row.knockout for row in rows], PROMPTS)

@@ -19,11 +19,11 @@ ANSWER = "Question->Last"
 GENERAL, SPECIFIC, AGGREGATION = "general injection", "specific injection", "answer aggregation"
 
 FLOWS = [
-    Flow(6, objects=0, rest=0, answer=5),
     Flow(4, objects=1, rest=0, answer=2),
     *(
         pytest.param(flow, marks=pytest.mark.slow)
         for flow in (
+            Flow(6, objects=0, rest=0, answer=5),
             Flow(6, objects=1, rest=1, answer=4),
             Flow(9, objects=5, rest=2, answer=7),
             Flow(12, objects=6, rest=6, answer=7),

@@ -1,11 +1,10 @@
 """VQA accuracy against the official code's vectors, each quirk by hand, and a second implementation from the rules."""
 
-import random
 from fractions import Fraction
-from itertools import pairwise
 
 import pytest
 
+from tests.metrics import vqa_rules
 from xmflow_jax.metrics.vqa import normalize_vqa, vqa_accuracy, vqa_accuracy_always_normalized
 
 # What the official code gives (facts of the project; GT-Vision-Lab/VQA).
@@ -80,106 +79,23 @@ def test_no_human_answers_are_an_error() -> None:
         vqa_accuracy("cat", [])
 
 
-WORDS = (
-    "'ow's'at 'twas ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't "
-    "haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't mightn't've "
-    "must've mustn't needn't not've o'clock oughtn't shan't she'd've should've shouldn't shouldn't've "
-    "somebody'd've somebody'll somebody's someone'd someone'd've someone'll someone's something'd something'd've "
-    "something'll that's there'd there'd've there're there's they'd they'd've they'll they're they've wasn't "
-    "we'd've we've weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll "
-    "who's who've why'll why're why's won't would've wouldn't wouldn't've y'all y'all'd've y'all'll you'd you'd've "
-    "you'll you're you've"
-)
-NUMBERS = "none zero one two three four five six seven eight nine ten"
-
-
-class Rules:
-    """The rules once more, from their description alone, character by character and in fractions."""
-
-    words = WORDS.split()
-
-    @classmethod
-    def restore(cls, word: str) -> str:
-        if word == "somebody'd":
-            return "somebodyd"
-        for full in cls.words:
-            if full.replace("'", "") == word.replace("'", "") and full.count("'") == word.count("'") + 1:
-                # The apostrophes that are there must stand where the full word has them.
-                rest = iter(full)
-                if all(letter in rest for letter in word):
-                    return full
-        return word
-
-    @staticmethod
-    def punctuation(text: str) -> str:
-        pairs = list(pairwise(text))
-        triples = list(zip(text, text[1:], text[2:], strict=False))
-        everywhere = any(one.isdecimal() and comma == "," and two.isdecimal() for one, comma, two in triples)
-        out, stops = [], 0
-        for letter in text:
-            if letter in ';/[]"{}()=+\\_-><@`,?!':
-                gone = everywhere or (letter, " ") in pairs or (" ", letter) in pairs
-                out.append("" if gone else " ")
-            else:
-                out.append(letter)
-        kept = []
-        spaced = "".join(out)
-        for place, letter in enumerate(spaced):
-            following = spaced[place + 1 : place + 2]
-            if letter == "." and not following.isdecimal() and stops < 32:
-                stops += 1
-                continue
-            kept.append(letter)
-        return "".join(kept)
-
-    @classmethod
-    def normal(cls, text: str) -> str:
-        numbers = NUMBERS.split()
-        out = []
-        for word in cls.punctuation(cls.trimmed(text)).lower().split():
-            digits = str(max(0, numbers.index(word) - 1)) if word in numbers else word
-            if digits not in ("a", "an", "the"):
-                out.append(cls.restore(digits))
-        return " ".join(out)
-
-    @staticmethod
-    def trimmed(text: str) -> str:
-        return "".join(" " if letter in "\n\t" else letter for letter in text).strip()
-
-    @classmethod
-    def accuracy(cls, answer: str, humans: list[str]) -> Fraction:
-        answer, humans = cls.trimmed(answer), [cls.trimmed(one) for one in humans]
-        if any(one != humans[0] for one in humans):
-            answer, humans = cls.normal(answer), [cls.normal(one) for one in humans]
-        total = Fraction(0)
-        for left_out in range(len(humans)):
-            others = humans[:left_out] + humans[left_out + 1 :]
-            total += min(Fraction(1), Fraction(others.count(answer), 3))
-        return total / len(humans)
-
-
-def words_to_draw() -> list[str]:
-    return [
-        *Rules.words, *(word.replace("'", "", 1) for word in Rules.words), "lets", "shes", "somebody'd", "somebodyd",
-        "a", "an", "The", "none", "Ten", "one", "cat", "Cat.", "1,000", "3.5", ".", "..", "2", ",", "U.S.", "t-shirt",
-        "/", "(x)", "?", "@b", "é", "\u0663", "\u00b2", "\t", "\n", "'", '"',
-    ]  # fmt: skip
+@pytest.mark.parametrize("word", vqa_rules.WORDS)
+def test_every_apostrophe_that_a_word_has_lost_alone_is_put_back(word: str) -> None:
+    assert normalize_vqa(word) == word
+    for place, letter in enumerate(word):
+        if letter == "'":
+            assert normalize_vqa(word[:place] + word[place + 1 :]) == word
+    if word.count("'") > 1:
+        bare = word.replace("'", "")
+        assert normalize_vqa(bare) == bare
 
 
 def test_thousands_of_answer_sets_against_the_second_implementation() -> None:
-    draw = random.Random(11)
-    pieces = words_to_draw()
     scores = set()
-    for _ in range(4000):
-        texts = [
-            draw.choice(["", " ", "-"]).join(draw.choice(pieces) for _ in range(draw.randint(1, 3)))
-            for _ in range(draw.randint(1, 4))
-        ]
-        humans = [draw.choice(texts) for _ in range(10)]
-        answer = draw.choice([*texts, texts[0].upper(), texts[0] + ".", f"the {texts[0]}"])
-        for text in (answer, *humans):
-            assert normalize_vqa(text) == Rules.normal(text), text
-        score = Rules.accuracy(answer, humans)
+    for answer, humans in vqa_rules.answer_sets(4000, seed=11):
+        for text in (answer, *set(humans)):
+            assert normalize_vqa(text) == vqa_rules.normal(text), text
+        score = vqa_rules.accuracy(answer, humans)
         assert vqa_accuracy(answer, humans) == pytest.approx(float(score), abs=1e-12), (answer, humans)
         scores.add(score)
     assert scores == {Fraction(0), Fraction(3, 10), Fraction(6, 10), Fraction(9, 10), Fraction(1)}

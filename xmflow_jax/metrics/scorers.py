@@ -7,7 +7,12 @@ from typing import Final
 from xmflow_jax.errors import OptionError
 from xmflow_jax.metrics.exact import exact_match
 from xmflow_jax.metrics.gqa import gqa_match, gqa_match_llava
-from xmflow_jax.metrics.vqa import vqa_accuracy, vqa_accuracy_always_normalized
+from xmflow_jax.metrics.vqa import (
+    okvqa_accuracy_lmms_eval,
+    vqa_accuracy,
+    vqa_accuracy_always_normalized,
+    vqa_accuracy_lmms_eval,
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ SCORERS: Final[Mapping[str, Scorer]] = {
         Scorer("exact", _first(exact_match)),
         Scorer("vqa", vqa_accuracy),
         Scorer("vqa-always-normalized", vqa_accuracy_always_normalized),
+        Scorer("vqa-lmms-eval", vqa_accuracy_lmms_eval),
+        Scorer("okvqa-lmms-eval", okvqa_accuracy_lmms_eval),
         Scorer("gqa", _first(gqa_match)),
         Scorer("gqa-llava", _first(gqa_match_llava)),
     )

@@ -11,6 +11,7 @@ from typing import Final
 # Each becomes a space, or nothing where the text has one of these next to a space or a digit,digit anywhere.
 _MARKS: Final = ';/[]"{}()=+\\_-><@`,?!'
 _DIGIT_COMMA_DIGIT: Final = re.compile(r"\d,\d")
+_DIGIT_COMMAS_DIGIT: Final = re.compile(r"\d,+\d")
 # The official pattern means to spare decimal points on both sides and, by a typo, looks at what follows alone. Its
 # call passes a flag where the number of replacements stands, which is therefore 32.
 _STOP: Final = re.compile(r"\.(?!\d)")
@@ -49,8 +50,22 @@ def clean(text: str) -> str:
 
 def normalize_vqa(text: str) -> str:
     """The whole normalisation: `clean`, punctuation, number words to digits, no articles, apostrophes put back."""
+    return _normalize(text, _DIGIT_COMMA_DIGIT)
+
+
+def normalize_lmms_eval(text: str) -> str:
+    """What lmms-eval's processor (`vqa_eval_metric.py`, from MMF's for EvalAI) makes of an answer.
+
+    Commas and question marks go first and each "'s" becomes a word of its own, so that "what's" and "whats" differ.
+    """
+    text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's")
+    return _normalize(text, _DIGIT_COMMAS_DIGIT)
+
+
+def _normalize(text: str, number: re.Pattern[str]) -> str:
+    """Args: number: has every mark deleted where it is found, rather than made a space."""
     text = clean(text)
-    joined = _DIGIT_COMMA_DIGIT.search(text) is not None
+    joined = number.search(text) is not None
     spaced = text
     for mark in _MARKS:
         beside_space = f"{mark} " in text or f" {mark}" in text
@@ -65,20 +80,41 @@ def vqa_accuracy(answer: str, human_answers: Sequence[str]) -> float:
     Raises:
         ValueError: no human answers.
     """
-    humans = [clean(one) for one in human_answers]
-    answer = clean(answer)
-    if len(set(humans)) > 1:
-        answer, humans = normalize_vqa(answer), [normalize_vqa(one) for one in humans]
-    return _leave_one_out(answer, humans)
+    return _normalized_where_humans_differ(answer, human_answers, _DIGIT_COMMA_DIGIT)
 
 
 def vqa_accuracy_always_normalized(answer: str, human_answers: Sequence[str]) -> float:
-    """As `vqa_accuracy`, but texts are normalised even where all human answers are the same (lmms-eval's rule).
+    """As `vqa_accuracy`, but texts are normalised even where all human answers are the same.
 
     Raises:
         ValueError: no human answers.
     """
     return _leave_one_out(normalize_vqa(answer), [normalize_vqa(one) for one in human_answers])
+
+
+def vqa_accuracy_lmms_eval(answer: str, human_answers: Sequence[str]) -> float:
+    """As lmms-eval scores VQA v2: its own normalisation of the answer in any case, then much as `vqa_accuracy`.
+
+    Raises:
+        ValueError: no human answers.
+    """
+    return _normalized_where_humans_differ(normalize_lmms_eval(answer), human_answers, _DIGIT_COMMAS_DIGIT)
+
+
+def okvqa_accuracy_lmms_eval(answer: str, human_answers: Sequence[str]) -> float:
+    """As lmms-eval scores OK-VQA: its own normalisation of both sides in any case.
+
+    Raises:
+        ValueError: no human answers.
+    """
+    return _leave_one_out(normalize_lmms_eval(answer), [normalize_lmms_eval(one) for one in human_answers])
+
+
+def _normalized_where_humans_differ(answer: str, human_answers: Sequence[str], number: re.Pattern[str]) -> float:
+    answer, humans = clean(answer), [clean(one) for one in human_answers]
+    if len(set(humans)) > 1:
+        answer, humans = _normalize(answer, number), [_normalize(one, number) for one in humans]
+    return _leave_one_out(answer, humans)
 
 
 def _leave_one_out(answer: str, humans: Sequence[str]) -> float:

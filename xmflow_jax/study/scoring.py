@@ -6,6 +6,7 @@ from typing import Any
 from xmflow_jax.data import gqa_json, vqa_json
 from xmflow_jax.data.question import Question
 from xmflow_jax.metrics.scorers import scorer_named
+from xmflow_jax.metrics.submission import gqa_results, is_vqa_id, vqa_results
 
 
 def gold_answers(question: Question) -> tuple[str, ...]:
@@ -33,12 +34,12 @@ def submission(questions: Sequence[Question], answers: Mapping[tuple[str, str], 
         answers: by `(task, question_id)`; questions without one are left out.
     """
     scorers = {question.scorer for question in questions}
-    given = [(one, answers[one.task, one.question_id]) for one in questions if (one.task, one.question_id) in answers]
-    if scorers == {vqa_json.SCORER}:
-        return [
-            {"question_id": int(one.question_id) if one.question_id.isdecimal() else one.question_id, "answer": answer}
-            for one, answer in given
-        ]
+    asked = {one.question_id: (one.task, one.question_id) for one in questions}
+    if len(asked) < len(questions):  # They are of several sets, each with a server of its own.
+        return None
+    given = [(question_id, answers[key]) for question_id, key in asked.items() if key in answers]
+    if scorers == {vqa_json.SCORER} and all(map(is_vqa_id, asked)):
+        return vqa_results(given)
     if scorers == {gqa_json.SCORER}:
-        return [{"questionId": one.question_id, "prediction": answer} for one, answer in given]
+        return gqa_results(given)
     return None
