@@ -17,6 +17,7 @@ def row(question_id: str, layer: int = 0, task: str = "ChooseAttr", **changes: A
         "style": "centred",
         "layer": layer,
         "window": 9,
+        "control": 0,
         "gold": "red",
         "base_answer": "red",
         "knockout_answer": "blue",
@@ -27,6 +28,7 @@ def row(question_id: str, layer: int = 0, task: str = "ChooseAttr", **changes: A
         "relative_change": -50.0,
         "base_score": 1.0,
         "knockout_score": 0.0,
+        "control_overlap": None,
     } | changes
 
 

@@ -22,7 +22,7 @@ def _required(columns: Mapping[str, pa.DataType]) -> pa.Schema:
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
 
 
-ROW_SCHEMA: Final = _required(
+_REQUIRED_OF_ROWS: Final = _required(
     {
         "question_id": pa.string(),
         "image_id": pa.string(),
@@ -31,6 +31,7 @@ ROW_SCHEMA: Final = _required(
         "style": pa.string(),
         "layer": pa.int32(),
         "window": pa.int32(),
+        "control": pa.int32(),  # 0: the pathway itself; 1 and up: the draws of its matched control
         "gold": pa.string(),
         "base_answer": pa.string(),
         "knockout_answer": pa.string(),
@@ -43,6 +44,8 @@ ROW_SCHEMA: Final = _required(
         "knockout_score": pa.float64(),
     }
 )
+# Of a control's edges with its pathway's, 0 to 1; nothing for the pathway itself.
+ROW_SCHEMA: Final = _REQUIRED_OF_ROWS.append(pa.field("control_overlap", pa.float64()))
 
 SET_ASIDE: Final = "set_aside"  # the question could not be used: no image, not found in the prompt, ...
 NOT_SELECTED: Final = "not_selected"  # `--select` left it out, usually because the base run answered wrongly
@@ -120,7 +123,7 @@ SCHEMAS: Final = {
     "answers": ANSWER_SCHEMA,
 }
 KEYS: Final = {
-    "part": ["task", "question_id", "pathway", "style", "layer"],
+    "part": ["task", "question_id", "pathway", "style", "layer", "control"],
     "skipped": ["task", "question_id"],
     "lens": ["task", "question_id", "layer", "normed"],
     "cards": ["task", "question_id"],

@@ -26,6 +26,7 @@ def question_rows(
     measured: Measured,
     place: int,
     knockout_answers: Sequence[str],
+    overlaps: Mapping[Action, float] | None = None,
 ) -> list[Mapping[str, Any]]:
     """All result rows of one question (`ROW_SCHEMA`), without those of pathways that its prompt does not have.
 
@@ -36,6 +37,7 @@ def question_rows(
         impossible: actions that block nothing in this prompt.
         measured: the batch's, `place` being the question's row in it.
         knockout_answers: the whole answer under each of `study_rows`.
+        overlaps: of every matched control with its pathway (`controls.control_overlap`).
     """
     impossible = set(impossible)
     base_token, base_prob = int(measured.base_token[place]), float(measured.base_prob[place])
@@ -54,6 +56,8 @@ def question_rows(
                 "style": row.style,
                 "layer": row.layer,
                 "window": row.window,
+                "control": row.control,
+                "control_overlap": _overlap(row, overlaps or {}),
                 "gold": question.answer,
                 "base_answer": base_answer,
                 "knockout_answer": knockout_answers[column],
@@ -67,6 +71,10 @@ def question_rows(
             }
         )
     return rows
+
+
+def _overlap(row: StudyRow, overlaps: Mapping[Action, float]) -> float | None:
+    return float(np.mean([overlaps[action] for action, *_ in row.knockout.switched])) if row.control else None
 
 
 def first_token_answers(
