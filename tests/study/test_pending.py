@@ -48,11 +48,10 @@ def test_an_error_comes_in_its_turn_and_ends_it() -> None:
         made.append(number)
         return number
 
-    found = []
+    results = prepared_ahead(range(9), prepare, 2)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(KeyError, match="the third"):
-        for one in prepared_ahead(range(9), prepare, 2):
-            found.append(one)
-    assert found == [0, 1, 2]
+        next(results)
     assert max(made) <= 5
 
 
