@@ -75,7 +75,7 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
 
     from xmflow_jax.knockout import FAST
     from xmflow_jax.results import check_folder, open_run
-    from xmflow_jax.session import default_batch_size, machine
+    from xmflow_jax.session import default_batch_size, device_layout, machine
     from xmflow_jax.study.answer import Setting
     from xmflow_jax.study.evaluation import answer_questions, by_task, evaluation_configuration
     from xmflow_jax.study.inputs import read_inputs, short_name
@@ -97,18 +97,24 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
     configuration = evaluation_configuration(options, inputs, identity)
     check_folder(out, configuration)
     largest_task = max((len(own) for own in by_task(inputs.questions).values()), default=1)
-    batch_size = shared.batch_size or default_batch_size(identity, on_cpu, largest_task)
+    # With nothing blocked there are no configurations to spread.
+    layout = device_layout(shared.mesh, identity, max(1, len(inputs.questions)))
+    batch_size = layout.batch_size(shared.batch_size or default_batch_size(identity, on_cpu, largest_task))
     if identity.dtype == "float32":
         # As in a sweep: float32 means float32.
         stack.enter_context(jax.default_matmul_precision("highest"))
+    if layout.mesh is not None:
+        stack.enter_context(jax.set_mesh(layout.mesh))
     with open_run(out, configuration, machine(batch_size)) as run:
         done = run.finished_questions()
         left = sum((one.task, one.question_id) not in done for one in inputs.questions)
         say(f"{len(inputs.questions)} questions, {len(inputs.questions) - left} of them done")
+        if layout.line:
+            say(layout.line)
         if left:
             waits: list[float] = []
             setting = Setting(
-                model=load_model(inputs.directory, identity.dtype),
+                model=load_model(inputs.directory, identity.dtype, layout.mesh),
                 processing=inputs.processing,
                 template=inputs.template,
                 engine=FAST,

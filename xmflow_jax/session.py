@@ -3,18 +3,23 @@
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
 import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
 
 from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.data.roles import IMAGE
 from xmflow_jax.models.cross_attention import CrossAttentionConfig
+from xmflow_jax.models.partitioning import CONFIGURATIONS, DATA, MODEL, kept_whole, split_bytes
 from xmflow_jax.report.run_content import COMMAND_KEY, PLANNED_KEY, SHAPE_KEY
 from xmflow_jax.study.command_line import command_line
+from xmflow_jax.study.mesh import automatic_mesh, check_mesh, parse_mesh
 from xmflow_jax.study.options import SweepOptions
 from xmflow_jax.weights.load import ModelIdentity, abstract_model, shapes
 
@@ -32,6 +37,57 @@ def default_batch_size(identity: ModelIdentity, on_cpu: bool, largest_task: int)
     if sum(math.prod(leaf.shape) for leaf in leaves) < SMALL_MODEL:
         return min(32, largest_task)
     return 1 if on_cpu else min(8, largest_task)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The devices of a session and what is spread over them.
+
+    Attributes:
+        mesh: None for one device.
+        along: devices side by side, each with questions (or configurations) of its own.
+        line: for people; empty for one device.
+    """
+
+    mesh: Mesh | None
+    along: int
+    line: str
+
+    def batch_size(self, wanted: int) -> int:
+        """Questions at a time, the same number on every device."""
+        split = self.mesh is not None and DATA in self.mesh.axis_names
+        return -(-wanted // self.along) * self.along if split else wanted
+
+
+def device_layout(text: str | None, identity: ModelIdentity, most_questions: int) -> Layout:
+    """The mesh that `--mesh` asks for; by default all accelerators side by side, and of a CPU one device.
+
+    Args:
+        most_questions: of any task. Where these are fewer than the devices side by side, every device has the same
+            questions, and of each question its own configurations.
+
+    Raises:
+        OptionError: this machine cannot give the mesh.
+    """
+    devices, leaves = jax.local_devices(), shapes(abstract_model(identity.config, identity.dtype)[1])
+    if text is None:
+        wanted = {"data": 1 if jax.default_backend() == "cpu" else len(devices), "model": 1}
+    else:
+        memory = (devices[0].memory_stats() or {}).get("bytes_limit")
+        needed = partial(split_bytes, identity.config, leaves)
+        wanted = parse_mesh(text) or automatic_mesh(len(devices), needed, memory)
+    check_mesh(wanted, len(devices))
+    side, model = wanted["data"], wanted["model"]
+    if side * model == 1:
+        return Layout(None, 1, "")
+    axis = CONFIGURATIONS if most_questions < side else DATA
+    grid = np.array(devices[: side * model]).reshape(side, model)
+    mesh = Mesh(grid, (axis, MODEL), axis_types=(AxisType.Auto,) * 2)
+    spread = "questions" if axis == DATA else "configurations"
+    line = f"{side * model} devices: {spread} over {side}, the model over {model}"
+    if whole := kept_whole(identity.config, leaves, mesh):
+        line += f" (do not divide and stay whole: {', '.join(whole)})"
+    return Layout(mesh, side, line)
 
 
 def model_shape(identity: ModelIdentity, prompt: PreparedQuestion | None) -> ModelShape | None:

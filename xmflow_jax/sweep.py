@@ -66,7 +66,7 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     from xmflow_jax.report.preview import write_preview
     from xmflow_jax.report.question_card import cards_per_task, question_card
     from xmflow_jax.results import check_folder, finished_questions, free_bytes, open_run
-    from xmflow_jax.session import default_batch_size, model_shape, provenance
+    from xmflow_jax.session import default_batch_size, device_layout, model_shape, provenance
     from xmflow_jax.study.answer import Setting, answer_task
     from xmflow_jax.study.estimate import check_space, estimate_work, usable_prompts
     from xmflow_jax.study.inputs import read_inputs, run_configuration, short_name
@@ -74,8 +74,8 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     from xmflow_jax.study.plan import plan_studies
     from xmflow_jax.weights.load import identify_model, load_model
 
-    if options.mesh is not None:
-        check_mesh(parse_mesh(options.mesh), len(jax.devices()))
+    if options.mesh is not None and (mesh := parse_mesh(options.mesh)) is not None:
+        check_mesh(mesh, len(jax.local_devices()))
     out = options.out or Path("runs") / f"{short_name(options.model)}-{short_name(options.data[0])}"
     check_folder(out)
     scratch = Path(stack.enter_context(TemporaryDirectory(prefix="xmflow-")))
@@ -89,7 +89,8 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     configuration = run_configuration(options, inputs, identity, studies)
     check_folder(out, configuration)
     largest_task = max((len(study.questions) for study in studies), default=1)
-    batch_size = options.batch_size or default_batch_size(identity, on_cpu, largest_task)
+    layout = device_layout(options.mesh, identity, largest_task)
+    batch_size = layout.batch_size(options.batch_size or default_batch_size(identity, on_cpu, largest_task))
     if identity.dtype == "float32":
         # A GPU would multiply in TF32 and a TPU in bfloat16: float32 means float32 here.
         stack.enter_context(jax.default_matmul_precision("highest"))
@@ -100,15 +101,19 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     estimate = estimate_work(studies, typical, done, identity.config, identity.dtype, batch_size)
     check_space(estimate.bytes, free_bytes(out), out)
     say(estimate.line())
+    if layout.line:
+        say(layout.line)
     if options.dry_run:
         return _without_work(out)
 
+    if layout.mesh is not None:
+        stack.enter_context(jax.set_mesh(layout.mesh))
     shape = model_shape(identity, next(iter(typical.values()), None))
     with open_run(out, configuration, provenance(options, batch_size, shape)) as run:
         done = run.finished_questions()
         waits: list[float] = []
         setting = Setting(
-            model=load_model(inputs.directory, identity.dtype),
+            model=load_model(inputs.directory, identity.dtype, layout.mesh),
             processing=inputs.processing,
             template=inputs.template,
             engine=options.engine,

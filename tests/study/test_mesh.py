@@ -3,7 +3,7 @@
 import pytest
 
 from xmflow_jax.errors import OptionError
-from xmflow_jax.study.mesh import check_mesh, parse_mesh
+from xmflow_jax.study.mesh import automatic_mesh, check_mesh, parse_mesh
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,38 @@ def test_what_is_no_mesh_is_refused_in_one_line(text: str, named: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
-def test_more_devices_than_there_are_and_more_than_one() -> None:
-    check_mesh(parse_mesh("data=1,model=1"), 1)
+def test_auto_is_for_the_machine_to_say() -> None:
+    assert parse_mesh(" auto ") is None
+
+
+def parsed(text: str) -> dict[str, int]:
+    mesh = parse_mesh(text)
+    assert mesh is not None
+    return mesh
+
+
+def test_more_devices_than_there_are() -> None:
+    check_mesh(parsed("data=1,model=1"), 1)
+    check_mesh(parsed("data=4,model=2"), 8)
     with pytest.raises(OptionError, match=r"data=4,model=2 needs 8 devices, but there are 6 devices here"):
-        check_mesh(parse_mesh("data=4,model=2"), 6)
+        check_mesh(parsed("data=4,model=2"), 6)
     with pytest.raises(OptionError, match=r"needs 2 devices, but there is 1 device here"):
-        check_mesh(parse_mesh("model=2"), 1)
-    with pytest.raises(OptionError, match=r"data=2,model=1: more than one device is not available yet"):
-        check_mesh(parse_mesh("data=2"), 8)
+        check_mesh(parsed("model=2"), 1)
+
+
+@pytest.mark.parametrize(
+    ("devices", "gigabytes", "memory", "mesh"),
+    [
+        (8, 14, 80, {"data": 8, "model": 1}),
+        (8, 26, 16, {"data": 2, "model": 4}),
+        (8, 14, 16, {"data": 4, "model": 2}),
+        (8, 400, 16, {"data": 1, "model": 8}),  # no more can be done
+        (6, 400, 16, {"data": 3, "model": 2}),
+        (8, 14, None, {"data": 8, "model": 1}),
+    ],
+)
+def test_auto_spreads_the_model_as_far_as_its_weights_need(
+    devices: int, gigabytes: float, memory: float | None, mesh: dict[str, int]
+) -> None:
+    known = None if memory is None else int(memory * 1e9)
+    assert automatic_mesh(devices, lambda share: int(gigabytes * 1e9 / share), known) == mesh

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int
 from xmflow_jax.data.batch import Prompt, build_batch
 from xmflow_jax.knockout.decode import greedy_draft
 from xmflow_jax.knockout.fast import encode, run_base
+from xmflow_jax.knockout.split import to_host
 
 Tree = Any
 
@@ -48,4 +49,4 @@ def answer_base(
     base = run_base(graphdef, params, batch.tokens, batch.length, features, batch.length - 1, rows=1)
     ends: Any = np.asarray(end_tokens, np.int32)
     tokens = greedy_draft(graphdef, params, base, batch.length, ends, answer_length).tokens
-    return BaseAnswers(np.asarray(tokens)[:own], np.isfinite(np.asarray(base.logits)[:own]).all(axis=-1))
+    return BaseAnswers(to_host(tokens)[:own], np.isfinite(to_host(base.logits)[:own]).all(axis=-1))

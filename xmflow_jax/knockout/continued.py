@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Int
 
 from xmflow_jax.knockout.arrays import Positions, Switches
+from xmflow_jax.knockout.split import to_host
 from xmflow_jax.knockout.suffix import BaseRun, recomputed_block, rows_from
 from xmflow_jax.knockout.suffix_attention import Rows
 from xmflow_jax.models.layers import layer_slice, split_blocks
@@ -74,8 +75,17 @@ def build_tiles(
     return Tiles(prompt, config, tokens[at], known[at].astype(np.int32))
 
 
-def take_tiles(tiles: Tiles, first: int, size: int) -> Tiles:
-    """`size` tiles from `first` on; the last one fills up what is missing."""
+def take_tiles(tiles: Tiles, first: int, size: int, answers: Int[np.ndarray, "batch config step"]) -> Tiles:
+    """`size` tiles from `first` on; the last one fills up what is missing, and where there is none, a tile whose
+    answers are known to their end.
+
+    Args:
+        answers: of all prompts, as far as they are known.
+    """
+    if not len(tiles.prompt):
+        slots, steps = tiles.config.shape[1], answers.shape[2]
+        nothing = np.zeros((size, slots), np.int32)
+        return Tiles(nothing[:, 0], nothing, answers[nothing, nothing], nothing + steps)
     chosen = np.minimum(np.arange(first, first + size), len(tiles.prompt) - 1)
     return Tiles(*(part[chosen] for part in tiles))
 
@@ -196,19 +206,28 @@ def continue_departed(
     tokens: Int[np.ndarray, "batch config step"],
     known: Int[np.ndarray, "batch config"],
     first_layer: Int[np.ndarray, " config"],
+    devices: int = 1,
 ) -> Int[np.ndarray, "batch config step"]:
     """The answers with those that departed decoded on.
 
     Args:
         run: (tiles, first layer) -> their whole answers.
+        devices: that the batch is spread over; a call then holds as many tiles of each of them, one device's after
+            another's, and a tile's prompt is counted among its device's.
     """
-    size = min(len(departed), MOST_TILES)
-    tiles = build_tiles(departed, tokens, known, first_layer, min(MOST_SLOTS, AT_ONCE // size))
+    own = len(departed) // devices
+    size = min(own, MOST_TILES)
+    parts = [slice(first, first + own) for first in range(0, len(departed), own)]
+    slots = min(MOST_SLOTS, AT_ONCE // size)
+    of_device = [build_tiles(departed[part], tokens[part], known[part], first_layer, slots) for part in parts]
     whole = tokens.copy()
     running = []
-    for first in range(0, len(tiles.prompt), size):
-        some = take_tiles(tiles, first, size)
-        running.append((some, run(some, np.int32(first_layer[some.config].min()))))
-    for some, answers in running:
-        whole[some.prompt[:, None], some.config] = np.asarray(answers)
+    for first in range(0, max(len(tiles.prompt) for tiles in of_device), size):
+        chosen = [take_tiles(tiles, first, size, tokens[part]) for tiles, part in zip(of_device, parts, strict=True)]
+        some = Tiles(*(np.concatenate(leaves) for leaves in zip(*chosen, strict=True)))
+        running.append((chosen, run(some, np.int32(first_layer[some.config].min()))))
+    for chosen, answers in running:
+        for tiles, part, found in zip(chosen, parts, np.split(to_host(answers), devices), strict=True):
+            kept = departed[part][tiles.prompt[:, None], tiles.config]
+            whole[part][tiles.prompt[:, None], tiles.config] = np.where(kept[..., None], found, tiles.tokens)
     return whole

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from xmflow_jax.knockout.suffix import BaseRun
+from xmflow_jax.knockout.split import FIRST, SECOND, SHARED, over_questions
+from xmflow_jax.knockout.suffix import BASE_PARTS, BaseRun
 from xmflow_jax.models.attention import attend
 from xmflow_jax.models.layers import split_blocks
 
@@ -32,11 +33,11 @@ def greedy_answers(
     graphdef: Any, params: Tree, base: BaseRun, length: Int[Array, " batch"], end_tokens: Int[Array, " end"], steps: int
 ) -> Int[Array, "batch step"]:
     """The tokens of `greedy_draft`."""
-    return greedy_draft(graphdef, params, base, length, end_tokens, steps).tokens
+    tokens: Array = greedy_draft(graphdef, params, base, length, end_tokens, steps).tokens
+    return tokens
 
 
-@partial(jax.jit, static_argnames=("graphdef", "steps"))
-def greedy_draft(
+def decode_base(
     graphdef: Any, params: Tree, base: BaseRun, length: Int[Array, " batch"], end_tokens: Int[Array, " end"], steps: int
 ) -> Draft:
     """Greedy decoding with nothing blocked.
@@ -100,3 +101,11 @@ def greedy_draft(
     start: tuple[Array, ...] = (jnp.array(0), tokens, new, new, read)
     _, tokens, _, _, read = jax.lax.while_loop(unfinished, one_token, start)
     return Draft(tokens, read)
+
+
+greedy_draft = over_questions(
+    decode_base,
+    {"params": SHARED, "base": BASE_PARTS, "length": FIRST, "end_tokens": SHARED},
+    Draft(FIRST, SECOND),  # type: ignore[arg-type]
+    ["graphdef", "steps"],
+)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
@@ -29,16 +28,32 @@ from xmflow_jax.knockout.draft import (
 )
 from xmflow_jax.knockout.plain import encode_images
 from xmflow_jax.knockout.plan import Placement, Study, place_study
-from xmflow_jax.knockout.suffix import BaseRun, base_pass, drafted_pass, extend_base, suffix_pass
+from xmflow_jax.knockout.split import FIRST, SECOND, SHARED, over_questions, to_host
+from xmflow_jax.knockout.suffix import BASE_PARTS, BaseRun, base_pass, drafted_pass, extend_base, suffix_pass
+from xmflow_jax.models.partitioning import DATA, mesh_size
 
 Tree = Any
 
-encode = jax.jit(encode_images, static_argnames=("graphdef",))
-run_base = jax.jit(base_pass, static_argnames=("graphdef", "rows"))
-run_suffixes = jax.jit(suffix_pass, static_argnames=("graphdef", "trie", "rows", "prefix"))
-run_drafted = jax.jit(drafted_pass, static_argnames=("graphdef", "trie", "rows", "prefix"))
-run_continued = jax.jit(continue_answers, static_argnames=("graphdef", "rows", "longest", "prefix"))
-run_extend = jax.jit(extend_base, static_argnames=("rows",))
+_PASS = {"params": SHARED, "base": BASE_PARTS, "switches": SHARED, "positions": FIRST, "start": FIRST, "length": FIRST}
+
+encode = over_questions(encode_images, {"params": SHARED, "pixels": FIRST}, FIRST, ["graphdef"])
+run_base = over_questions(
+    base_pass,
+    {"params": SHARED, "tokens": FIRST, "length": FIRST, "features": FIRST, "first": FIRST},
+    BASE_PARTS,
+    ["graphdef", "rows"],
+)
+run_suffixes = over_questions(suffix_pass, _PASS, FIRST, ["graphdef", "trie", "rows", "prefix"])
+run_drafted = over_questions(
+    drafted_pass, {**_PASS, "draft": FIRST}, (FIRST, FIRST), ["graphdef", "trie", "rows", "prefix"]
+)
+run_continued = over_questions(
+    continue_answers,
+    {**_PASS, "end_tokens": SHARED, "tiles": FIRST, "first_layer": SHARED},
+    FIRST,
+    ["graphdef", "rows", "longest", "prefix"],
+)
+run_extend = over_questions(extend_base, {"base": BASE_PARTS, "hidden": SECOND, "length": FIRST}, BASE_PARTS, ["rows"])
 
 
 class Swept(NamedTuple):
@@ -109,7 +124,7 @@ def knock_out_drafted(
         checked: how many of their tokens are checked.
         placement, positions: with the generated positions (`draft.generated_room`).
     """
-    length, tokens = np.asarray(batch.length), np.asarray(draft.tokens)
+    length, tokens = np.asarray(batch.length), to_host(draft.tokens)
     groups, window = drafted_groups(placement, length, batch.tokens.shape[1], checked, tokens.shape[1])
     # Without groups nothing is recomputed, and the base run's window may be any.
     extended = run_extend(base, draft.hidden[:, :, : checked - 1], length, rows=window) if groups else base
@@ -166,10 +181,10 @@ def knock_out_answers(
         end_tokens: ids that end an answer; the first of them fills the rest.
         wanted: prompts whose answers matter; those of the others are the draft.
     """
-    tokens = np.asarray(draft.tokens)
+    tokens = to_host(draft.tokens)
     checked = tokens_checked(answer_lengths(tokens, end_tokens)[wanted], tokens.shape[1])
     found = knock_out_drafted(graphdef, params, base, draft, checked, study, placement, batch, positions)
-    drafts = check_drafts(tokens, np.asarray(found.following), end_tokens)
+    drafts = check_drafts(tokens, to_host(found.following), end_tokens)
     drafts = Checked(
         np.where(wanted[:, None, None], drafts.tokens, tokens[:, None]), drafts.known, drafts.departed & wanted[:, None]
     )
@@ -210,7 +225,7 @@ def decode_on(
             longest=one.longest,
             prefix=one.group.prefix,
         )
-        answers = continue_departed(run, own, answers, drafts.known, first_layer)
+        answers = continue_departed(run, own, answers, drafts.known, first_layer, mesh_size(DATA))
     return answers
 
 

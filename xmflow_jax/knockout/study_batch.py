@@ -23,14 +23,18 @@ from xmflow_jax.knockout.lens import read_answer_states
 from xmflow_jax.knockout.measure import Measured, measure
 from xmflow_jax.knockout.plain import answers_plain, sweep_plain
 from xmflow_jax.knockout.plan import Study, impossible_actions, place_study
+from xmflow_jax.knockout.split import FIRST, SECOND, SHARED, over_questions, to_host
 
 Tree = Any
 
 # Configurations that the plain engine evaluates side by side.
 PLAIN_AT_ONCE = 8
 
-_sweep_plain = jax.jit(sweep_plain, static_argnames=("graphdef", "at_once"))
-_answers_plain = jax.jit(answers_plain, static_argnames=("graphdef", "steps", "at_once"))
+_PLAIN = {"params": SHARED, "batch": FIRST, "positions": FIRST, "knockouts": SHARED}
+_sweep_plain = over_questions(sweep_plain, _PLAIN, SECOND, ["graphdef", "at_once"])
+_answers_plain = over_questions(
+    answers_plain, {**_PLAIN, "end_tokens": SHARED}, (SECOND, SECOND), ["graphdef", "steps", "at_once"]
+)
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def answer_batch(
     base = run_base(graphdef, params, batch.tokens, batch.length, features, placement.first, rows=placement.rows)
     ends = np.asarray(end_tokens, np.int32)
     draft = greedy_draft(graphdef, params, base, batch.length, ends, answer_length)
-    selected = select(np.asarray(draft.tokens)[:own], np.asarray(base.logits)[:own])
+    selected = select(to_host(draft.tokens)[:own], to_host(base.logits)[:own])
     if not selected.any():
         return Answered(selected, None, None, impossible, None)
     tokens: Any = None
@@ -113,8 +117,8 @@ def answer_batch(
     else:
         logits = _sweep_plain(graphdef, params, batch, positions, study.switches, at_once=PLAIN_AT_ONCE)
         logits = logits.swapaxes(0, 1)
-    measured = jax.device_get(measure(base.logits, logits))
+    measured = to_host(measure(base.logits, logits))
     if whole_answers and tokens is None:
         tokens = measured.knockout_token[..., None]
-    measured, tokens = jax.tree.map(lambda part: np.asarray(part)[:own], (measured, tokens))
+    measured, tokens = jax.tree.map(lambda part: part[:own], to_host((measured, tokens)))
     return Answered(selected, measured, tokens, impossible, read_answer_states(base, batch.length))

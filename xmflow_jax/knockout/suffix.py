@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from xmflow_jax.knockout.arrays import Positions, Switches, refuse_cross_attention
 from xmflow_jax.knockout.schedule import Segment, Trie
+from xmflow_jax.knockout.split import FIRST, SECOND, rows_per_device, spread_rows
 from xmflow_jax.knockout.suffix_attention import Rows, cross_attend, dropped_rows, suffix_attend
 from xmflow_jax.models.attention import attend, drop
 from xmflow_jax.models.layers import layer_slice, split_blocks
@@ -42,6 +43,10 @@ class BaseRun(NamedTuple):
     logits: Float[Array, "batch vocabulary"]
     output: Float[Array, "batch width"]
     visual: tuple[Array, Array] | None
+
+
+# Where the batch axis of each field is.
+BASE_PARTS = BaseRun(SECOND, SECOND, SECOND, FIRST, FIRST, FIRST, SECOND)  # type: ignore[arg-type]
 
 
 def rows_from(
@@ -168,7 +173,7 @@ def answer_states(
         """The rows of a segment: each continues a row of the one before, or starts from the base run."""
         base_rows = rows_from(base.hidden[segment.start], start - base.first, rows)[:, None]
         known = base_rows if x is None else jnp.concatenate([base_rows, x], axis=1)
-        return known[:, jnp.array(segment.parents) + 1]
+        return spread_rows(known[:, jnp.array(rows_per_device(segment.parents)) + 1])
 
     def run_layers(x: Array, start: int, stop: int, members: Array) -> Array:
         """Layers `start` to `stop - 1`, the last layer not among them."""
@@ -179,7 +184,7 @@ def answer_states(
 
     x: Array | None = None
     for segment in trie.segments:
-        x, members = enter(x, segment), jnp.array(segment.members)
+        x, members = enter(x, segment), jnp.array(rows_per_device(segment.members))
         if segment.start < last_layer:
             x = run_layers(x, segment.start, min(segment.stop, last_layer), members)
         if segment.stop > last_layer:

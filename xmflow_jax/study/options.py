@@ -68,7 +68,7 @@ class SweepOptions:
         engine: `fast` or `plain`.
         dtype: of the parameters and hidden states; logits, softmax and norms are float32 in any case.
         batch_size: questions at a time.
-        mesh: device layout, such as `data=1`.
+        mesh: device layout, such as `data=4,model=2`, or `auto`; None: questions over all accelerators.
         answer_length: most tokens of an answer.
         whole_answers: decode whole answers under knockout; else their first token alone.
         seed: of the choice of samples, and of the controls' draws.
@@ -239,6 +239,11 @@ def add_run_arguments(parser: argparse.ArgumentParser, out: str) -> None:
     add("--samples", type=int, help="at most so many questions, spread over the tasks")
     add("--dtype", help="float32 (default on a CPU) or bfloat16 (default elsewhere)")
     add("--batch-size", type=int, help="questions at a time (default: 1 on a CPU, else 8; 32 for small models)")
+    add(
+        "--mesh",
+        help="device layout, such as data=4,model=2: questions over 4 devices, the model over 2; auto spreads the "
+        "model as far as its weights need (default: questions over all accelerators)",
+    )
     add("--answer-length", type=int, default=10, help="most tokens of an answer (default: 10)")
     add("--seed", type=int, default=0, help="seed of every random choice (default: 0)")
     add("--out", type=Path, help=f"run folder (default: {out}); an unfinished run in it is resumed")
@@ -271,7 +276,6 @@ def parse_arguments(arguments: Sequence[str]) -> SweepOptions:
     )
     add("--select", help="questions that the base run answers: correct (default), wrong, all")
     add("--engine", default=FAST, help="fast (default), or plain: the slow reference")
-    add("--mesh", help="devices, such as data=1 (so far there is no more than one)")
     add(
         "--first-token-only",
         dest="whole_answers",

@@ -16,8 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding
 
 from xmflow_jax.errors import CheckpointError, OptionError
+from xmflow_jax.models.partitioning import parameter_shardings
 from xmflow_jax.weights import orbax
 from xmflow_jax.weights.digest import cast_digest, stored_digest
 from xmflow_jax.weights.encoder_decoder_config import model_config
@@ -25,6 +27,7 @@ from xmflow_jax.weights.families import ModelConfig, build_model, family_of
 from xmflow_jax.weights.keys import canonical_names, key_table, tied_names
 from xmflow_jax.weights.rules import LINEAR, Rule
 from xmflow_jax.weights.safetensors_files import FLOATING, StoredTensor, list_tensors, read_tensor
+from xmflow_jax.weights.shards import place_parameter
 from xmflow_jax.weights.source import resolve_source
 
 DTYPES = ("float32", "bfloat16")
@@ -78,13 +81,14 @@ class _Found:
     tensors: Mapping[str, StoredTensor]
 
 
-def load_model(source: str | Path, dtype: str | None = None) -> LoadedModel:
-    """A checkpoint of a known family on JAX's default device.
+def load_model(source: str | Path, dtype: str | None = None, mesh: Mesh | None = None) -> LoadedModel:
+    """A checkpoint of a known family on JAX's default device, or spread over a mesh.
 
     Args:
         source: a directory in Hugging Face format, a directory that `xmflow_jax.convert` wrote, or a hub id.
         dtype: "float32" or "bfloat16", to which all tensors are cast. None: bfloat16 if most of the stored numbers
             are, else float32, which holds float16 exactly.
+        mesh: each process then reads no more than its devices hold (`models.partitioning`).
 
     Raises:
         OptionError: another dtype.
@@ -92,10 +96,12 @@ def load_model(source: str | Path, dtype: str | None = None) -> LoadedModel:
     """
     found = _examine(source, dtype)
     graphdef, abstract = abstract_model(found.config, found.dtype)
+    leaves = shapes(abstract)
+    shardings = {} if mesh is None else parameter_shardings(found.config, leaves, mesh)
     if found.marker is not None:
-        arrays = orbax.restore(found.directory, found.marker, shapes(abstract))
+        arrays = orbax.restore(found.directory, found.marker, leaves, shardings)
     else:
-        arrays = dict(_assemble(found.config, found.tensors, shapes(abstract), str(found.directory)))
+        arrays = dict(_assemble(found.config, found.tensors, leaves, shardings, str(found.directory)))
     return LoadedModel(found.config, graphdef, fill_state(abstract, arrays), found.dtype, found.digest)
 
 
@@ -167,9 +173,10 @@ def _assemble(
     config: ModelConfig,
     tensors: Mapping[str, StoredTensor],
     expected: Mapping[tuple[str, ...], jax.ShapeDtypeStruct],
+    shardings: Mapping[tuple[str, ...], NamedSharding],
     where: str,
 ) -> Iterator[tuple[tuple[str, ...], jax.Array]]:
-    """Each parameter on the device; `_check_tensors` has seen every tensor's type and shape."""
+    """Each parameter on its devices; `_check_tensors` has seen every tensor's type and shape."""
     tensors = dict(tensors)
     embedding, head = tied_names(config)
     if config.text.tied and head in tensors:
@@ -177,6 +184,9 @@ def _assemble(
     # The largest first: what the host holds beside the model is then at its most while the model is at its least.
     table = sorted(key_table(config), key=lambda rule: -math.prod(expected[rule.path].shape))
     for rule in table:
+        if shardings:
+            yield rule.path, place_parameter(rule, tensors, expected[rule.path], shardings[rule.path])
+            continue
         buffer = _aligned_empty(expected[rule.path])
         for layer, name in enumerate(rule.names()):
             _copy(buffer[layer] if rule.layers else buffer, rule.own(read_tensor(tensors[name])), rule.axes)

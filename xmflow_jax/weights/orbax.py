@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Sharding
 
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.json_files import read_json_object
@@ -101,8 +102,13 @@ def check_files(directory: Path, marker: Marker) -> None:
         raise CheckpointError(f"{folder}: {len(wrong)} file(s) missing or of another size ({wrong[0]}); convert again")
 
 
-def restore(directory: Path, marker: Marker, expected: Mapping[Keys, jax.ShapeDtypeStruct]) -> dict[Keys, jax.Array]:
-    """The parameters, cast to the expected types, on JAX's default device.
+def restore(
+    directory: Path,
+    marker: Marker,
+    expected: Mapping[Keys, jax.ShapeDtypeStruct],
+    shardings: Mapping[Keys, Sharding],
+) -> dict[Keys, jax.Array]:
+    """The parameters, cast to the expected types, each where `shardings` says, or on JAX's default device.
 
     Raises:
         CheckpointError: files are missing or damaged, or hold other parameters than those expected.
@@ -117,7 +123,9 @@ def restore(directory: Path, marker: Marker, expected: Mapping[Keys, jax.ShapeDt
             }
             # The largest first, and one at a time: Orbax holds what it reads twice for a while.
             order = sorted(expected, key=lambda path: -math.prod(expected[path].shape)) if fits else ()
-            arrays = {path: _restore_one(checkpointer, folder, path, expected[path]) for path in order}
+            arrays = {
+                path: _restore_one(checkpointer, folder, path, expected[path], shardings.get(path)) for path in order
+            }
         # Orbax and the storage library below it raise errors of many kinds over damaged files.
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
@@ -127,12 +135,14 @@ def restore(directory: Path, marker: Marker, expected: Mapping[Keys, jax.ShapeDt
     return arrays
 
 
-def _restore_one(checkpointer: Any, folder: Path, path: Keys, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+def _restore_one(
+    checkpointer: Any, folder: Path, path: Keys, leaf: jax.ShapeDtypeStruct, sharding: Sharding | None
+) -> jax.Array:
     from orbax.checkpoint.args import PyTreeRestore
     from orbax.checkpoint.checkpoint_utils import construct_restore_args
 
     # The device that an unplaced array goes to, honouring `jax_default_device`.
-    placed = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=jnp.zeros(()).sharding)
+    placed = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding or jnp.zeros(()).sharding)
     tree = _nest({path: placed})
     arguments = PyTreeRestore(tree, restore_args=construct_restore_args(tree), partial_restore=True)
     restored = _flatten(checkpointer.restore(folder, args=arguments))

@@ -47,6 +47,19 @@ class Rule:
         own[-1] *= self.part[1]
         return (1,) * self.leading + tuple(own)
 
+    def published_index(self, bounds: tuple[tuple[int, int], ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
+        """Where in each published tensor a part of a parameter (of one layer of it) lies.
+
+        Args:
+            bounds: start and stop of the part along the parameter's axes.
+            shape: of the whole parameter.
+        """
+        published = [bounds[self.axes.index(axis)] for axis in range(len(bounds))]
+        offset = self.part[0] * shape[self.axes.index(len(bounds) - 1)]
+        start, stop = published[-1]
+        published[-1] = (start + offset, stop + offset)
+        return (slice(0, 1),) * self.leading + tuple(slice(*one) for one in published)
+
     def own(self, tensor: np.ndarray) -> np.ndarray:
         """What of a published tensor belongs to this parameter."""
         index, count = self.part

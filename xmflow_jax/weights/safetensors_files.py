@@ -67,6 +67,17 @@ def read_tensor(tensor: StoredTensor) -> np.ndarray:
     return values
 
 
+def read_slice(tensor: StoredTensor, index: tuple[slice, ...]) -> np.ndarray:
+    """A part of the tensor's values; no more of the file is read.
+
+    Raises:
+        CheckpointError: as for `read_tensor`.
+    """
+    with _opened(tensor.file) as file:
+        values: np.ndarray = file.get_slice(tensor.name)[index]
+    return values
+
+
 def read_rows(tensors: Mapping[Path, list[StoredTensor]]) -> Iterator[tuple[StoredTensor, bytes]]:
     """A few values of each tensor, by file: all of a vector, else the first, middle and last row of the first axis."""
     for path, members in tensors.items():
