@@ -144,6 +144,10 @@ def test_the_plain_engine_and_larger_batches_give_the_same(given: dict[str, Any]
         assert (plain[column] == fast[column]).all()
     for column in ("base_prob", "knockout_prob"):
         np.testing.assert_allclose(plain[column], fast[column], rtol=0, atol=1e-5)
+    for column in ("base_margin", "knockout_margin"):
+        assert (fast[column].notna() == (fast["task"] == "ChooseAttr")).all()
+        np.testing.assert_allclose(plain[column], fast[column], rtol=0, atol=1e-4)
+    assert (fast["knockout_margin"] - fast["base_margin"]).abs().max() > 1e-3
 
 
 def test_selection_splits_the_questions(given: dict[str, Any], run: Path, tmp_path: Path) -> None:

@@ -105,9 +105,15 @@ def _rows(name: str, task: str, number: int, layers: int) -> list[Mapping[str, A
                     gold=HOSTILE, base_answer="red", knockout_answer=HOSTILE if hit else "red",
                     base_prob=base, knockout_prob=left, relative_change=100 * (left - base) / base,
                     knockout_score=0.0 if hit else 1.0,
+                    **_margins(task, hit),
                 )
             )  # fmt: skip
     return rows
+
+
+def _margins(task: str, hit: bool) -> dict[str, float | None]:
+    """Questions of the first task name two options."""
+    return {"base_margin": 2.0, "knockout_margin": -1.0 if hit else 1.75} if task == TASKS[0] else {}
 
 
 def _lens(name: str, task: str, layers: int) -> list[Mapping[str, Any]]:

@@ -20,7 +20,7 @@ from xmflow_jax.knockout.decode import greedy_draft
 from xmflow_jax.knockout.draft import generated_room
 from xmflow_jax.knockout.fast import encode, knock_out, knock_out_answers, run_base
 from xmflow_jax.knockout.lens import read_answer_states
-from xmflow_jax.knockout.measure import Measured, measure
+from xmflow_jax.knockout.measure import Margins, Measured, measure, measure_margins
 from xmflow_jax.knockout.plain import answers_plain, sweep_plain
 from xmflow_jax.knockout.plan import Study, impossible_actions, place_study
 
@@ -40,6 +40,7 @@ class Answered:
     Attributes:
         selected: which prompts went on; the knockouts of the others mean nothing.
         measured: first tokens and their probabilities, as numpy; None if no prompt was selected.
+        margins: of the options, as numpy; None if no prompt was selected, or no options were asked for.
         tokens: of whole answers under knockout, at most `step` of each, end tokens included; places after the end hold
             an end token. None if no prompt was selected, or only first tokens were asked for.
         impossible: for each prompt, the actions that causality makes impossible in it.
@@ -49,6 +50,7 @@ class Answered:
 
     selected: Bool[np.ndarray, " batch"]
     measured: Measured | None
+    margins: Margins | None
     tokens: Int[np.ndarray, "batch config step"] | None
     impossible: list[set[Action]]
     states: Float[jax.Array, "full state width"] | None
@@ -67,6 +69,7 @@ def answer_batch(
     engine: str = FAST,
     full_size: int = 0,
     whole_answers: bool = True,
+    options: Callable[[Int[np.ndarray, "batch step"]], Int[np.ndarray, "batch 2"]] | None = None,
 ) -> Answered:
     """Base run, selection, knockouts.
 
@@ -79,6 +82,8 @@ def answer_batch(
         answer_length: most tokens of an answer.
         select: from the base answers' tokens and the base logits, which prompts go on.
         whole_answers: decode whole answers under every configuration; else their first token alone, which is cheaper.
+        options: from the base answers' tokens, the two tokens of each prompt whose log-odds are measured; asked after
+            `select`.
     """
     own = len(prompts)
     prompts = [*prompts, *[prompts[-1]] * (full_size - own)]
@@ -94,7 +99,7 @@ def answer_batch(
     draft = greedy_draft(graphdef, params, base, batch.length, ends, answer_length)
     selected = select(np.asarray(draft.tokens)[:own], np.asarray(base.logits)[:own])
     if not selected.any():
-        return Answered(selected, None, None, impossible, None)
+        return Answered(selected, None, None, None, impossible, None)
     tokens: Any = None
     if engine == FAST and steps > 1:
         wanted = np.pad(selected, (0, len(prompts) - own))
@@ -110,7 +115,11 @@ def answer_batch(
         logits = _sweep_plain(graphdef, params, batch, positions, study.switches, at_once=PLAIN_AT_ONCE)
         logits = logits.swapaxes(0, 1)
     measured = jax.device_get(measure(base.logits, logits))
+    margins = None
+    if options is not None:
+        pairs = np.pad(options(np.asarray(draft.tokens)[:own]), ((0, len(prompts) - own), (0, 0)))
+        margins = jax.device_get(measure_margins(base.logits, logits, pairs))
     if whole_answers and tokens is None:
         tokens = measured.knockout_token[..., None]
-    measured, tokens = jax.tree.map(lambda part: np.asarray(part)[:own], (measured, tokens))
-    return Answered(selected, measured, tokens, impossible, read_answer_states(base, batch.length))
+    measured, margins, tokens = jax.tree.map(lambda part: np.asarray(part)[:own], (measured, margins, tokens))
+    return Answered(selected, measured, margins, tokens, impossible, read_answer_states(base, batch.length))

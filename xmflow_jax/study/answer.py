@@ -16,6 +16,7 @@ from xmflow_jax.knockout.plan import build_study
 from xmflow_jax.knockout.study_batch import answer_batch
 from xmflow_jax.models.gpt2 import Gpt2Config
 from xmflow_jax.results import NOT_SELECTED, SET_ASIDE, RunFolder, read_cards
+from xmflow_jax.study.answer_tokens import option_tokens
 from xmflow_jax.study.answer_tracking import TrackedWords, answer_lens, lens_rows, tracked_words
 from xmflow_jax.study.options import CORRECT, EVERY, WRONG
 from xmflow_jax.study.pending import pending_batches, skipped_row
@@ -93,6 +94,14 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
             right = np.array([score == 1.0 for score in scores])
             return finite & {CORRECT: right, WRONG: ~right, EVERY: np.ones_like(right)}[setting.select]
 
+        def options(
+            tokens: Int[np.ndarray, "batch step"],
+            prompts: list[PreparedQuestion] = prompts,
+            answers: list[str] = answers,
+        ) -> Int[np.ndarray, "batch 2"]:
+            given = zip(prompts, answers, tokens[:, 0].tolist(), strict=True)
+            return np.array([option_tokens(own.question, answer, first, tokenizer) for own, answer, first in given])
+
         answered = answer_batch(
             setting.model.graphdef,
             setting.model.state,
@@ -104,6 +113,7 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
             setting.engine,
             setting.batch_size,
             setting.whole_answers,
+            options,
         )
         followed: list[TrackedWords] = []
         if (states := answered.states) is not None:
@@ -129,7 +139,7 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
                     found = first_token_answers(answer, first, others, tokenizer.decode)
                 else:
                     found = whole_answers(answer, base_tokens[place], answered.tokens[place], text_of)
-                own = question_rows(question, answer, study.rows, impossible, measured, place, found)
+                own = question_rows(question, answer, study.rows, impossible, measured, place, found, answered.margins)
                 if not own:
                     rest.append(skipped_row(question, SET_ASIDE, "none of the pathways exists in its prompt", answer))
                 else:

@@ -8,7 +8,7 @@ const allTasks = [...new Set(curves.map((curve) => curve.task))]
   .sort((one, other) => (other === ALL_TASKS) - (one === ALL_TASKS) || (one < other ? -1 : 1));
 const state = {
   measure: data.measures.length ? data.measures[0].key : null,
-  depth: new Set(runs.map((run) => run.layers)).size > 1 ? "percent" : "layer",
+  depth: data.depth,
   kind: kinds.length ? kinds[0].label : null,
   hidden: new Set(),
 };

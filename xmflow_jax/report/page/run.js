@@ -74,12 +74,13 @@ function curvePanels(measure) {
 
 function heatMap(task, measure, limit) {
   const own = data.curves.filter((curve) => curve.task === task && curve.measures[measure.key]);
+  if (!own.length) return null;
   const width = 440, rowHeight = 34, side = width / Math.max(data.layers, 1);
   const canvas = svg("svg", {
     class: "chart", viewBox: `0 0 ${width} ${own.length * rowHeight + 18}`, tabindex: 0, role: "application",
     "aria-roledescription": "heat map", "aria-label": `${task}. ${unitOf(measure)}, a strip per pathway, a cell per layer. Arrow keys read its cells.`,
   });
-  const harm = measure.key === "relative_change" ? -1 : 1;
+  const harm = measure.key === "delta_accuracy" ? 1 : -1;
   const series = [], points = [];
   own.forEach((curve, row) => {
     const values = curve.measures[measure.key].value, top = row * rowHeight + 16;
@@ -106,7 +107,7 @@ function heatMap(task, measure, limit) {
   const cursor = svg("circle", { class: "cursor", r: 7, visibility: "hidden" });
   canvas.append(cursor);
   const tip = el("div", { class: "tip", role: "status" });
-  const figure = el("figure", {}, el("figcaption", {}, task, el("div", { class: "faint" }, `${unitOf(measure)}; full colour at ${number(limit, 0)}`)), canvas, tip);
+  const figure = el("figure", {}, el("figcaption", {}, task, el("div", { class: "faint" }, `${unitOf(measure)}; full colour at ${number(limit, digitsOf(measure) - 1)}`)), canvas, tip);
   readable(canvas, figure, tip, cursor, series, points);
   return figure;
 }
