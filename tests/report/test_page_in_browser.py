@@ -285,7 +285,7 @@ def test_single_questions_are_browsed_by_keyboard(open_page: Open, data: dict[st
 def test_single_questions_are_browsed_by_mouse(open_page: Open, data: dict[str, Any]) -> None:
     page = open_page().page
     where = page.locator("#question-where")
-    page.locator("#question-before").click()  # there is none
+    page.locator("#question-before").click(force=True)  # there is none
     assert where.inner_text() == "1 of 16"
     for place in (2, 3):
         page.locator("#question-after").click()
@@ -293,7 +293,7 @@ def test_single_questions_are_browsed_by_mouse(open_page: Open, data: dict[str, 
         assert page.locator("#question-text").inner_text() == visible(data["questions"][place - 1]["card"]["text"])
     page.locator("#question-select").select_option("15")
     assert where.inner_text() == "16 of 16"
-    page.locator("#question-after").click()
+    page.locator("#question-after").click(force=True)
     page.locator("#question-before").click()
     assert where.inner_text() == "15 of 16"
     assert page.locator("#question-text").inner_text() == visible(data["questions"][14]["card"]["text"])
