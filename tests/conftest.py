@@ -30,6 +30,14 @@ MOST_MAPPINGS = 25_000
 MAPPINGS = Path("/proc/self/maps")
 
 
+@pytest.fixture(name="quickly_compiled")
+def fixture_quickly_compiled() -> Iterator[None]:
+    """For tests that compile whole studies and compare no rounding: a quarter less time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _few_programs_at_once() -> Iterator[None]:
     """Compiled programs are dropped where they have become many."""

@@ -17,6 +17,7 @@ def row(question_id: str, layer: int = 0, task: str = "ChooseAttr", **changes: A
         "style": "centred",
         "layer": layer,
         "window": 9,
+        "control": 0,
         "gold": "red",
         "base_answer": "red",
         "knockout_answer": "blue",
@@ -29,6 +30,7 @@ def row(question_id: str, layer: int = 0, task: str = "ChooseAttr", **changes: A
         "knockout_score": 0.0,
         "base_margin": None,
         "knockout_margin": None,
+        "control_overlap": None,
     } | changes
 
 

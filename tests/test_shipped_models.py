@@ -13,8 +13,11 @@ from xmflow_jax import run_sweep
 from xmflow_jax.data.processing import load_processing
 from xmflow_jax.data.study_csv import STUDY_TASKS
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS
+from xmflow_jax.study.options import SHAPES_CROSSATTN
 from xmflow_jax.study.shipped import shipped_checkpoint
 from xmflow_jax.weights.load import load_model
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 COLUMNS = ["accuracy", "low", "high", "blank", "text_guess", "blocked"]
 
@@ -75,8 +78,11 @@ def test_a_small_evaluation_agrees_with_the_card(directory: Path) -> None:
     assert (table[["blank", "blocked"]].max(axis=1) <= table["text_guess"] + 32).all()
 
 
-def test_the_default_study_in_small(directory: Path, tmp_path: Path) -> None:
-    result = run_sweep(model=directory.name, samples=12, out=tmp_path / "run", batch_size=2)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == SHAPES_CROSSATTN else []) for name in RECIPES]
+)
+def test_the_default_study_in_small(name: str, tmp_path: Path) -> None:
+    result = run_sweep(model=name, samples=12, out=tmp_path / "run", batch_size=2)
     assert set(result.rows["task"]) == set(STUDY_TASKS)
     pathways = {*map(str, STUDY_PATHWAYS), "Image->All"}
     assert set(result.rows["pathway"]) == pathways

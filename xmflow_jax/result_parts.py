@@ -35,6 +35,7 @@ ROW_SCHEMA: Final = _schema(
         "style": pa.string(),
         "layer": pa.int32(),
         "window": pa.int32(),
+        "control": pa.int32(),  # 0: the pathway itself; 1 and up: the draws of its matched control
         "gold": pa.string(),
         "base_answer": pa.string(),
         "knockout_answer": pa.string(),
@@ -46,9 +47,11 @@ ROW_SCHEMA: Final = _schema(
         "base_score": pa.float64(),  # the task's accuracy of the answer, 0 to 1
         "knockout_score": pa.float64(),
     },
-    {  # log-odds of the true over the false option at the first answer position; null where a question has no options
+    {
+        # Log-odds of the true over the false option at the first answer position; null where there are no options.
         "base_margin": pa.float64(),
         "knockout_margin": pa.float64(),
+        "control_overlap": pa.float64(),  # of a control's edges with its pathway's, 0 to 1; null for the pathway itself
     },
 )
 
@@ -128,7 +131,7 @@ SCHEMAS: Final = {
     "answers": ANSWER_SCHEMA,
 }
 KEYS: Final = {
-    "part": ["task", "question_id", "pathway", "style", "layer"],
+    "part": ["task", "question_id", "pathway", "style", "layer", "control"],
     "skipped": ["task", "question_id"],
     "lens": ["task", "question_id", "layer", "normed"],
     "cards": ["task", "question_id"],

@@ -73,7 +73,8 @@ __all__ = [
 
 
 def read_rows(folder: str | Path) -> pd.DataFrame:
-    """All rows of a run folder in `ROW_SCHEMA`'s columns, sorted by task, question, pathway, style and layer.
+    """All rows of a run folder in `ROW_SCHEMA`'s columns, sorted by task, question, pathway, style, layer and
+    control.
 
     Takes no lock: parts appear whole, so reading beside a running study is safe.
 

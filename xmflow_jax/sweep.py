@@ -139,7 +139,7 @@ def _without_work(out: Path, figures: tuple[Path, ...] = ()) -> SweepResult:
 
 def _self_check(studies: "Sequence[TaskStudy]", setting: "Setting", done: set[tuple[str, str]]) -> None:
     """On the first question that is left and can be used; without one there is nothing to compute either."""
-    from xmflow_jax.study.answer import check_length
+    from xmflow_jax.study.answer import check_length, end_tokens
     from xmflow_jax.study.estimate import usable_prompts
     from xmflow_jax.study.self_check import check_engines
 
@@ -149,7 +149,9 @@ def _self_check(studies: "Sequence[TaskStudy]", setting: "Setting", done: set[tu
             left, setting.processing, setting.template, lambda prompt: check_length(prompt, setting)
         )
         if (prompt := next(prompts, None)) is not None:
-            check_engines(setting.model, prompt, study.rows, setting.batch_size)
+            length = setting.answer_length if setting.whole_answers else 1
+            ends = end_tokens(setting.processing)
+            check_engines(setting.model, prompt, study.rows, setting.batch_size, length, ends)
             return
 
 

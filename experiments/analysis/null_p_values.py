@@ -48,9 +48,7 @@ def main() -> None:
             shares = "  ".join(f"{100 * (p <= level + 1e-12).mean():5.1f}" for level in LEVELS)
             uniform = f"   ({stats.kstest(p, 'uniform').pvalue:.2f})" if name in CONTINUOUS else ""
             print(f"{name:28}n={n:<5}{shares}{uniform}", flush=True)
-    print(
-        f"percent of {options.curves} curves of {options.layers} layers with any Holm-corrected p-value up to 0.05"
-    )
+    print(f"percent of {options.curves} curves of {options.layers} layers with any Holm-corrected p-value up to 0.05")
     for name, draw in CASES.items():
         found = []
         for n in options.questions:

@@ -151,6 +151,7 @@ def test_controls_are_paired_with_their_pathway() -> None:
     table = pd.concat(
         [second.assign(control=2), own.assign(control=0), first.assign(control=1), uncontrolled.assign(control=0)]
     )
+    table["control_overlap"] = table["control"].map({0: np.nan, 1: 0.5, 2: 0.25})
     summary = summarize(table)
     assert tuple(summary.columns) == (*SUMMARY_COLUMNS, *CONTROL_COLUMNS)
     pd.testing.assert_frame_equal(summary[list(SUMMARY_COLUMNS)], summarize(pd.concat([own, uncontrolled])))
@@ -165,8 +166,14 @@ def test_controls_are_paired_with_their_pathway() -> None:
         [one["relative_change_over_control_low"], one["relative_change_over_control_high"]], [ends.low[0], ends.high[0]]
     )
     np.testing.assert_allclose(one["delta_accuracy_over_control"], 50 - 100 / 12)
+    np.testing.assert_allclose(one["control_overlap"], 0.375)
     assert other["controls"] == 0
     assert other[list(CONTROL_COLUMNS[1:])].isna().all()
+
+
+def test_a_run_without_controls_has_no_columns_of_theirs() -> None:
+    table = rows([1] * 6, [0, 0, 0, 1, 1, 1], [-60, -50, -40, -30, -20, -10])
+    pd.testing.assert_frame_equal(summarize(table.assign(control=0, control_overlap=np.nan)), summarize(table))
 
 
 def test_a_control_twice_is_refused() -> None:

@@ -51,7 +51,9 @@ def test_a_suffix_row_without_sources_outputs_zero() -> None:
     no_outputs = jnp.zeros((1, 2, 0), bool)
     no_edges = jnp.zeros((1, 2, 0, 1), bool)
     one_of_two = jnp.array([True, False])[None, :, None, None]
-    switches = Switches(one_of_two, no_edges, no_edges, no_edges, no_outputs, no_outputs, no_outputs)
+    switches = Switches(
+        one_of_two, no_edges, no_edges, no_edges, no_outputs, no_outputs, no_outputs, no_edges, no_edges
+    )
     positions = build_positions([], build_study([NOTHING], 1, 1).actions, 8)._replace(
         mask_source=everything, mask_target=everything, zero_source=none, zero_target=none
     )

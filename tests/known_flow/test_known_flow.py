@@ -9,7 +9,10 @@ import pytest
 from tests.known_flow.model import Flow, describe, write_flow_model
 from tests.known_flow.questions import write_questions
 from xmflow_jax.report import rebuild
+from xmflow_jax.results import read_rows
 from xmflow_jax.sweep import run_sweep
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 OBJECTS = "Image Central Object->Question"
 REST = "Image Without Central Object->Question"
@@ -97,6 +100,37 @@ def test_the_layers_that_were_built_are_found(tmp_path: Path, flow: Flow) -> Non
     assert found["pruning"]["layer"] == max(flow.rest, flow.objects) + 1
 
 
+def test_other_patches_are_no_matched_control_of_the_objects(tmp_path: Path) -> None:
+    """The answer needs the object's patches: blocking as many others costs nothing, in any layer."""
+    flow = Flow(4, objects=1, rest=0, answer=2)
+    file, images = write_questions(tmp_path / "data", 30)
+    found = run_sweep(
+        model=write_flow_model(tmp_path / "model", flow),
+        data=file,
+        images=images,
+        pathways=f"{OBJECTS}, {REST}",
+        window=1,
+        controls=2,
+        answer_length=1,
+        batch_size=30,
+        out=tmp_path / "run",
+    )
+    curves = found.summary.set_index(["pathway", "layer"])
+    assert (curves["controls"] == 2).all()
+    own, control = (curves.loc[OBJECTS, name] for name in ("delta_accuracy", "control_delta_accuracy"))
+    assert own[1] > 50
+    assert own.drop(1).tolist() == [0.0] * 3
+    assert control.tolist() == [0.0] * 4
+    assert (curves.loc[OBJECTS, "control_overlap"] == 0).all()
+    assert curves.loc[(OBJECTS, 1), "delta_accuracy_over_control_low"] > 5
+    # 12 of 16 patches leave but 4 to draw from, so 8 of the draw's are the pathway's own.
+    assert curves.loc[REST, "control_overlap"].to_numpy() == pytest.approx(8 / 12)
+    rows = read_rows(tmp_path / "run")
+    assert sorted(rows["control"].unique()) == [0, 1, 2]
+    assert rows.loc[rows["control"] == 0, "control_overlap"].isna().all()
+
+
+@pytest.mark.slow
 def test_straight_to_the_last_position(tmp_path: Path) -> None:
     found = study(tmp_path, Flow(6, straight=3))
     assert critical(found) == {STRAIGHT: [3]}

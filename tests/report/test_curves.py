@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 
 from xmflow_jax.report.curves import (
     BAND,
+    CONTROL,
     CRITICAL,
     CROSS_ATTENTION,
     DELTA_ACCURACY,
@@ -125,6 +126,21 @@ def test_a_band_only_where_the_interval_is_known() -> None:
     assert corners[:, 1].max() == 2
     assert corners[:, 1].min() == -5
     assert legend_texts(figure)[-1] == "95 % interval"
+
+
+def test_a_matched_control_is_a_dotted_line() -> None:
+    table = summary(pathways=("Image->Question",), layers=6)
+    assert "matched control" not in legend_texts(
+        task_figure(table.assign(control_relative_change=np.nan), "ChooseAttr")
+    )
+    table["control_relative_change"] = np.arange(6) / 10
+    figure = task_figure(table, "ChooseAttr")
+    (control,) = artists(figure.axes[0], CONTROL)
+    assert isinstance(control, Line2D)
+    np.testing.assert_array_equal(control.get_ydata(), np.arange(6) / 10)
+    assert control.get_linestyle() == ":"
+    assert legend_texts(figure)[-1] == "matched control"
+    assert artists(task_figure(table, "ChooseAttr", "delta_accuracy").axes[0], CONTROL) == []
 
 
 def test_critical_layers_are_ringed() -> None:

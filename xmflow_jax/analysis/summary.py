@@ -50,6 +50,7 @@ CONTROL_COLUMNS: Final = (
     "relative_change_over_control",
     "relative_change_over_control_low",
     "relative_change_over_control_high",
+    "control_overlap",
 )
 
 TAU: Final = 5.0
@@ -81,10 +82,10 @@ def summarize(rows: pd.DataFrame, tau: float = TAU, resampling: Resampling | Non
     `relative_change_p_value` and `relative_change_p_holm` are those of `relative_change`.
 
     Where rows have `base_margin` and `knockout_margin` (log-odds of the true over the false option), `MARGIN_COLUMNS`
-    follow: means over the `margin_n` questions that have finite ones; `margin_change` is knockout minus base.
-    Where rows have `control` (0 for the pathway itself, 1 and up for the draws of a matched control), `CONTROL_COLUMNS`
+    follow: means over the `margin_n` questions that have finite ones; `margin_change` is knockout minus base. Where
+    rows have matched controls (`control` is 0 for the pathway itself, 1 and up for the draws), `CONTROL_COLUMNS`
     follow: the number of draws, the control's mean effect, and pathway minus control with its interval, paired by
-    question.
+    question, and the mean share (0 to 1) of the control's edges that are the pathway's too.
 
     Args:
         rows: a run's rows (`xmflow_jax.results.read_rows`).
@@ -95,8 +96,9 @@ def summarize(rows: pd.DataFrame, tau: float = TAU, resampling: Resampling | Non
         ValueError: a question has several rows in one group, as when runs of different windows are concatenated.
     """
     resampling = resampling or Resampling()
-    controlled, margins = "control" in rows, set(_MARGINS) <= set(rows)
-    key = [*_GROUP, "question_id", *(["control"] if controlled else [])]
+    controlled = "control" in rows and bool((rows["control"] > 0).any())
+    margins = set(_MARGINS) <= set(rows)
+    key = [*_GROUP, "question_id", *(["control"] if "control" in rows else [])]
     repeated = rows[rows.duplicated(key)]
     if len(repeated):
         first = ", ".join(str(value) for value in repeated.iloc[0][key])
@@ -155,7 +157,7 @@ def _margins(matrix: QuestionMatrix, resampling: Resampling) -> dict[str, np.nda
 
 def _controls(matrix: QuestionMatrix, draws: pd.DataFrame, resampling: Resampling) -> dict[str, np.ndarray]:
     key = ["question_id", *CONFIGURATION]
-    means = draws.groupby(key, sort=True, observed=True)[["drop", "relative_change"]].mean()
+    means = draws.groupby(key, sort=True, observed=True)[["drop", "relative_change", "control_overlap"]].mean()
     count = draws.groupby(list(CONFIGURATION), observed=True)["control"].nunique()
     # A matrix of the same questions and columns as the pathway's own.
     wanted = pd.MultiIndex.from_frame(
@@ -170,6 +172,8 @@ def _controls(matrix: QuestionMatrix, draws: pd.DataFrame, resampling: Resamplin
         table[f"control_{name}"] = column_means(control)
         table[f"{name}_over_control"] = column_means(beyond)
         _put_interval(table, f"{name}_over_control", beyond, resampling)
+    overlap = means["control_overlap"].reindex(wanted).to_numpy().reshape(shape).T
+    table["control_overlap"] = column_means(overlap)
     return {name: table[name].to_numpy() for name in CONTROL_COLUMNS}
 
 

@@ -4,6 +4,9 @@ A study's `Switches` have one leading axis over configurations and one over laye
 them once. The dense [target, source] mask exists only inside a layer:
 
     blocked[t, s] = any over actions a of  switch[a] & target[a, t] & source[a, s]
+
+Edges of matched controls are no product of targets and sources: of these actions the dense matrix itself stands beside
+the switches, once per prompt, whatever the number of layers and configurations.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,10 +23,12 @@ from xmflow_jax.knockout.configuration import (
     CROSS_OUTPUT,
     MLP_OUTPUT,
     Action,
+    DrawnEdges,
     Edges,
     Knockout,
     RoleSet,
 )
+from xmflow_jax.knockout.controls import draw_edges
 from xmflow_jax.models.attention import LayerEdit
 
 # Built with numpy on the host, traced as jax arrays inside the engines.
@@ -40,10 +45,13 @@ class Actions(NamedTuple):
     attention_output: tuple[Action, ...]
     cross_output: tuple[Action, ...]
     mlp_output: tuple[Action, ...]
+    drawn_mask: tuple[Action, ...]
+    drawn_zero: tuple[Action, ...]
 
 
 # Kinds whose actions are edges; their switches have a head axis.
-EDGE_KINDS = ("mask", "zero", "cross_mask", "cross_zero")
+DRAWN_KINDS = ("drawn_mask", "drawn_zero")
+EDGE_KINDS = ("mask", "zero", "cross_mask", "cross_zero", *DRAWN_KINDS)
 
 
 class Switches(NamedTuple):
@@ -57,12 +65,15 @@ class Switches(NamedTuple):
     attention_output: Bool[Masks, "*config layer attention_action"]
     cross_output: Bool[Masks, "*config layer cross_action"]
     mlp_output: Bool[Masks, "*config layer mlp_action"]
+    drawn_mask: Bool[Masks, "*config layer drawn_mask_action head"]
+    drawn_zero: Bool[Masks, "*config layer drawn_zero_action head"]
 
 
 class Positions(NamedTuple):
     """Which positions an action is about, for each prompt of a batch: [batch, action, position].
 
-    The sources of cross-attention edges are the encoder's positions: [batch, action, visual].
+    The sources of cross-attention edges are the encoder's positions: [batch, action, visual]. Drawn edges are
+    [batch, action, position, position], and [batch, action, position, visual] where a model has cross-attention.
     """
 
     mask_source: Bool[Masks, "*batch mask_action position"]
@@ -76,10 +87,16 @@ class Positions(NamedTuple):
     attention_output: Bool[Masks, "*batch attention_action position"]
     cross_output: Bool[Masks, "*batch cross_action position"]
     mlp_output: Bool[Masks, "*batch mlp_action position"]
+    drawn_mask: Bool[Masks, "*batch drawn_mask_action position position"]
+    drawn_mask_cross: Bool[Masks, "*batch drawn_mask_action position visual"]
+    drawn_zero: Bool[Masks, "*batch drawn_zero_action position position"]
+    drawn_zero_cross: Bool[Masks, "*batch drawn_zero_action position visual"]
 
 
 def kind_of(action: Action) -> str:
     """The field of `Actions` and `Switches` that holds this action."""
+    if isinstance(action, DrawnEdges):
+        return f"drawn_{action.like.mode}"
     if isinstance(action, Edges):
         return f"cross_{action.mode}" if action.cross else action.mode
     sites = {ATTENTION_OUTPUT: "attention_output", CROSS_OUTPUT: "cross_output", MLP_OUTPUT: "mlp_output"}
@@ -139,7 +156,11 @@ def build_switches(knockouts: Sequence[Knockout], actions: Actions, layers: int,
 
 
 def build_positions(
-    prompts: Sequence[Mapping[str, Bool[np.ndarray, " _"]]], actions: Actions, length: int, generated: int = 0
+    prompts: Sequence[Mapping[str, Bool[np.ndarray, " _"]]],
+    actions: Actions,
+    length: int,
+    generated: int = 0,
+    keys: Sequence[int] | None = None,
 ) -> Positions:
     """Numpy positions of a batch of prompts, padded on the right to `length`; padding belongs to no action.
 
@@ -147,6 +168,10 @@ def build_positions(
         prompts: each prompt's roles, boolean over its own positions; image roles over the encoder's, where the model
             reads the image by cross-attention.
         generated: so many positions behind each prompt are those of its answer (`RoleSet.generated`).
+        keys: each prompt's own number (`controls.question_key`), from which its controls are drawn.
+
+    Raises:
+        ValueError: there are drawn edges, and a prompt has no key.
     """
 
     def stack(kind: str, end: str) -> Bool[np.ndarray, "batch action _"]:
@@ -163,6 +188,20 @@ def build_positions(
                     out[row, column, len(positions) : len(positions) + generated] = True
         return out
 
+    def drawn(kind: str) -> tuple[Bool[np.ndarray, "batch action _ _"], Bool[np.ndarray, "batch action _ _"]]:
+        chosen = getattr(actions, kind)
+        if chosen and (keys is None or len(keys) != len(prompts)):
+            raise ValueError(f"drawn edges need a key for each of {len(prompts)} prompts, not {keys}")
+        read = any(action.cross_attention for action in chosen)
+        visual = max((len(roles[IMAGE]) for roles in prompts), default=0) if read else 0
+        own, cross = (np.zeros((len(prompts), len(chosen), length, sources), bool) for sources in (length, visual))
+        for row, column in np.ndindex(own.shape[:2]):
+            edges = draw_edges(chosen[column], prompts[row], (keys or ())[row], generated)
+            own[(row, column, *map(slice, edges.own.shape))] = edges.own
+            cross[(row, column, *map(slice, edges.visual.shape))] = edges.visual
+        return own, cross
+
+    (drawn_mask, drawn_mask_cross), (drawn_zero, drawn_zero_cross) = map(drawn, DRAWN_KINDS)
     return Positions(
         mask_source=stack("mask", "source"),
         mask_target=stack("mask", "target"),
@@ -175,6 +214,10 @@ def build_positions(
         attention_output=stack("attention_output", "target"),
         cross_output=stack("cross_output", "target"),
         mlp_output=stack("mlp_output", "target"),
+        drawn_mask=drawn_mask,
+        drawn_mask_cross=drawn_mask_cross,
+        drawn_zero=drawn_zero,
+        drawn_zero_cross=drawn_zero_cross,
     )
 
 
@@ -201,6 +244,18 @@ def edge_mask(
     return jnp.einsum("...aht,...as->...hts", rows, source.astype(jnp.float32)) > 0.5
 
 
+def drawn_mask(
+    switch: Bool[Masks, "*config action head"], edges: Bool[Masks, "*batch action target source"]
+) -> Bool[Array, "..."]:
+    """Dense [head, target, source] of the switched drawn edges; a small matmul, as `edge_mask` is."""
+    return jnp.einsum("...ah,...ats->...hts", switch.astype(jnp.float32), edges.astype(jnp.float32)) > 0.5
+
+
+def either(one: Array | None, other: Array | None) -> Array | None:
+    """Both masks in one; None stands for no edges."""
+    return other if one is None else one if other is None else one | other
+
+
 def dropped_positions(
     switch: Bool[Masks, "*config action"], target: Bool[Masks, "*batch action target"]
 ) -> Bool[Array, "... target"]:
@@ -211,21 +266,26 @@ def dropped_positions(
 def layer_edit(switches: Switches, positions: Positions) -> LayerEdit:
     """One layer's masks of one configuration (no configuration axis, no layer axis) for a batch of prompts."""
 
-    def edges(kind: str) -> Array | None:
+    def edges(kind: str, drawn_kind: str) -> Array | None:
         switch = getattr(switches, kind)
         ends = getattr(positions, f"{kind}_target"), getattr(positions, f"{kind}_source")
-        return edge_mask(switch, *ends) if switch.shape[0] else None
+        drawn_switch = getattr(switches, drawn_kind.removesuffix("_cross"))
+        drawn = getattr(positions, drawn_kind)
+        return either(
+            edge_mask(switch, *ends) if switch.shape[0] else None,
+            drawn_mask(drawn_switch, drawn) if drawn_switch.shape[0] and drawn.shape[-1] else None,
+        )
 
     def dropped(kind: str) -> Array | None:
         switch = getattr(switches, kind)
         return dropped_positions(switch, getattr(positions, kind)) if switch.shape[0] else None
 
     return LayerEdit(
-        blocked=edges("mask"),
-        zeroed=edges("zero"),
+        blocked=edges("mask", "drawn_mask"),
+        zeroed=edges("zero", "drawn_zero"),
         attention_dropped=dropped("attention_output"),
         mlp_dropped=dropped("mlp_output"),
-        cross_blocked=edges("cross_mask"),
-        cross_zeroed=edges("cross_zero"),
+        cross_blocked=edges("cross_mask", "drawn_mask_cross"),
+        cross_zeroed=edges("cross_zero", "drawn_zero_cross"),
         cross_dropped=dropped("cross_output"),
     )

@@ -5,7 +5,7 @@ which switches actions on in some layers. `arrays.py` turns both into the small 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -72,7 +72,29 @@ class Output:
     target: RoleSet
 
 
-Action = Edges | Output
+@dataclass(frozen=True)
+class DrawnEdges:
+    """As many edges as `like` blocks, of each target row, drawn at random: its matched control (`controls.py`).
+
+    Attributes:
+        like: the pathway's edges.
+        draw: 1 for the first control of a pathway, 2 for the second, ...
+        seed: of the run.
+        cross_attention: the model reads the image by cross-attention, so that a row sees visual positions too.
+    """
+
+    like: Edges
+    draw: int
+    seed: int
+    cross_attention: bool = False
+
+    @property
+    def target(self) -> RoleSet:
+        """The pathway's."""
+        return self.like.target
+
+
+Action = Edges | Output | DrawnEdges
 
 
 @dataclass(frozen=True)
@@ -136,6 +158,21 @@ def keep_only(pathway: Pathway, layers: Iterable[int], cross_attention: bool = F
     return Knockout(tuple((one, layers, None) for one in edges))
 
 
+def matched_control(knockout: Knockout, draw: int, seed: int, cross_attention: bool = False) -> Knockout:
+    """The same layers and heads with drawn edges in place of the knockout's.
+
+    Args:
+        draw, seed: see `DrawnEdges`.
+        cross_attention: see `block`.
+    """
+    return Knockout(
+        tuple(
+            (DrawnEdges(action, draw, seed, cross_attention) if isinstance(action, Edges) else action, layers, heads)
+            for action, layers, heads in knockout.switched
+        )
+    )
+
+
 def zero_output(site: str, role: str, layers: Iterable[int]) -> Knockout:
     """The attention or MLP output of a role's positions is zero in these layers.
 
@@ -155,13 +192,15 @@ def combine(*knockouts: Knockout) -> Knockout:
 @dataclass(frozen=True)
 class StudyRow:
     """What a result row says about its configuration; `window` is the option's width for centred windows, and the
-    number of blocked layers for the other styles."""
+    number of blocked layers for the other styles; `control` is 0 for the pathway itself, and the draw's number for one
+    of its matched controls."""
 
     pathway: Pathway
     style: str
     layer: int
     window: int
     knockout: Knockout
+    control: int = 0
 
 
 def pathway_study(
@@ -171,13 +210,25 @@ def pathway_study(
     mode: str = MASK,
     heads: Iterable[int] | None = None,
     cross_attention: bool = False,
+    controls: int = 0,
+    seed: int = 0,
 ) -> tuple[StudyRow, ...]:
-    """One configuration for each pathway, style and layer, in this order; `cross_attention` as for `block`."""
+    """One configuration for each pathway, style and layer, in this order; `cross_attention` as for `block`.
+
+    Args:
+        controls: so many matched controls follow behind each pathway and style, in the same windows.
+        seed: of their draws.
+    """
     heads = None if heads is None else tuple(heads)
     rows = []
     for pathway, style in pathways:
+        own = []
         for layer in range(layers):
             blocked = window_layers(style, layer, width, layers)
             window = width if style == CENTRED else len(blocked)
-            rows.append(StudyRow(pathway, style, layer, window, block(pathway, blocked, mode, heads, cross_attention)))
+            own.append(StudyRow(pathway, style, layer, window, block(pathway, blocked, mode, heads, cross_attention)))
+        rows += own
+        for draw in range(1, controls + 1):
+            drawn = [matched_control(row.knockout, draw, seed, cross_attention) for row in own]
+            rows += [replace(row, knockout=one, control=draw) for row, one in zip(own, drawn, strict=True)]
     return tuple(rows)

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Int
 
 from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout.arrays import (
+    DRAWN_KINDS,
     EDGE_KINDS,
     Actions,
     Positions,
@@ -22,7 +23,7 @@ from xmflow_jax.knockout.arrays import (
     collect_actions,
     kind_of,
 )
-from xmflow_jax.knockout.configuration import Action, Edges, Knockout, RoleSet
+from xmflow_jax.knockout.configuration import Action, DrawnEdges, Edges, Knockout, RoleSet
 from xmflow_jax.knockout.schedule import Trie, build_trie
 
 # Suffix rows and prefix positions are rounded up to these. One row stays one row.
@@ -65,7 +66,8 @@ def check_positions(prompts: Sequence[Mapping[str, Bool[np.ndarray, " _"]]], act
         OptionError: a role is unknown to a prompt or matches no position of it.
     """
     for roles in prompts:
-        for action in (action for kind in actions for action in kind):
+        for own in (action for kind in actions for action in kind):
+            action = own.like if isinstance(own, DrawnEdges) else own
             for end in ("source", "target") if isinstance(action, Edges) else ("target",):
                 chosen: RoleSet = getattr(action, end)
                 if chosen.role not in roles:
@@ -125,6 +127,10 @@ def first_rows(
                     unread = source & np.logical_and.accumulate((target | ~real)[:, ::-1], axis=1)[:, ::-1]
                     # A target sees a source only from the first source on.
                     target = target & np.logical_or.accumulate(source, axis=1)
+            elif kind in DRAWN_KINDS:
+                # They begin where their pathway does, so that both are in one group.
+                drawn = getattr(positions, kind)[:, column], getattr(positions, f"{kind}_cross")[:, column]
+                target = drawn[0].any(2) | drawn[1].any(2)
             else:
                 target = getattr(positions, kind)[:, column]
             # The answer's rows are read in any case.

@@ -69,6 +69,7 @@ def answer_batch(
     engine: str = FAST,
     full_size: int = 0,
     whole_answers: bool = True,
+    keys: Sequence[int] | None = None,
     options: Callable[[Int[np.ndarray, "batch step"]], Int[np.ndarray, "batch 2"]] | None = None,
 ) -> Answered:
     """Base run, selection, knockouts.
@@ -82,15 +83,18 @@ def answer_batch(
         answer_length: most tokens of an answer.
         select: from the base answers' tokens and the base logits, which prompts go on.
         whole_answers: decode whole answers under every configuration; else their first token alone, which is cheaper.
+        keys: each prompt's own number (`controls.question_key`); needed where the study has matched controls.
         options: from the base answers' tokens, the two tokens of each prompt whose log-odds are measured; asked after
             `select`.
     """
     own = len(prompts)
+    if keys is not None:
+        keys = [*keys, *[keys[-1]] * (full_size - own)]
     prompts = [*prompts, *[prompts[-1]] * (full_size - own)]
     batch = build_batch(prompts)
     padded, steps = batch.tokens.shape[1], answer_length if whole_answers else 1
     room = padded + generated_room(steps)
-    positions = build_positions([prompt.roles for prompt in prompts], study.actions, room, steps - 1)
+    positions = build_positions([prompt.roles for prompt in prompts], study.actions, room, steps - 1, keys)
     impossible = impossible_actions(positions, study.actions, batch.length)[:own]
     placement = place_study(study, positions, batch.length, padded, steps - 1)
     features = encode(graphdef, params, batch.pixels)

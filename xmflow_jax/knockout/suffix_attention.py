@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from xmflow_jax.knockout.arrays import Positions, Switches, dropped_positions, edge_mask
+from xmflow_jax.knockout.arrays import Positions, Switches, drawn_mask, dropped_positions, edge_mask
 from xmflow_jax.models.attention import MASKED, for_each_head, wide_einsum
 
 # Masks over the prefix and over the suffix itself.
@@ -89,6 +89,10 @@ def suffix_attend(
         if switch.shape[2]:
             roles = getattr(positions, f"{kind}_target"), getattr(positions, f"{kind}_source")
             edges[kind] = suffix_edges(switch, *roles, at, prefix, kv_heads)
+        switch = getattr(switches, f"drawn_{kind}")
+        if switch.shape[2]:
+            drawn = drawn_suffix_edges(switch, getattr(positions, f"drawn_{kind}"), at, prefix, kv_heads)
+            edges[kind] = with_drawn(edges.get(kind), drawn)
     alike, by_head = split_by_head(edges)
 
     def one_head(
@@ -141,6 +145,32 @@ def suffix_edges(
     return by_group(prefix_mask, kv_heads), by_group(own_mask, kv_heads)
 
 
+def drawn_suffix_edges(
+    switch: Bool[Array, "#batch config action head"],
+    drawn: Bool[Array, "batch action position source"],
+    at: Rows,
+    prefix: int,
+    kv_heads: int,
+) -> Edges:
+    """As `suffix_edges`, of drawn edges."""
+    rows = drawn_rows(drawn, at)
+    own = jax.vmap(lambda one, begin: jax.lax.dynamic_slice_in_dim(one, begin, at.rows, axis=-1))(rows, at.start)
+    parts = rows[..., :prefix], own
+    return tuple(by_group(drawn_mask(switch, part[:, None]), kv_heads) for part in parts)
+
+
+def drawn_rows(
+    drawn: Bool[Array, "batch action position source"], at: Rows
+) -> Bool[Array, "batch action query source"]:
+    """The drawn edges of the query rows."""
+    return jnp.take_along_axis(drawn, at.query[:, None, :, None], axis=2)
+
+
+def with_drawn(edges: Edges | None, drawn: Edges) -> Edges:
+    """Both, where a study has pathways and controls of one mode."""
+    return drawn if edges is None else tuple(one | other for one, other in zip(edges, drawn, strict=True))
+
+
 def target_rows(target: Bool[Array, "batch action position"], at: Rows) -> Bool[Array, "batch 1 action query"]:
     """Which query rows an action is about."""
     return jnp.take_along_axis(target, at.query[:, None], axis=-1)[:, None]
@@ -178,6 +208,11 @@ def cross_attend(
             targets = target_rows(getattr(positions, f"{kind}_target"), at)
             sources = getattr(positions, f"{kind}_source")[:, None]
             edges[kind] = (by_group(edge_mask(switch, targets, sources), heads),)
+        switch = getattr(switches, kind.replace("cross", "drawn"))
+        dense = getattr(positions, f"{kind.replace('cross', 'drawn')}_cross")
+        if switch.shape[2] and dense.shape[-1]:
+            drawn = by_group(drawn_mask(switch, drawn_rows(dense, at)[:, None]), heads)
+            edges[kind] = with_drawn(edges.get(kind), (drawn,))
     alike, by_head = split_by_head(edges)
 
     def one_head(query: Array, key: Array, value: Array, own: dict[str, Edges]) -> Array:

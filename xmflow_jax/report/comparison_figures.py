@@ -82,7 +82,7 @@ def comparison_figure(data: Mapping[str, Any], task: str, measure: str = RELATIV
         raise ValueError(f"no run has curves of task {task!r}")
     order = {pathway: place for place, pathway in enumerate(data["pathways"])}
     labels = list(dict.fromkeys(own["label"] for _, own in sorted(curves, key=lambda one: order[one[1]["pathway"]])))
-    columns = 2 if len(labels) in (2, 4) else min(len(labels), 3)
+    columns = {1: 1, 2: 2, 4: 2}.get(len(labels), 3 if len(labels) < 7 else 4)
     rows = math.ceil(len(labels) / columns)
     with figure_style():
         figure = Figure(figsize=(max(3.4 * columns, 7.0), 2.6 * rows + 0.8), layout="constrained")

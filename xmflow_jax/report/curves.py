@@ -33,6 +33,7 @@ NOT_ARROW: Final = "\N{RIGHTWARDS ARROW WITH STROKE}"
 # What else than lines of pathways is drawn, by the artists' gid.
 BAND: Final = "interval"
 CRITICAL: Final = "critical"
+CONTROL: Final = "matched control"
 CROSS_ATTENTION: Final = "cross-attention"
 
 # (colour, marker). Okabe and Ito's palette, made for colour-blind readers, without its yellow, which is too faint for
@@ -210,6 +211,10 @@ def _draw_lines(
             if finite.any():
                 band = axes.fill_between(layers, low, high, where=list(finite), color=colour, alpha=0.2, linewidth=0)
                 band.set(zorder=2, gid=BAND)
+            if f"control_{measure}" in line and line[f"control_{measure}"].notna().any():
+                control = line[f"control_{measure}"].to_numpy()
+                (dots,) = axes.plot(layers, control, color=colour, linestyle=":", linewidth=1.2, zorder=2)
+                dots.set_gid(CONTROL)
             critical = line["critical"].to_numpy(bool) & np.isfinite(values)
             if critical.any():
                 size = (2.2 * marker_size) ** 2
@@ -253,6 +258,8 @@ def add_legend(figure: "Figure", panels: Sequence["Axes"], characters: int) -> N
         entries["critical layer"] = Line2D(
             [], [], linestyle="", marker="o", color="0.3", markersize=8, fillstyle="none"
         )
+    if CONTROL in drawn:
+        entries["matched control"] = Line2D([], [], color="0.3", linewidth=1.2, linestyle=":")
     if CROSS_ATTENTION in drawn:
         entries["cross-attention layer"] = Line2D([], [], color="0.6", linewidth=0.9, linestyle=":")
     columns = min(max(characters // (max(map(len, entries)) + 6), 1), 3, len(entries))

@@ -12,6 +12,8 @@ from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.templates import Template
 from xmflow_jax.errors import QuestionSetAside
+from xmflow_jax.knockout.configuration import Action, DrawnEdges
+from xmflow_jax.knockout.controls import control_overlap, question_key
 from xmflow_jax.knockout.plan import build_study
 from xmflow_jax.knockout.study_batch import answer_batch
 from xmflow_jax.models.gpt2 import Gpt2Config
@@ -59,6 +61,7 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
     """
     text = setting.model.config.text
     built = build_study([row.knockout for row in study.rows], text.layers, text.heads)
+    drawn = {one for own in built.actions for one in own if isinstance(one, DrawnEdges)}
     tokenizer = setting.processing.tokenizer
     # Counted from the folder: batches come in the order of an undisturbed run, so a resumed run makes the same cards.
     cards_left = 0 if setting.card is None else setting.cards - int((read_cards(run.path)["task"] == study.task).sum())
@@ -74,6 +77,7 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
     batching = (setting.processing, setting.template, setting.batch_size)
     for places in pending_batches(study.questions, prepare, *batching, run, advance):
         prompts = [place.prompt for place in places]
+        keys = [question_key(prompt.question.task, prompt.question.question_id) for prompt in prompts]
         answers: list[str] = []
         base_tokens: list[Int[np.ndarray, " step"]] = []
         finite = np.ones(len(prompts), bool)
@@ -113,6 +117,7 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
             setting.engine,
             setting.batch_size,
             setting.whole_answers,
+            keys,
             options,
         )
         followed: list[TrackedWords] = []
@@ -139,7 +144,12 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
                     found = first_token_answers(answer, first, others, tokenizer.decode)
                 else:
                     found = whole_answers(answer, base_tokens[place], answered.tokens[place], text_of)
-                own = question_rows(question, answer, study.rows, impossible, measured, place, found, answered.margins)
+                overlaps: dict[Action, float] = {
+                    action: control_overlap(action, prompt.roles, keys[place]) for action in drawn
+                }
+                own = question_rows(
+                    question, answer, study.rows, impossible, measured, place, found, overlaps, answered.margins
+                )
                 if not own:
                     rest.append(skipped_row(question, SET_ASIDE, "none of the pathways exists in its prompt", answer))
                 else:

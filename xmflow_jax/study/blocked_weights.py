@@ -20,7 +20,8 @@ from xmflow_jax.data.batch import Batch
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.knockout import arrays
 from xmflow_jax.knockout.arrays import Positions, Switches, build_switches
-from xmflow_jax.knockout.configuration import Edges, StudyRow
+from xmflow_jax.knockout.configuration import DrawnEdges, Edges, StudyRow
+from xmflow_jax.knockout.controls import DenseEdges, draw_edges, question_key
 from xmflow_jax.knockout.plan import PREFIX_STEP, Study, round_up
 from xmflow_jax.knockout.suffix import BaseRun
 from xmflow_jax.knockout.suffix_attention import Rows, cross_attend, suffix_attend
@@ -61,16 +62,34 @@ def probes(prompt: PreparedQuestion, rows: Sequence[StudyRow], study: Study, hea
         own, sources, blocked = [], [], []
         for row in rows:
             ((action, _, some_heads),) = row.knockout.switched
-            if not isinstance(action, Edges) or action.cross != cross:
+            if isinstance(action, DrawnEdges):
+                source, target = _of_one_row(draw_edges(action, prompt.roles, key_of(prompt)), cross)
+            elif isinstance(action, Edges) and action.cross == cross:
+                source, target = action.source.positions(prompt.roles), action.target.positions(prompt.roles)
+            else:
+                continue
+            if not source.any():
                 continue
             head = np.isin(np.arange(heads), range(heads) if some_heads is None else some_heads)
             own.append(row)
-            sources.append(action.source.positions(prompt.roles))
-            blocked.append(head[:, None] & action.target.positions(prompt.roles))
+            sources.append(source)
+            blocked.append(head[:, None] & target)
         if own:
             switches = build_switches([row.knockout for row in own], study.actions, study.layers, heads)
             layer = np.array([row.layer for row in own], np.int32)
             yield Probe(tuple(own), cross, switches, layer, np.stack(sources), np.stack(blocked))
+
+
+def key_of(prompt: PreparedQuestion) -> int:
+    """The prompt's question's own number."""
+    return question_key(prompt.question.task, prompt.question.question_id)
+
+
+def _of_one_row(edges: DenseEdges, cross: bool) -> tuple[Bool[np.ndarray, " source"], Bool[np.ndarray, " target"]]:
+    """The sources of the last target that has any: a control's targets have sources of their own each."""
+    dense = edges.visual if cross else edges.own
+    row = np.flatnonzero(dense.any(1)).max(initial=0)
+    return dense[row], np.arange(len(dense)) == row
 
 
 def blocked_weights_plain(

@@ -23,6 +23,7 @@ from xmflow_jax.data.question import Question
 from xmflow_jax.data.templates import Template
 from xmflow_jax.errors import QuestionSetAside, RunFolderError
 from xmflow_jax.knockout.arrays import build_positions
+from xmflow_jax.knockout.controls import question_key
 from xmflow_jax.knockout.costs import necessary_operations
 from xmflow_jax.knockout.lens import TOP, Lens
 from xmflow_jax.knockout.measure import Margins, Measured
@@ -124,7 +125,8 @@ def estimate_work(
         prompt = representatives[study.task]
         built = build_study([row.knockout for row in study.rows], text.layers, text.heads)
         batch = build_batch([prompt])
-        positions = build_positions([prompt.roles], built.actions, batch.tokens.shape[1])
+        key = question_key(prompt.question.task, prompt.question.question_id)
+        positions = build_positions([prompt.roles], built.actions, batch.tokens.shape[1], keys=[key])
         placement = place_study(built, positions, batch.length, batch.tokens.shape[1])
         necessary = necessary_operations(config, placement, batch.length, len(prompt.pixels))
         operations += left * necessary.total
@@ -151,12 +153,13 @@ def bytes_per_question(
     rows: list[Mapping[str, Any]] = []
     tracked: list[Mapping[str, Any]] = []
     shape, states = (1, len(study.rows)), (1, layers + 1, 2)
+    overlaps = {action: 0.5 for row in study.rows for action, *_ in row.knockout.switched}
     words = TrackedWords("an answer", prompt.question.false_option, np.zeros(len(TRACKED), np.int32))
     for number in range(batch_size):
         measured = Measured(rng.integers(0, 9, 1), rng.random(1), rng.integers(0, 9, shape), rng.random(shape))
         margins: Any = Margins(rng.random(1, np.float32), rng.random(shape, np.float32))
         answers = ["an answer"] * shape[1]
-        made = question_rows(prompt.question, "an answer", study.rows, (), measured, 0, answers, margins)
+        made = question_rows(prompt.question, "an answer", study.rows, (), measured, 0, answers, overlaps, margins)
         rows += [{**row, "question_id": f"{row['question_id']}{number}"} for row in made]
         top = rng.integers(0, vocabulary, (*states, TOP)), rng.random((*states, TOP), np.float32)
         read = lens_rows(prompt.question, words, Lens(rng.random((*states, len(TRACKED)), np.float32), *top), 0, str)

@@ -36,6 +36,7 @@ DTYPES: Final = ("float32", "bfloat16")
 # No model has so many heads, and no study so many of anything.
 MOST_HEADS: Final = 10_000
 MOST: Final = 10**9
+MOST_CONTROLS: Final = 1_000
 
 # Questions that `--preview` shows unless told otherwise.
 PREVIEWED: Final = 3
@@ -61,6 +62,7 @@ class SweepOptions:
         window, style: width and style of the windows.
         mode: `mask` blocks before the softmax, `zero` sets weights to zero after it.
         heads: blocked heads; None: all.
+        controls: so many matched controls of each pathway are drawn and run beside it.
         select: questions by what the base run answers: `correct`, `wrong` or `all`.
         samples: at most so many questions, spread evenly over the tasks.
         engine: `fast` or `plain`.
@@ -69,7 +71,7 @@ class SweepOptions:
         mesh: device layout, such as `data=1`.
         answer_length: most tokens of an answer.
         whole_answers: decode whole answers under knockout; else their first token alone.
-        seed: of the choice of samples.
+        seed: of the choice of samples, and of the controls' draws.
         out: the run folder.
         self_check: check the engines on the first question before the work.
         dry_run: check everything, say what would run, and stop.
@@ -90,6 +92,7 @@ class SweepOptions:
     style: str = CENTRED
     mode: str = MASK
     heads: tuple[int, ...] | None = None
+    controls: int = 0
     select: str | None = None
     samples: int | None = None
     engine: str = FAST
@@ -145,8 +148,11 @@ def check_options(options: SweepOptions) -> None:
         if count is not None and not 1 <= count <= MOST:
             bounds = "1 or more" if count < 1 else f"at most {MOST}"
             raise OptionError(f"--{name.replace('_', '-')} {count} is not {bounds}")
-    if options.seed < 0:
-        raise OptionError(f"--seed {options.seed} is not 0 or more")
+    for name in ("seed", "controls"):
+        if getattr(options, name) < 0:
+            raise OptionError(f"--{name} {getattr(options, name)} is not 0 or more")
+    if options.controls > MOST_CONTROLS:
+        raise OptionError(f"--controls {options.controls} is not at most {MOST_CONTROLS}")
     if options.heads is not None and not options.heads:
         raise OptionError("--heads names no head; leave it out to block all of them")
     _check_data(options)
@@ -234,7 +240,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, out: str) -> None:
     add("--dtype", help="float32 (default on a CPU) or bfloat16 (default elsewhere)")
     add("--batch-size", type=int, help="questions at a time (default: 1 on a CPU, else 8; 32 for small models)")
     add("--answer-length", type=int, default=10, help="most tokens of an answer (default: 10)")
-    add("--seed", type=int, default=0, help="seed of the choice of samples (default: 0)")
+    add("--seed", type=int, default=0, help="seed of every random choice (default: 0)")
     add("--out", type=Path, help=f"run folder (default: {out}); an unfinished run in it is resumed")
 
 
@@ -256,6 +262,13 @@ def parse_arguments(arguments: Sequence[str]) -> SweepOptions:
     add("--style", default=CENTRED, help=f"window style: {', '.join(STYLES)} (default: {CENTRED})")
     add("--mode", default=MASK, help="mask: block before the softmax (default); zero: after it, without renormalising")
     add("--heads", type=parse_heads, help="heads to block, such as 0,3,8-11 (default: all)")
+    add(
+        "--controls",
+        type=int,
+        default=0,
+        metavar="N",
+        help="beside every pathway run N matched controls: as many edges of each target, drawn at random (default: 0)",
+    )
     add("--select", help="questions that the base run answers: correct (default), wrong, all")
     add("--engine", default=FAST, help="fast (default), or plain: the slow reference")
     add("--mesh", help="devices, such as data=1 (so far there is no more than one)")

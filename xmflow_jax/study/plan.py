@@ -87,7 +87,8 @@ def plan_studies(
     studies = []
     for task, asked in tasks.items():
         pathways = [part for part in wanted if {part[0].source, part[0].target} <= set(roles[task])]
-        rows = pathway_study(pathways, text.layers, width, options.mode, options.heads, cross_attention)
+        drawn = (options.controls, options.seed)
+        rows = pathway_study(pathways, text.layers, width, options.mode, options.heads, cross_attention, *drawn)
         if rows:
             studies.append(TaskStudy(task, tuple(asked), rows))
     return studies

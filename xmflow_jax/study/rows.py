@@ -26,6 +26,7 @@ def question_rows(
     measured: Measured,
     place: int,
     knockout_answers: Sequence[str],
+    overlaps: Mapping[Action, float] | None = None,
     margins: Margins | None = None,
 ) -> list[Mapping[str, Any]]:
     """All result rows of one question (`ROW_SCHEMA`), without those of pathways that its prompt does not have.
@@ -37,6 +38,7 @@ def question_rows(
         impossible: actions that block nothing in this prompt.
         measured: the batch's, `place` being the question's row in it.
         knockout_answers: the whole answer under each of `study_rows`.
+        overlaps: of every matched control with its pathway (`controls.control_overlap`).
         margins: the batch's, of the options; rows of a question without options have none.
     """
     impossible = set(impossible)
@@ -57,6 +59,8 @@ def question_rows(
                 "style": row.style,
                 "layer": row.layer,
                 "window": row.window,
+                "control": row.control,
+                "control_overlap": _overlap(row, overlaps or {}),
                 "gold": question.answer,
                 "base_answer": base_answer,
                 "knockout_answer": knockout_answers[column],
@@ -72,6 +76,10 @@ def question_rows(
             }
         )
     return rows
+
+
+def _overlap(row: StudyRow, overlaps: Mapping[Action, float]) -> float | None:
+    return float(np.mean([overlaps[action] for action, *_ in row.knockout.switched])) if row.control else None
 
 
 def _known(margin: Any) -> float | None:

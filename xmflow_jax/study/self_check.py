@@ -25,7 +25,7 @@ from xmflow_jax.knockout.draft import answer_lengths, generated_room, tokens_che
 from xmflow_jax.knockout.plain import sweep_plain
 from xmflow_jax.knockout.plan import Placement, Study, build_study, impossible_actions, place_study
 from xmflow_jax.knockout.suffix import BaseRun
-from xmflow_jax.study.blocked_weights import Probe, blocked_weights_fast, blocked_weights_plain, probes
+from xmflow_jax.study.blocked_weights import Probe, blocked_weights_fast, blocked_weights_plain, key_of, probes
 from xmflow_jax.weights.load import LoadedModel
 
 # Largest difference of two engines' logits, over the largest magnitude of the base run's. Both compute the same sums in
@@ -74,9 +74,13 @@ class _Checked:
 
 def _placed(study: Study, prompt: PreparedQuestion, batch: Batch, steps: int) -> tuple[Placement, Positions]:
     padded = batch.tokens.shape[1]
-    roles = [prompt.roles] * len(batch.length)
-    positions = build_positions(roles, study.actions, padded + generated_room(steps), steps - 1)
+    positions = _positions(study, prompt, batch, generated_room(steps), steps - 1)
     return place_study(study, positions, batch.length, padded, steps - 1), positions
+
+
+def _positions(study: Study, prompt: PreparedQuestion, batch: Batch, room: int = 0, generated: int = 0) -> Positions:
+    roles, keys = [prompt.roles] * len(batch.length), [key_of(prompt)] * len(batch.length)
+    return build_positions(roles, study.actions, batch.tokens.shape[1] + room, generated, keys)
 
 
 def check_engines(
@@ -101,7 +105,7 @@ def check_engines(
     text = model.config.text
     study = build_study([row.knockout for row in rows], text.layers, text.heads)
     batch = build_batch([prompt] * batch_size)
-    positions = build_positions([prompt.roles] * batch_size, study.actions, batch.tokens.shape[1])
+    positions = _positions(study, prompt, batch)
     placement, _ = _placed(study, prompt, batch, answer_length)
     features = fast.encode(model.graphdef, model.state, batch.pixels)
     base = fast.run_base(
@@ -129,10 +133,11 @@ def check_engines(
 
 
 def handful(rows: Sequence[tuple[int, StudyRow]], layers: int) -> list[tuple[int, StudyRow]]:
-    """About `HANDFUL` of these rows: for each pathway a few layers, other ones for each."""
-    pathways: dict[tuple[str, str], list[tuple[int, StudyRow]]] = {}
+    """About `HANDFUL` of these rows: for each pathway, and for its controls, a few layers, other ones for each."""
+    pathways: dict[tuple[str, str, bool], list[tuple[int, StudyRow]]] = {}
     for place, row in rows:
-        pathways.setdefault((str(row.pathway), row.style), []).append((place, row))
+        if row.control <= 1:
+            pathways.setdefault((str(row.pathway), row.style, row.control > 0), []).append((place, row))
     each = max(1, HANDFUL // max(1, len(pathways)))
     chosen = []
     for number, own in enumerate(pathways.values()):
