@@ -27,7 +27,7 @@ def rows(
     base_answer: str = "red wine", base_prob: float = 0.5, impossible: tuple[Action, ...] = (), margins: Any = None
 ) -> list[Any]:
     measured: Any = Measured(np.array([9, 5]), np.array([0.9, base_prob]), np.array(TOKENS), np.array(PROBABILITIES))
-    return question_rows(QUESTION, base_answer, ROWS, impossible, measured, 1, ANSWERS, margins)
+    return question_rows(QUESTION, base_answer, ROWS, impossible, measured, 1, ANSWERS, margins=margins)
 
 
 def test_rows_fit_the_schema_and_say_where_they_belong() -> None:

@@ -25,7 +25,8 @@ function inPercent(run, layer) {
 function stageText(run, name) {
   const own = run.stages.find((one) => one.task === mainTask(run));
   const stage = own && own.stages.find((one) => one.name === name);
-  if (!stage || !stage.supported) return "not supported";
+  if (!stage) return "not measured";
+  if (!stage.supported) return "not supported";
   const layers = stage.layers.map(([first, last]) => (first === last ? first : `${first}\u2013${last}`)).join(", ");
   return `layers ${layers}, centre ${number(stage.centre)} (${inPercent(run, stage.centre)} of the depth)`;
 }

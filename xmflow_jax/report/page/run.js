@@ -23,7 +23,7 @@ function picturedCritical(place) {
     strip(data.layers, new Set(one.layers), lookOf(one.pathway, one.style).colour),
     one.ranges || "none",
     `${number(one.delta_accuracy)} points in layer ${one.peak_layer}` +
-      (one.low === null ? "" : ` (${number(one.low)} to ${number(one.high)})`) + `, n = ${one.n}`,
+      (one.low === null ? "" : ` (${number(one.low)} to ${number(one.high)})`) + `, n\u00a0=\u00a0${one.n}`,
   ]);
   place.append(table(`${main}: critical layers of each pathway, 0 to ${data.layers - 1} from left to right`,
     ["Pathway", "Layers", "Critical", "Largest fall of accuracy"], rows, "strips"));
@@ -35,7 +35,7 @@ function picturedStages(place) {
   const rows = own.stages.map((stage) => {
     const filled = new Set(stage.layers.flatMap(([first, last]) => Array.from({ length: last - first + 1 }, (_, i) => first + i)));
     const colour = data.looks[stage.pathway] ? lookOf(stage.pathway, stage.style).colour : "var(--s0)";
-    const centre = stage.centre === null ? "" : `centre ${number(stage.centre)} (${number(stage.centre_low)} to ${number(stage.centre_high)}), n = ${stage.n}`;
+    const centre = stage.centre === null ? "" : `centre ${number(stage.centre)} (${number(stage.centre_low)} to ${number(stage.centre_high)}), n\u00a0=\u00a0${stage.n}`;
     const layers = stage.layers.map(([first, last]) => (first === last ? first : `${first}\u2013${last}`)).join(", ");
     return [stage.name, strip(data.layers, filled, colour), stage.supported ? `layers ${layers}` : "not supported", stage.supported ? centre : stage.reason];
   });
