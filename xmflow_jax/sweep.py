@@ -102,7 +102,8 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
         return _without_work(out)
 
     shape = model_shape(identity, next(iter(typical.values()), None))
-    with open_run(out, configuration, provenance(options, batch_size, shape)) as run:
+    planned = {study.task: len(study.questions) for study in studies}
+    with open_run(out, configuration, provenance(options, batch_size, shape, planned)) as run:
         done = run.finished_questions()
         setting = Setting(
             model=load_model(inputs.directory, identity.dtype),

@@ -77,6 +77,8 @@ def test_the_command_compares_what_it_can_read(
         ([], "RUN"),
         (["a", "--out", "x"], "--out x is the folder for comparing several runs"),
         (["a", "b", "--depth", "metres"], "invalid choice: 'metres'"),
+        (["a", "--tau", "nan"], "--tau nan is not between 0 and 100 points"),
+        (["a", "--tau", "-1"], "--tau -1 is not between 0 and 100 points"),
         (["a", "--tau", "many"], "invalid float value: 'many'"),
         (["a", "--colour"], "unrecognized arguments: --colour"),
     ],
@@ -98,6 +100,16 @@ def test_a_runs_own_figures_are_not_written_over(tmp_path: Path, capsys: pytest.
         f"error: --out {folders[1]} holds a run, whose figures would be written over; give another folder\n"
     )
     assert not (tmp_path / "b" / "summary.csv").exists()
+
+
+def test_a_file_in_the_comparisons_place_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [str(write_run(tmp_path / name, tasks=("ChooseAttr",), questions=3)) for name in ("a", "b")]
+    (tmp_path / "file").touch()
+    assert main([*folders, "--out", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.startswith(f"error: a file is in the place of the run folder {tmp_path / 'file'}")
+    assert not (tmp_path / "a" / "summary.csv").exists()
 
 
 def lines(figure: Figure, panel: int) -> dict[str, np.ndarray]:

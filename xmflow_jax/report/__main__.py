@@ -46,7 +46,10 @@ def rebuild_runs(folders: Sequence[Path], tau: float, out: Path, depth: str | No
     from xmflow_jax.report.comparison import write_comparison
     from xmflow_jax.report.page_data import unfinished
     from xmflow_jax.report.rebuild import rebuild_from_folder
+    from xmflow_jax.results import check_folder
 
+    if len(folders) > 1:  # before the work, not after it
+        check_folder(out)
     wrong: list[str] = []
     pages: dict[Path, dict[str, Any]] = {}
     for run in folders:
@@ -82,6 +85,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     arguments = parser.parse_args(argv)
     arguments.runs = list({run.resolve(): run for run in reversed(arguments.runs)}.values())[::-1]
+    if not 0 <= arguments.tau <= 100:
+        raise OptionError(f"--tau {arguments.tau:g} is not between 0 and 100 points")
     if arguments.out is not None and len(arguments.runs) == 1:
         raise OptionError(
             f"--out {arguments.out} is the folder for comparing several runs; give two or more run folders"
