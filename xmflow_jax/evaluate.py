@@ -8,6 +8,7 @@ predictions.json               the results file that VQA's or GQA's server takes
 
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
     from xmflow_jax.study.evaluation import answer_questions, by_task, evaluation_configuration
     from xmflow_jax.study.inputs import read_inputs, short_name
     from xmflow_jax.study.options import EVERY
+    from xmflow_jax.study.pending import waiting_line
     from xmflow_jax.study.shown_images import SHUFFLED, shuffled_images
     from xmflow_jax.weights.load import identify_model, load_model
 
@@ -104,6 +106,7 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
         left = sum((one.task, one.question_id) not in done for one in inputs.questions)
         say(f"{len(inputs.questions)} questions, {len(inputs.questions) - left} of them done")
         if left:
+            waits: list[float] = []
             setting = Setting(
                 model=load_model(inputs.directory, identity.dtype),
                 processing=inputs.processing,
@@ -112,9 +115,12 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
                 select=EVERY,
                 batch_size=batch_size,
                 answer_length=shared.answer_length,
+                waited=waits.append,
             )
+            started = time.perf_counter()
             with progress_bar(left, progress) as advance:
                 answer_questions(inputs.questions, options, setting, run, advance)
+            say(waiting_line(waits, time.perf_counter() - started))
         return _report(run, inputs.questions, options, say)
 
 

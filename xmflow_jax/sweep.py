@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     from xmflow_jax.study.answer import Setting, answer_task
     from xmflow_jax.study.estimate import check_space, estimate_work, usable_prompts
     from xmflow_jax.study.inputs import read_inputs, run_configuration, short_name
+    from xmflow_jax.study.pending import waiting_line
     from xmflow_jax.study.plan import plan_studies
     from xmflow_jax.weights.load import identify_model, load_model
 
@@ -105,6 +107,7 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     planned = {study.task: len(study.questions) for study in studies}
     with open_run(out, configuration, provenance(options, batch_size, shape, planned)) as run:
         done = run.finished_questions()
+        waits: list[float] = []
         setting = Setting(
             model=load_model(inputs.directory, identity.dtype),
             processing=inputs.processing,
@@ -116,13 +119,17 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
             whole_answers=options.whole_answers,
             card=lambda prompt: question_card(prompt, inputs.processing),
             cards=cards_per_task(len(studies)),
+            waited=waits.append,
         )
         if options.self_check:
             _self_check(studies, setting, done)
         left = sum((one.task, one.question_id) not in done for study in studies for one in study.questions)
+        started = time.perf_counter()
         with progress_bar(left, progress) as advance:
             for study in studies:
                 answer_task(study, setting, run, advance)
+        if left:
+            say(waiting_line(waits, time.perf_counter() - started))
         return _report(run, studies, shape, options.seed, say)
 
 

@@ -221,10 +221,10 @@ def test_margins_are_shown_of_the_tasks_that_have_options(open_page: Open, data:
     page.locator("[name=measure]").last.check()
     for panels in ("#curve-panels", "#heat-panels"):
         captions = page.locator(f"{panels} figure:visible figcaption").all_inner_texts()
-        assert [caption.split()[0] for caption in captions] == ["ChooseAttr"]
-    page.locator("#curve-panels svg.chart:visible").focus()
+        assert [caption.split("\n")[0].split(" (")[0] for caption in captions] == [ALL_TASKS, "ChooseAttr"]
+    page.locator("#curve-panels svg.chart:visible").last.focus()
     page.keyboard.press("End")
-    tip = page.locator("#curve-panels figure:visible .tip").inner_text()
+    tip = page.locator("#curve-panels figure:visible .tip").last.inner_text()
     assert "Change in the margin of the true over the false option: −0.25 log-odds, 95 % interval" in tip
     assert "n = 8" in tip
 

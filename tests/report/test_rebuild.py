@@ -95,6 +95,25 @@ def test_the_page_holds_the_findings_that_are_told(tmp_path: Path) -> None:
         assert text[1:] in page
 
 
+def test_all_tasks_together_have_their_margins_and_controls_on_the_page(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with open_run(folder, {"seed": 3}) as run:
+        for task in ("ChooseAttr", "QueryAttr"):
+            margins = {"base_margin": 3.0, "knockout_margin": 1.0} if task == "ChooseAttr" else {}
+            run.append_part(
+                [
+                    row(f"{task}{number}", task=task, control=control, knockout_score=float(control > 0),
+                        control_overlap=0.0 if control else None, **margins)
+                    for number in range(6)
+                    for control in (0, 1)
+                ]
+            )  # fmt: skip
+    measures = rebuild_from_folder(folder).data["curves"][0]["measures"]
+    assert (measures["delta_accuracy"]["value"], measures["delta_accuracy"]["control"]) == ([100.0], [0.0])
+    assert measures["delta_accuracy"]["over_control"] == [100.0]
+    assert (measures["margin_change"]["value"], measures["margin_change"]["n"]) == ([-2.0], [6])
+
+
 def test_a_damaged_part_leaves_a_report_of_the_others_that_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,7 @@ from xmflow_jax.results import NOT_SELECTED, SET_ASIDE, RunFolder, read_cards
 from xmflow_jax.study.answer_tokens import option_tokens
 from xmflow_jax.study.answer_tracking import TrackedWords, answer_lens, lens_rows, tracked_words
 from xmflow_jax.study.options import CORRECT, EVERY, WRONG
-from xmflow_jax.study.pending import pending_batches, skipped_row
+from xmflow_jax.study.pending import pending_batches, skipped_row, timed
 from xmflow_jax.study.plan import TaskStudy
 from xmflow_jax.study.rows import first_token_answers, question_rows, whole_answers
 from xmflow_jax.study.scoring import score_answer
@@ -39,6 +39,7 @@ class Setting:
         whole_answers: decode whole answers under knockout too, not their first token alone.
         card: what the report shows of a single question (`CARD_SCHEMA`); None leaves that out.
         cards: how many questions of each task get one, the first that have rows.
+        waited: told for how many seconds the engine waited for a batch.
     """
 
     model: LoadedModel
@@ -51,6 +52,7 @@ class Setting:
     whole_answers: bool = True
     card: Callable[[PreparedQuestion], Mapping[str, Any]] | None = None
     cards: int = 0
+    waited: Callable[[float], None] = lambda seconds: None
 
 
 def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Callable[[int], None]) -> None:
@@ -75,7 +77,7 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
         return prompt
 
     batching = (setting.processing, setting.template, setting.batch_size)
-    for places in pending_batches(study.questions, prepare, *batching, run, advance):
+    for places in timed(pending_batches(study.questions, prepare, *batching, run, advance), setting.waited):
         prompts = [place.prompt for place in places]
         keys = [question_key(prompt.question.task, prompt.question.question_id) for prompt in prompts]
         answers: list[str] = []

@@ -12,7 +12,7 @@ from xmflow_jax.results import SET_ASIDE, RunFolder
 from xmflow_jax.study.answer import Setting, check_length, end_tokens
 from xmflow_jax.study.evaluation_options import EvaluationOptions
 from xmflow_jax.study.inputs import Inputs, short_name
-from xmflow_jax.study.pending import Place, pending_batches, skipped_row
+from xmflow_jax.study.pending import Place, pending_batches, skipped_row, timed
 from xmflow_jax.study.scoring import score_answer
 from xmflow_jax.study.shown_images import (
     BLANK,
@@ -92,7 +92,7 @@ def answer_questions(
         prepare = with_shuffled_images(as_asked, others)
     for own in by_task(questions).values():
         given = (setting.processing, setting.template, setting.batch_size)
-        for places in pending_batches(own, prepare, *given, run, advance):
+        for places in timed(pending_batches(own, prepare, *given, run, advance), setting.waited):
             _answer_batch(places, options, others, setting, run)
             advance(sum(not place.done for place in places))
 

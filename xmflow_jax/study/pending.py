@@ -1,7 +1,12 @@
 """The batches of one task that still hold unanswered questions, as an undisturbed run would make them."""
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
+from typing import Final, TypeVar
 
 from xmflow_jax.data.batch import Bucket, in_batches, padded_length, prompt_bucket
 from xmflow_jax.data.processing import Processing
@@ -10,6 +15,12 @@ from xmflow_jax.data.question import Question
 from xmflow_jax.data.templates import Template
 from xmflow_jax.errors import QuestionSetAside
 from xmflow_jax.results import SET_ASIDE, RunFolder
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+# Batches' worth of questions that are prepared while the engine works.
+AHEAD: Final = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,22 +66,25 @@ def pending_batches(
     skips = skips[skips["kind"] == SET_ASIDE]
     aside = set(zip(skips["task"], skips["question_id"], strict=True))
 
+    def place(question: Question) -> _Waiting | QuestionSetAside:
+        key = (question.task, question.question_id)
+        if key in done and key not in aside:
+            length = prompt_length(question, processing, template)
+            return _Waiting(question, (padded_length(length), max(1, template.images)), None)
+        # A question that was set aside for its output had a place in its batch; one without a prompt has none.
+        try:
+            prompt = prepare(question)
+        except QuestionSetAside as reason:
+            return reason
+        return _Waiting(question, prompt_bucket(prompt), None if key in done else prompt)
+
     def waiting() -> Iterator[_Waiting]:
-        for question in questions:
-            key = (question.task, question.question_id)
-            if key in done and key not in aside:
-                length = prompt_length(question, processing, template)
-                yield _Waiting(question, (padded_length(length), max(1, template.images)), None)
-                continue
-            # A question that was set aside for its output had a place in its batch; one without a prompt has none.
-            try:
-                prompt = prepare(question)
-            except QuestionSetAside as reason:
-                if key not in done:
-                    run.append_skipped([skipped_row(question, SET_ASIDE, str(reason))])
-                    advance(1)
-            else:
-                yield _Waiting(question, prompt_bucket(prompt), None if key in done else prompt)
+        for question, placed in zip(questions, prepared_ahead(questions, place, AHEAD * batch_size), strict=True):
+            if isinstance(placed, _Waiting):
+                yield placed
+            elif (question.task, question.question_id) not in done:
+                run.append_skipped([skipped_row(question, SET_ASIDE, str(placed))])
+                advance(1)
 
     def again(one: _Waiting, batch: Sequence[_Waiting]) -> PreparedQuestion:
         try:
@@ -81,6 +95,47 @@ def pending_batches(
     for batch in in_batches(waiting(), batch_size, lambda one: one.bucket):
         if any(one.prompt is not None for one in batch):
             yield [Place(one.question, one.prompt or again(one, batch), one.prompt is None) for one in batch]
+
+
+def prepared_ahead(questions: Sequence[T], prepare: Callable[[T], U], ahead: int) -> Iterator[U]:
+    """What `prepare` makes of the questions, in their order: made by another thread, so many before they are asked for.
+
+    What it raises is raised here, in its turn.
+    """
+    left = iter(questions)
+    with ThreadPoolExecutor(1, "prepare") as thread:
+        try:
+            running = deque(thread.submit(prepare, question) for question in islice(left, ahead))
+            while running:
+                made = running.popleft().result()
+                running.extend(thread.submit(prepare, question) for question in islice(left, 1))
+                yield made
+        finally:
+            thread.shutdown(wait=False, cancel_futures=True)
+
+
+def timed(batches: Iterable[T], waited: Callable[[float], None]) -> Iterator[T]:
+    """The batches; `waited` is told for how many seconds each of them kept its reader waiting."""
+    iterator = iter(batches)
+    while True:
+        start = time.perf_counter()
+        batch = next(iterator, None)
+        waited(time.perf_counter() - start)
+        if batch is None:
+            return
+        yield batch
+
+
+def waiting_line(waits: Sequence[float], seconds: float) -> str:
+    """For people: how much of its time the engine waited for questions and images.
+
+    Args:
+        waits: what `timed` told.
+        seconds: the whole time.
+    """
+    return (
+        f"the engine waited for questions and images {sum(waits):.1f} s of {seconds:.1f} s ({sum(waits) / seconds:.1%})"
+    )
 
 
 def skipped_row(question: Question, kind: str, reason: str, base_answer: str = "") -> dict[str, str]:

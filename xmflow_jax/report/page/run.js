@@ -141,7 +141,7 @@ function drawControls() {
     choices("Pathways", "pathway", pathways, (value, checked) => { state.hidden[checked ? "delete" : "add"](value); drawCurves(); }, true),
   ];
   if (data.curves.some((curve) => Object.values(curve.measures).some((own) => own.control))) {
-    controls.push(choices("Matched controls", "control", [{ value: "control", label: "shown as points" }], (_, checked) => set("control")(checked), true));
+    controls.push(choices("Matched controls", "control", [{ value: "control", label: "shown as dotted lines" }], (_, checked) => set("control")(checked), true));
   }
   id("curve-controls").replaceChildren(...controls);
 }
