@@ -256,7 +256,7 @@ def test_both_engines_through_a_batch_with_a_prompt_that_is_not_selected() -> No
 
     def run(engine: str, steps: int, whole: bool = True) -> Any:
         arguments = (graphdef, params, prompts, study, (5, 20), steps, lambda tokens, logits: chosen, engine, 4, whole)
-        return answer_batch(*arguments, lambda tokens: options[: len(tokens)])
+        return answer_batch(*arguments, options=lambda tokens: options[: len(tokens)])
 
     fast, plain, first = run("fast", 5), run("plain", 5), run("fast", 5, whole=False)
     assert fast.tokens.shape == plain.tokens.shape == (3, 2, 5)
