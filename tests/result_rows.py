@@ -28,6 +28,8 @@ def row(question_id: str, layer: int = 0, task: str = "ChooseAttr", **changes: A
         "relative_change": -50.0,
         "base_score": 1.0,
         "knockout_score": 0.0,
+        "base_margin": None,
+        "knockout_margin": None,
         "control_overlap": None,
     } | changes
 

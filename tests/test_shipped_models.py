@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -93,3 +94,14 @@ def test_the_default_study_in_small(name: str, tmp_path: Path) -> None:
     )
     # Blocking from the first layer on takes the answer away, from the last one on hardly anything.
     assert everywhere.iloc[0] < 0.7 < 0.95 < everywhere.iloc[-1]
+    check_margins(result.rows)
+
+
+def check_margins(rows: pd.DataFrame) -> None:
+    """The true option was answered, so its probability is known; the false one's is at most the rest."""
+    told = rows[rows["base_margin"].notna()]
+    assert set(told["task"]) == {task for task in rows["task"] if task.startswith("Choose")}
+    assert len(told)
+    for run in ("base", "knockout"):
+        prob = told[f"{run}_prob"].clip(1e-9, 1 - 1e-6)
+        assert (told[f"{run}_margin"] >= np.log(prob / (1 - prob)) - 1e-2).all()

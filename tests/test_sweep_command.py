@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from xmflow_jax import run_sweep
 from xmflow_jax.data.demo import write_demo_questions
+from xmflow_jax.report.__main__ import main as report
 from xmflow_jax.results import ROW_SCHEMA, read_rows, read_skipped
 from xmflow_jax.study.shipped import write_random_tiny
 from xmflow_jax.sweep import main
@@ -100,6 +102,20 @@ def test_summary_figures_and_record(run: Path) -> None:
     assert record["sessions"][0]["versions"]["jax"] == jax.__version__
 
 
+def test_a_report_of_a_part_of_the_run_says_how_far_it_has_come(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    half = shutil.copytree(run, tmp_path / "half")
+    for path in (half / "results").glob("*-00001.parquet"):
+        path.unlink()
+    left = read_rows(half)["question_id"].nunique()
+    assert 0 < left < 4
+    assert report([str(half)]) == 0
+    told = f"The run is not finished: {left} of 4 questions are done. The same command goes on from there."
+    assert told in capsys.readouterr().out
+    assert told in (half / "report.html").read_text()
+
+
 def test_answers_are_tracked_to_what_the_base_run_says(run: Path) -> None:
     rows, lens = read_rows(run), pd.read_parquet(run / "lens.parquet")
     assert len(lens) == 4 * (1 + LAYERS) * 2
@@ -144,6 +160,10 @@ def test_the_plain_engine_and_larger_batches_give_the_same(given: dict[str, Any]
         assert (plain[column] == fast[column]).all()
     for column in ("base_prob", "knockout_prob"):
         np.testing.assert_allclose(plain[column], fast[column], rtol=0, atol=1e-5)
+    for column in ("base_margin", "knockout_margin"):
+        assert (fast[column].notna() == (fast["task"] == "ChooseAttr")).all()
+        np.testing.assert_allclose(plain[column], fast[column], rtol=0, atol=1e-4)
+    assert (fast["knockout_margin"] - fast["base_margin"]).abs().max() > 1e-3
 
 
 def test_selection_splits_the_questions(given: dict[str, Any], run: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -18,11 +19,14 @@ import pyarrow.parquet as pq
 from xmflow_jax.errors import RunFolderError
 
 
-def _required(columns: Mapping[str, pa.DataType]) -> pa.Schema:
-    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
+def _schema(
+    required: Mapping[str, pa.DataType], nullable: Mapping[str, pa.DataType] = MappingProxyType({})
+) -> pa.Schema:
+    fields = [pa.field(name, kind, nullable=False) for name, kind in required.items()]
+    return pa.schema([*fields, *(pa.field(name, kind) for name, kind in nullable.items())])
 
 
-_REQUIRED_OF_ROWS: Final = _required(
+ROW_SCHEMA: Final = _schema(
     {
         "question_id": pa.string(),
         "image_id": pa.string(),
@@ -42,15 +46,19 @@ _REQUIRED_OF_ROWS: Final = _required(
         "relative_change": pa.float64(),  # percent; NaN where `base_prob` is 0
         "base_score": pa.float64(),  # the task's accuracy of the answer, 0 to 1
         "knockout_score": pa.float64(),
-    }
+    },
+    {
+        # Log-odds of the true over the false option at the first answer position; null where there are no options.
+        "base_margin": pa.float64(),
+        "knockout_margin": pa.float64(),
+        "control_overlap": pa.float64(),  # of a control's edges with its pathway's, 0 to 1; null for the pathway itself
+    },
 )
-# Of a control's edges with its pathway's, 0 to 1; nothing for the pathway itself.
-ROW_SCHEMA: Final = _REQUIRED_OF_ROWS.append(pa.field("control_overlap", pa.float64()))
 
 SET_ASIDE: Final = "set_aside"  # the question could not be used: no image, not found in the prompt, ...
 NOT_SELECTED: Final = "not_selected"  # `--select` left it out, usually because the base run answered wrongly
 
-SKIPPED_SCHEMA: Final = _required(
+SKIPPED_SCHEMA: Final = _schema(
     {
         "question_id": pa.string(),
         "task": pa.string(),
@@ -65,7 +73,7 @@ TRACKED: Final = ("answer_prob", "answer_capital_prob", "false_option_prob", "fa
 
 LENS_SCHEMA: Final = pa.schema(
     [
-        *_required(
+        *_schema(
             {
                 "question_id": pa.string(),
                 "task": pa.string(),
@@ -85,7 +93,7 @@ LENS_SCHEMA: Final = pa.schema(
 )
 
 # What the report shows of single questions, of which it has neither image nor prompt: a few of each task.
-CARD_SCHEMA: Final = _required(
+CARD_SCHEMA: Final = _schema(
     {
         "question_id": pa.string(),
         "task": pa.string(),
@@ -103,12 +111,12 @@ CARD_SCHEMA: Final = _required(
 # An evaluation's rows: a question's answer with nothing blocked.
 ANSWER_SCHEMA: Final = pa.schema(
     [
-        *_required({"question_id": pa.string(), "image_id": pa.string()}),
+        *_schema({"question_id": pa.string(), "image_id": pa.string()}),
         pa.field("shown_image_id", pa.string()),  # another question's where images are shuffled, null where blank
         pa.field("task", pa.string(), nullable=False),
         pa.field("question_type", pa.string()),  # the benchmark's own groups, where it has any
         pa.field("answer_type", pa.string()),
-        *_required({"gold": pa.string(), "answer": pa.string()}),
+        *_schema({"gold": pa.string(), "answer": pa.string()}),
         pa.field("score", pa.float64()),  # 0 to 1; null where the benchmark keeps its answers back
         pa.field("scorer", pa.string(), nullable=False),  # the rule that gave it
     ]

@@ -109,7 +109,8 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     if layout.mesh is not None:
         stack.enter_context(jax.set_mesh(layout.mesh))
     shape = model_shape(identity, next(iter(typical.values()), None))
-    with open_run(out, configuration, provenance(options, batch_size, shape)) as run:
+    planned = {study.task: len(study.questions) for study in studies}
+    with open_run(out, configuration, provenance(options, batch_size, shape, planned)) as run:
         done = run.finished_questions()
         waits: list[float] = []
         setting = Setting(

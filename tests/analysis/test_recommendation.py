@@ -128,7 +128,8 @@ def test_several_tasks_are_told_together() -> None:
 def test_controls_and_margins_change_no_finding() -> None:
     rows = pd.concat([rows_of(TWO_STEPS, task=task) for task in "AB"])
     controls = pd.concat([rows_of({ANSWER: {2: 0.9}, STRAIGHT: {5: 0.9}}, task=task) for task in "AB"])
-    both = pd.concat([rows.assign(control=0), controls.assign(control=1)]).assign(base_margin=1.0, knockout_margin=0.5)
+    controls = controls.assign(control=1, control_overlap=0.0)
+    both = pd.concat([rows.assign(control=0), controls]).assign(base_margin=1.0, knockout_margin=0.5)
     assert recommended(both) == recommended(rows)
 
 

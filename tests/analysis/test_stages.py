@@ -128,7 +128,7 @@ def test_the_other_way_round() -> None:
 
 def test_centred_rows_are_preferred_and_controls_left_out() -> None:
     rows = rows_of({ANSWER: {8: 0.8}, f"{ANSWER}@single": {2: 0.8}})
-    control = rows_of({ANSWER: {4: 0.8}}).assign(control=1)
+    control = rows_of({ANSWER: {4: 0.8}}).assign(control=1, control_overlap=0.0)
     found = stages_of(pd.concat([rows.assign(control=0), control]))
     assert found.stages[2].layers == ((8, 8),)
     assert found.stages[2].window == 1

@@ -135,8 +135,8 @@ def test_margins() -> None:
     summary = summarize(with_margins)
     assert tuple(summary.columns) == (*SUMMARY_COLUMNS, *MARGIN_COLUMNS)
     pd.testing.assert_frame_equal(summary[list(SUMMARY_COLUMNS)], summarize(table))
-    ends = bootstrap_intervals(np.array([[1.0], [2.0]]))
-    expected = [2, 1.5, 0.0, 1.5, ends.low[0], ends.high[0]]
+    ends = bootstrap_intervals(np.array([[-1.0], [-2.0]]))
+    expected = [2, 1.5, 0.0, -1.5, ends.low[0], ends.high[0]]
     np.testing.assert_allclose(summary[list(MARGIN_COLUMNS)].to_numpy(float)[0], expected)
     none = summarize(table.assign(base_margin=np.nan, knockout_margin=np.nan))
     assert none["margin_n"].tolist() == [0]
@@ -225,7 +225,7 @@ def test_a_question_twice_in_a_group_is_refused() -> None:
 
 def test_no_rows_give_an_empty_table_with_its_columns() -> None:
     table = summarize(ROW_SCHEMA.empty_table().to_pandas())
-    assert tuple(table.columns) == SUMMARY_COLUMNS
+    assert tuple(table.columns) == (*SUMMARY_COLUMNS, *MARGIN_COLUMNS)
     assert len(table) == 0
 
 

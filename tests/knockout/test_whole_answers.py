@@ -252,10 +252,11 @@ def test_both_engines_through_a_batch_with_a_prompt_that_is_not_selected() -> No
     prompts = make_prompts("llava")[:3]
     study = build_study([block(Pathway("Image", "Last"), [0, 1]), block(Pathway("Question", "Last"), [2])], 3, 4)
     chosen = np.array([True, False, True])
+    options = np.array([[3, 7], [9, 4], [30, 11]], np.int32)
 
     def run(engine: str, steps: int, whole: bool = True) -> Any:
         arguments = (graphdef, params, prompts, study, (5, 20), steps, lambda tokens, logits: chosen, engine, 4, whole)
-        return answer_batch(*arguments)
+        return answer_batch(*arguments, options=lambda tokens: options[: len(tokens)])
 
     fast, plain, first = run("fast", 5), run("plain", 5), run("fast", 5, whole=False)
     assert fast.tokens.shape == plain.tokens.shape == (3, 2, 5)
@@ -266,6 +267,10 @@ def test_both_engines_through_a_batch_with_a_prompt_that_is_not_selected() -> No
             found, expected = (np.asarray(getattr(own.measured, name)) for own in (one, first))
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
         np.testing.assert_array_equal(one.tokens[chosen][..., 0], one.measured.knockout_token[chosen])
+        for found, expected in zip(one.margins, first.margins, strict=True):
+            np.testing.assert_allclose(found[chosen], expected[chosen], rtol=0, atol=1e-4)
+    assert first.margins.knockout.shape == (3, 2)
+    assert np.abs(first.margins.knockout - first.margins.base[:, None])[chosen].min() > 1e-3
     single = run("fast", 1)
     np.testing.assert_array_equal(single.tokens[..., 0], first.measured.knockout_token)
     assert single.tokens.shape == (3, 2, 1)

@@ -2,14 +2,19 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from tests.report.written_run import data_of, write_run
 from xmflow_jax.report.__main__ import main
-from xmflow_jax.report.comparison import comparison_data, write_comparison
+from xmflow_jax.report.comparison import Comparison, comparison_data, write_comparison
+from xmflow_jax.report.comparison_figures import comparison_figure
+from xmflow_jax.report.curves import CRITICAL
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +31,14 @@ def shown(page: Path) -> Any:
     return json.loads(found[1])
 
 
-def test_every_run_keeps_its_own_curves_and_depth(runs: dict[Path, dict[str, Any]], tmp_path: Path) -> None:
-    write_comparison(tmp_path / "new" / "side.html", runs)
-    data = shown(tmp_path / "new" / "side.html")
+@pytest.fixture(scope="module")
+def made(runs: dict[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    return write_comparison(tmp_path_factory.mktemp("made") / "new" / "side", runs)
+
+
+def test_every_run_keeps_its_own_curves_and_depth(runs: dict[Path, dict[str, Any]], made: Comparison) -> None:
+    assert made.page.parts[-3:] == ("new", "side", "comparison.html")
+    data = shown(made.page)
     assert [run["layers"] for run in data["runs"]] == [4, 7]
     for told, own in zip(data["runs"], runs.values(), strict=True):
         assert told["curves"] == own["curves"]
@@ -37,9 +47,8 @@ def test_every_run_keeps_its_own_curves_and_depth(runs: dict[Path, dict[str, Any
     assert data["pathways"] == ["Image->Question", "Question->Last", "Image->All"]
 
 
-def test_runs_of_the_same_name_are_told_apart(runs: dict[Path, dict[str, Any]], tmp_path: Path) -> None:
-    write_comparison(tmp_path / "side.html", runs)
-    assert [run["name"] for run in shown(tmp_path / "side.html")["runs"]] == ["one/run", "two/run"]
+def test_runs_of_the_same_name_are_told_apart(made: Comparison) -> None:
+    assert [run["name"] for run in shown(made.page)["runs"]] == ["one/run", "two/run"]
 
 
 def test_single_questions_are_left_to_each_runs_own_page(runs: dict[Path, dict[str, Any]]) -> None:
@@ -53,20 +62,23 @@ def test_the_command_compares_what_it_can_read(
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
         write_run(tmp_path / name, tasks=("ChooseAttr",), questions=3)
-    assert main(["a", "b"]) == 0
-    assert [run["name"] for run in shown(tmp_path / "comparison.html")["runs"]] == ["a", "b"]
-    assert "comparison comparison.html" in capsys.readouterr().out
-    assert main(["a", "nothing", "b", "--out", "other.html"]) == 2
+    assert main(["a", "nothing", str(tmp_path / "a"), "b", "--depth", "percent"]) == 2
     streams = capsys.readouterr()
+    assert "comparison of 2 runs comparison/comparison.html, 4 figures in comparison/figures\n" in streams.out
     assert streams.err == "error: nothing holds no run.json; expected a folder that a sweep wrote\n"
-    assert [run["name"] for run in shown(tmp_path / "other.html")["runs"]] == ["a", "b"]
+    data = shown(tmp_path / "comparison" / "comparison.html")
+    assert [run["name"] for run in data["runs"]] == ["a", "b"]  # the third is the first once more
+    assert data["depth"] == "percent"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "RUN"),
-        (["a", "--out", "x.html"], "--out x.html is the file that compares several runs"),
+        (["a", "--out", "x"], "--out x is the folder for comparing several runs"),
+        (["a", "b", "--depth", "metres"], "invalid choice: 'metres'"),
+        (["a", "--tau", "nan"], "--tau nan is not between 0 and 100 points"),
+        (["a", "--tau", "-1"], "--tau -1 is not between 0 and 100 points"),
         (["a", "--tau", "many"], "invalid float value: 'many'"),
         (["a", "--colour"], "unrecognized arguments: --colour"),
     ],
@@ -79,3 +91,77 @@ def test_bad_arguments_end_with_one_line(
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert message in error
+
+
+def test_a_runs_own_figures_are_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [str(write_run(tmp_path / name, tasks=("ChooseAttr",), questions=3)) for name in ("a", "b")]
+    assert main([*folders, "--out", folders[1]]) == 2
+    assert capsys.readouterr().err == (
+        f"error: --out {folders[1]} holds a run, whose figures would be written over; give another folder\n"
+    )
+    assert not (tmp_path / "b" / "summary.csv").exists()
+
+
+def test_a_file_in_the_comparisons_place_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [str(write_run(tmp_path / name, tasks=("ChooseAttr",), questions=3)) for name in ("a", "b")]
+    (tmp_path / "file").touch()
+    assert main([*folders, "--out", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.startswith(f"error: a file is in the place of the run folder {tmp_path / 'file'}")
+    assert not (tmp_path / "a" / "summary.csv").exists()
+
+
+def lines(figure: Figure, panel: int) -> dict[str, np.ndarray]:
+    axes = figure.axes[panel]
+    return {
+        str(line.get_label()): np.asarray(line.get_xydata()) for line in axes.get_lines() if line.get_marker() != "None"
+    }
+
+
+@pytest.mark.parametrize("depth", [None, "layer"])
+def test_a_figures_lines_are_the_runs_curves(runs: dict[Path, dict[str, Any]], depth: str | None) -> None:
+    data = comparison_data(list(runs.values()), ["shallow", "deep"], depth)
+    figure = comparison_figure(data, "ChooseAttr", "delta_accuracy")
+    labels = ["Image ↛ Question", "Question ↛ Last", "Image ↛ All (to-end)"]
+    assert [axes.get_title() for axes in figure.axes] == labels
+    for panel, label in enumerate(labels):
+        drawn = lines(figure, panel)
+        assert list(drawn) == ["shallow", "deep"]
+        for name, run, layers in zip(drawn, runs.values(), (4, 7), strict=True):
+            (curve,) = [own for own in run["curves"] if (own["task"], own["label"]) == ("ChooseAttr", label)]
+            x = np.arange(layers) if depth else np.linspace(0, 100, layers)
+            np.testing.assert_allclose(drawn[name][:, 0], x)
+            np.testing.assert_allclose(drawn[name][:, 1], curve["measures"]["delta_accuracy"]["value"])
+    expected = (-4, 104) if depth is None else (-0.5, 6.5)
+    assert figure.axes[0].get_xlim() == expected
+    ringed = [artist for artist in figure.axes[1].collections if artist.get_gid() == CRITICAL]
+    assert len(ringed) == 2  # Question->Last is critical in layer 1 of both
+    at = [np.asarray(artist.get_offsets())[:, 0].tolist() for artist in ringed]
+    assert at == ([[100 / 3], [100 / 6]] if depth is None else [[1.0], [1.0]])
+
+
+def test_a_pathway_or_a_task_that_one_run_lacks_is_drawn_of_the_others(runs: dict[Path, dict[str, Any]]) -> None:
+    one, other = runs.values()
+    less = {**other, "curves": [curve for curve in other["curves"] if curve["pathway"] == "Image->All"]}
+    data = comparison_data([one, less], ["one", "other"])
+    figure = comparison_figure(data, "ChooseAttr")
+    assert [list(lines(figure, panel)) for panel in range(3)] == [["one"], ["one"], ["one", "other"]]
+    with pytest.raises(ValueError, match="no run has curves of task 'Nothing'"):
+        comparison_figure(data, "Nothing")
+
+
+def test_the_figures_of_every_task_are_written(made: Comparison) -> None:
+    stems = [f"{task}{kind}" for task in ("All_tasks", "ChooseAttr", "Query_b_Attr_b") for kind in ("", "-accuracy")]
+    assert sorted(path.name for path in made.figures) == sorted(
+        f"{stem}.{suffix}" for stem in stems for suffix in ("png", "pdf")
+    )
+    assert all(path.stat().st_size > 5000 for path in made.figures)
+
+
+def test_runs_of_one_depth_are_compared_by_layer(runs: dict[Path, dict[str, Any]]) -> None:
+    def depth(some: Sequence[Any]) -> str:
+        return str(comparison_data(some, [str(place) for place in range(len(some))])["depth"])
+
+    one, other = runs.values()
+    assert [depth([one, one]), depth([one, other])] == ["layer", "percent"]

@@ -93,9 +93,9 @@ def test_controls_and_margins_are_told_beside_the_pathways_own_numbers(folder: P
     assert own["delta_accuracy"]["control"] == here["control_delta_accuracy"].tolist() == [37.5] * 4
     for name in ("over_control", "over_control_low", "over_control_high"):
         assert own["delta_accuracy"][name] == here[f"delta_accuracy_{name}"].tolist()
-    assert own["delta_margin"]["value"] == [1.5] * 4
-    assert own["delta_margin"]["n"] == [8] * 4
-    assert "control" not in own["delta_margin"]
+    assert own["margin_change"]["value"] == [-1.5] * 4
+    assert own["margin_change"]["n"] == [8] * 4
+    assert "control" not in own["margin_change"]
 
 
 def test_every_number_of_answer_tracking_is_the_tables(folder: Path, data: dict[str, Any]) -> None:

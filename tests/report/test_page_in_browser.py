@@ -215,6 +215,20 @@ def test_the_measure_and_the_layers_can_be_changed(open_page: Open, data: dict[s
     assert page.locator(f'[data-chart="curves {ALL_TASKS}"]:visible .series').count() == before - 1
 
 
+def test_margins_are_shown_of_the_tasks_that_have_options(open_page: Open, data: dict[str, Any]) -> None:
+    page = open_page().page
+    assert [one["key"] for one in data["measures"]] == ["delta_accuracy", "relative_change", "margin_change"]
+    page.locator("[name=measure]").last.check()
+    for panels in ("#curve-panels", "#heat-panels"):
+        captions = page.locator(f"{panels} figure:visible figcaption").all_inner_texts()
+        assert [caption.split("\n")[0].split(" (")[0] for caption in captions] == [ALL_TASKS, "ChooseAttr"]
+    page.locator("#curve-panels svg.chart:visible").last.focus()
+    page.keyboard.press("End")
+    tip = page.locator("#curve-panels figure:visible .tip").last.inner_text()
+    assert "Change in the margin of the true over the false option: −0.25 log-odds, 95 % interval" in tip
+    assert "n = 8" in tip
+
+
 def test_heat_maps_are_read_in_the_same_ways(open_page: Open, data: dict[str, Any]) -> None:
     opened = open_page()
     chart = opened.page.locator("#heat-panels svg.chart:visible").first
@@ -266,6 +280,31 @@ def test_single_questions_are_browsed_by_keyboard(open_page: Open, data: dict[st
     own = data["questions"][3]["curves"][0]
     assert lines[:2] == [own["label"], "layer 0"]
     assert lines[2].startswith(f"probability {own['prob'][0]:.3f}, undisturbed 0.870")
+
+
+def test_single_questions_are_browsed_by_mouse(open_page: Open, data: dict[str, Any]) -> None:
+    page = open_page().page
+    where = page.locator("#question-where")
+    page.locator("#question-before").click(force=True)  # there is none
+    assert where.inner_text() == "1 of 16"
+    for place in (2, 3):
+        page.locator("#question-after").click()
+        assert where.inner_text() == f"{place} of 16"
+        assert page.locator("#question-text").inner_text() == visible(data["questions"][place - 1]["card"]["text"])
+    page.locator("#question-select").select_option("15")
+    assert where.inner_text() == "16 of 16"
+    page.locator("#question-after").click(force=True)
+    page.locator("#question-before").click()
+    assert where.inner_text() == "15 of 16"
+    assert page.locator("#question-text").inner_text() == visible(data["questions"][14]["card"]["text"])
+    chart = page.locator("[data-chart=question]")
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 440 * (50 + 2.5 / 4 * 380), box["y"] + 40)
+    lines = page.locator("#question-body figure .tip").first.inner_text().split("\n")
+    assert lines[1] == "layer 2"
+    assert lines[2].startswith("probability ")
+    assert lines[-1] == "n = 1: one question, no interval"
 
 
 def visible(text: str) -> str:
@@ -336,3 +375,20 @@ def test_runs_of_different_depth_are_compared_in_percent(open_page: Open) -> Non
     assert "layer 6 (100 % of the depth)" in tip.inner_text()
     page.get_by_label("Question ↛ Last", exact=True).check()
     assert page.locator("#curve-panels .panels:visible").get_attribute("data-pathway") == "Question ↛ Last"
+
+
+def test_hovering_over_a_comparison_tells_run_layer_value_interval_and_number(
+    open_page: Open, data: dict[str, Any]
+) -> None:
+    opened = open_page(COMPARISON)
+    opened.page.get_by_label("in numbers").check()
+    chart = opened.page.locator(f'[data-chart="curves {ALL_TASKS}"]:visible')
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    # Seven layers; layer 5 is one that the first run does not have.
+    opened.page.mouse.move(box["x"] + box["width"] / 440 * (50 + 5.5 / 7 * 380), box["y"] + 60)
+    lines = opened.tip()
+    assert visible(lines[0]) == visible(HOSTILE)
+    assert lines[1].startswith("layer 5 (83 % of the depth)")
+    assert re.fullmatch(r"Accuracy lost: [−\d.]+ points, 95 % interval [−\d.]+ to [−\d.]+", lines[2])
+    assert lines[3].startswith("n = 16")

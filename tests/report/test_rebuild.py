@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from xmflow_jax.report.run_content import SHAPE_KEY, stored_shape
 from xmflow_jax.results import open_run, read_record
 
 LAYERS, QUESTIONS = 4, 12
+REBUILT = (".csv", ".html", ".json", ".pdf", ".png")
 SHAPE = ModelShape(LAYERS, 8, 2, 2, 4, 16, image_positions=9, text_positions=5, cross_attention_layers=(0, 1))
 
 
@@ -55,7 +57,7 @@ def test_everything_follows_from_the_rows(tmp_path: Path, capsys: pytest.Capture
     names = {path.name for path in (folder / "figures").iterdir()}
     assert {"overview.png", "overview-accuracy.pdf", "ChooseAttr.png", "QueryAttr-heat-map.png"} <= names
     # Again: the same bytes.
-    before = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.suffix in (".csv", ".json", ".png")}
+    before = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.suffix in REBUILT}
     rebuild_from_folder(folder)
     for path, content in before.items():
         assert path.read_bytes() == content, path
@@ -85,12 +87,31 @@ def test_a_run_without_rows_says_so(tmp_path: Path) -> None:
 
 def test_the_page_holds_the_findings_that_are_told(tmp_path: Path) -> None:
     rebuilt = rebuild_from_folder(write_run(tmp_path / "run", ("ChooseAttr", "QueryAttr")))
-    page = html.unescape(rebuilt.page.read_text())
+    page = html.unescape(re.sub("</?span[^>]*>", "", rebuilt.page.read_text()))
     assert rebuilt.page == tmp_path / "run" / "report.html"
     for line in rebuilt.lines[:3]:
         title, _, text = line.partition(": ")
         assert title in page
         assert text[1:] in page
+
+
+def test_all_tasks_together_have_their_margins_and_controls_on_the_page(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with open_run(folder, {"seed": 3}) as run:
+        for task in ("ChooseAttr", "QueryAttr"):
+            margins = {"base_margin": 3.0, "knockout_margin": 1.0} if task == "ChooseAttr" else {}
+            run.append_part(
+                [
+                    row(f"{task}{number}", task=task, control=control, knockout_score=float(control > 0),
+                        control_overlap=0.0 if control else None, **margins)
+                    for number in range(6)
+                    for control in (0, 1)
+                ]
+            )  # fmt: skip
+    measures = rebuild_from_folder(folder).data["curves"][0]["measures"]
+    assert (measures["delta_accuracy"]["value"], measures["delta_accuracy"]["control"]) == ([100.0], [0.0])
+    assert measures["delta_accuracy"]["over_control"] == [100.0]
+    assert (measures["margin_change"]["value"], measures["margin_change"]["n"]) == ([-2.0], [6])
 
 
 def test_a_damaged_part_leaves_a_report_of_the_others_that_says_so(

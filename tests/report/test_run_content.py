@@ -11,7 +11,7 @@ from tests.report.written_run import data_of, write_run
 from tests.result_rows import row
 from xmflow_jax.errors import RunFolderError
 from xmflow_jax.report.page import run_page
-from xmflow_jax.report.run_content import PLANNED_KEY, SHAPE_KEY, read_content
+from xmflow_jax.report.run_content import PLANNED_KEY, SHAPE_KEY, TOLD_PARTS, read_content
 from xmflow_jax.result_parts import read_part, table_of, write_part
 from xmflow_jax.results import open_run, read_cards, read_lens, read_rows, read_skipped
 
@@ -151,3 +151,12 @@ def test_a_half_finished_run_is_reported_while_it_runs(tmp_path: Path) -> None:
         data = data_of(tmp_path / "run")
     assert data["progress"] == {"finished": 2, "planned": 3}
     assert data["damage"] == []
+
+
+def test_many_damaged_parts_are_counted(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", tasks=("ChooseAttr",), questions=7)
+    for place in range(6):
+        truncate(part(folder, "part", place))
+    damage = read_content(folder).damage
+    assert len(damage) == TOLD_PARTS + 1
+    assert damage[-1] == f"3 more part-*.parquet in {folder / 'results'} cannot be used either"

@@ -13,7 +13,8 @@ from PIL import Image
 from tests.result_rows import row, skipped
 from xmflow_jax.analysis.answer_tracking import track_answers
 from xmflow_jax.analysis.model_shape import ModelShape
-from xmflow_jax.analysis.recommendation import pooled_rows, recommend
+from xmflow_jax.analysis.question_matrix import pool_tasks
+from xmflow_jax.analysis.recommendation import recommend
 from xmflow_jax.analysis.summary import Resampling, summarize
 from xmflow_jax.report.page_data import run_data
 from xmflow_jax.report.run_content import COMMAND_KEY, PLANNED_KEY, SHAPE_KEY, read_content
@@ -62,7 +63,7 @@ def data_of(folder: Path) -> dict[str, Any]:
         return run_data(content, summary, None, None)
     recommendation = recommend(content.rows, summary, content.shape, resampling=resampling)
     if summary["task"].nunique() > 1:
-        summary = pd.concat([summarize(pooled_rows(content.rows), resampling=resampling), summary], ignore_index=True)
+        summary = pd.concat([summarize(pool_tasks(content.rows), resampling=resampling), summary], ignore_index=True)
     return run_data(content, summary, recommendation, track_answers(content.lens) if len(content.lens) else None)
 
 
@@ -105,9 +106,15 @@ def _rows(name: str, task: str, number: int, layers: int) -> list[Mapping[str, A
                     gold=HOSTILE, base_answer="red", knockout_answer=HOSTILE if hit else "red",
                     base_prob=base, knockout_prob=left, relative_change=100 * (left - base) / base,
                     knockout_score=0.0 if hit else 1.0,
+                    **_margins(task, hit),
                 )
             )  # fmt: skip
     return rows
+
+
+def _margins(task: str, hit: bool) -> dict[str, float | None]:
+    """Questions of the first task name two options."""
+    return {"base_margin": 2.0, "knockout_margin": -1.0 if hit else 1.75} if task == TASKS[0] else {}
 
 
 def _lens(name: str, task: str, layers: int) -> list[Mapping[str, Any]]:

@@ -12,7 +12,8 @@ from xmflow_jax.data.demo_tokenizer import write_demo_tokenizer
 from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.lens import Lens
 from xmflow_jax.result_parts import TRACKED, table_of
-from xmflow_jax.study.answer_tracking import NO_TOKEN, TrackedWords, lens_rows, tracked_words
+from xmflow_jax.study.answer_tokens import NO_TOKEN
+from xmflow_jax.study.answer_tracking import TrackedWords, lens_rows, tracked_words
 
 QUESTION = Question("007", "42", Path("42.jpg"), "Is it red or blue?", "red", "ChooseAttr", false_option="Blue")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.configuration import Action, pathway_study
-from xmflow_jax.knockout.measure import Measured
+from xmflow_jax.knockout.measure import Margins, Measured
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.result_parts import table_of
 from xmflow_jax.study.rows import first_token_answers, question_rows, whole_answers
@@ -23,9 +23,11 @@ ANSWERS = ["red wine", "blue", "Red", "red sea"]
 TOKENS, PROBABILITIES = [[9, 9, 9, 9], [5, 3, 4, 5]], [[0.9, 0.9, 0.9, 0.9], [0.25, 0.125, 0.75, 0.5]]
 
 
-def rows(base_answer: str = "red wine", base_prob: float = 0.5, impossible: tuple[Action, ...] = ()) -> list[Any]:
+def rows(
+    base_answer: str = "red wine", base_prob: float = 0.5, impossible: tuple[Action, ...] = (), margins: Any = None
+) -> list[Any]:
     measured: Any = Measured(np.array([9, 5]), np.array([0.9, base_prob]), np.array(TOKENS), np.array(PROBABILITIES))
-    return question_rows(QUESTION, base_answer, ROWS, impossible, measured, 1, ANSWERS)
+    return question_rows(QUESTION, base_answer, ROWS, impossible, measured, 1, ANSWERS, margins=margins)
 
 
 def test_rows_fit_the_schema_and_say_where_they_belong() -> None:
@@ -87,3 +89,13 @@ def test_a_base_probability_of_zero_has_no_relative_change() -> None:
     changed = rows(base_prob=0.0)
     assert all(math.isnan(one["relative_change"]) for one in changed)
     table_of(changed, "part")
+
+
+def test_margins_are_those_of_the_question_and_empty_where_it_has_none() -> None:
+    base, knockout = np.array([np.nan, 2.5]), np.array([[np.nan] * 4, [1.0, -2.0, np.inf, 0.0]])
+    told = rows(impossible=(ROWS[2].knockout.switched[0][0],), margins=Margins(base, knockout))
+    assert [(one["base_margin"], one["knockout_margin"]) for one in told] == [(2.5, 1.0), (2.5, -2.0)]
+    assert [one["knockout_margin"] for one in rows(margins=Margins(base, knockout))] == [1.0, -2.0, None, 0.0]
+    for none in (None, Margins(base[::-1], knockout[::-1])):
+        table = table_of(rows(margins=none), "part")
+        assert table["base_margin"].null_count == table["knockout_margin"].null_count == 4

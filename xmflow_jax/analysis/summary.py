@@ -36,9 +36,9 @@ MARGIN_COLUMNS: Final = (
     "margin_n",
     "base_margin",
     "knockout_margin",
-    "delta_margin",
-    "delta_margin_low",
-    "delta_margin_high",
+    "margin_change",
+    "margin_change_low",
+    "margin_change_high",
 )
 CONTROL_COLUMNS: Final = (
     "controls",
@@ -82,7 +82,7 @@ def summarize(rows: pd.DataFrame, tau: float = TAU, resampling: Resampling | Non
     `relative_change_p_value` and `relative_change_p_holm` are those of `relative_change`.
 
     Where rows have `base_margin` and `knockout_margin` (log-odds of the true over the false option), `MARGIN_COLUMNS`
-    follow: means over the `margin_n` questions that have finite ones; `delta_margin` is base minus knockout. Where
+    follow: means over the `margin_n` questions that have finite ones; `margin_change` is knockout minus base. Where
     rows have matched controls (`control` is 0 for the pathway itself, 1 and up for the draws), `CONTROL_COLUMNS`
     follow: the number of draws, the control's mean effect, and pathway minus control with its interval, paired by
     question, and the mean share (0 to 1) of the control's edges that are the pathway's too.
@@ -150,8 +150,8 @@ def _margins(matrix: QuestionMatrix, resampling: Resampling) -> dict[str, np.nda
     table = pd.DataFrame({"margin_n": known.sum(axis=0)})
     for name, values in zip(_MARGINS, (base, knockout), strict=True):
         table[name] = column_means(values)
-    table["delta_margin"] = column_means(base - knockout)
-    _put_interval(table, "delta_margin", base - knockout, resampling)
+    table["margin_change"] = column_means(knockout - base)
+    _put_interval(table, "margin_change", knockout - base, resampling)
     return {name: table[name].to_numpy() for name in MARGIN_COLUMNS}
 
 

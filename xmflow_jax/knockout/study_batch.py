@@ -20,7 +20,7 @@ from xmflow_jax.knockout.decode import greedy_draft
 from xmflow_jax.knockout.draft import generated_room
 from xmflow_jax.knockout.fast import encode, knock_out, knock_out_answers, run_base
 from xmflow_jax.knockout.lens import read_answer_states
-from xmflow_jax.knockout.measure import Measured, measure
+from xmflow_jax.knockout.measure import Margins, Measured, measure, measure_margins
 from xmflow_jax.knockout.plain import answers_plain, sweep_plain
 from xmflow_jax.knockout.plan import Study, impossible_actions, place_study
 from xmflow_jax.knockout.split import FIRST, SECOND, SHARED, over_questions, to_host
@@ -44,6 +44,7 @@ class Answered:
     Attributes:
         selected: which prompts went on; the knockouts of the others mean nothing.
         measured: first tokens and their probabilities, as numpy; None if no prompt was selected.
+        margins: of the options, as numpy; None if no prompt was selected, or no options were asked for.
         tokens: of whole answers under knockout, at most `step` of each, end tokens included; places after the end hold
             an end token. None if no prompt was selected, or only first tokens were asked for.
         impossible: for each prompt, the actions that causality makes impossible in it.
@@ -53,6 +54,7 @@ class Answered:
 
     selected: Bool[np.ndarray, " batch"]
     measured: Measured | None
+    margins: Margins | None
     tokens: Int[np.ndarray, "batch config step"] | None
     impossible: list[set[Action]]
     states: Float[jax.Array, "full state width"] | None
@@ -72,6 +74,7 @@ def answer_batch(
     full_size: int = 0,
     whole_answers: bool = True,
     keys: Sequence[int] | None = None,
+    options: Callable[[Int[np.ndarray, "batch step"]], Int[np.ndarray, "batch 2"]] | None = None,
 ) -> Answered:
     """Base run, selection, knockouts.
 
@@ -85,6 +88,8 @@ def answer_batch(
         select: from the base answers' tokens and the base logits, which prompts go on.
         whole_answers: decode whole answers under every configuration; else their first token alone, which is cheaper.
         keys: each prompt's own number (`controls.question_key`); needed where the study has matched controls.
+        options: from the base answers' tokens, the two tokens of each prompt whose log-odds are measured; asked after
+            `select`.
     """
     own = len(prompts)
     if keys is not None:
@@ -102,7 +107,7 @@ def answer_batch(
     draft = greedy_draft(graphdef, params, base, batch.length, ends, answer_length)
     selected = select(to_host(draft.tokens)[:own], to_host(base.logits)[:own])
     if not selected.any():
-        return Answered(selected, None, None, impossible, None)
+        return Answered(selected, None, None, None, impossible, None)
     tokens: Any = None
     if engine == FAST and steps > 1:
         wanted = np.pad(selected, (0, len(prompts) - own))
@@ -117,8 +122,11 @@ def answer_batch(
     else:
         logits = _sweep_plain(graphdef, params, batch, positions, study.switches, at_once=PLAIN_AT_ONCE)
         logits = logits.swapaxes(0, 1)
-    measured = to_host(measure(base.logits, logits))
+    measured, margins = to_host(measure(base.logits, logits)), None
+    if options is not None:
+        pairs = np.pad(options(to_host(draft.tokens)[:own]), ((0, len(prompts) - own), (0, 0)))
+        margins = to_host(measure_margins(base.logits, logits, pairs))
     if whole_answers and tokens is None:
         tokens = measured.knockout_token[..., None]
-    measured, tokens = jax.tree.map(lambda part: part[:own], to_host((measured, tokens)))
-    return Answered(selected, measured, tokens, impossible, read_answer_states(base, batch.length))
+    measured, margins, tokens = jax.tree.map(lambda part: part[:own], to_host((measured, margins, tokens)))
+    return Answered(selected, measured, margins, tokens, impossible, read_answer_states(base, batch.length))

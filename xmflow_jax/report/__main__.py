@@ -1,6 +1,7 @@
 """`python -m xmflow_jax.report RUN [RUN ...]`: everything that follows from run folders anew, without a model.
 
-Of each folder: summary, recommendation, figures and `report.html`; of several together a page that compares them.
+Of each folder: summary, recommendation, figures and `report.html`; of several together a page and figures
+that compare them.
 """
 
 import argparse
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         arguments = _arguments(argv)
-        wrong = rebuild_runs(arguments.runs, arguments.tau, arguments.out)
+        wrong = rebuild_runs(arguments.runs, arguments.tau, arguments.out, arguments.depth)
     except XmflowError as error:
         wrong = [str(error)]
     if wrong:
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def rebuild_runs(folders: Sequence[Path], tau: float, out: Path) -> list[str]:
+def rebuild_runs(folders: Sequence[Path], tau: float, out: Path, depth: str | None = None) -> list[str]:
     """Rebuild each run that can be read and, of two or more, the comparison; returns what is wrong with the others.
 
     Raises:
@@ -45,7 +46,10 @@ def rebuild_runs(folders: Sequence[Path], tau: float, out: Path) -> list[str]:
     from xmflow_jax.report.comparison import write_comparison
     from xmflow_jax.report.page_data import unfinished
     from xmflow_jax.report.rebuild import rebuild_from_folder
+    from xmflow_jax.results import check_folder
 
+    if len(folders) > 1:  # before the work, not after it
+        check_folder(out)
     wrong: list[str] = []
     pages: dict[Path, dict[str, Any]] = {}
     for run in folders:
@@ -61,8 +65,8 @@ def rebuild_runs(folders: Sequence[Path], tau: float, out: Path) -> list[str]:
             wrong.append(f"{'; '.join(rebuilt.damage)} (the report {rebuilt.page} is made of the rest)")
         pages[run] = rebuilt.data
     if len(pages) > 1:
-        write_comparison(out, pages)
-        print(f"comparison {out}")
+        made = write_comparison(out, pages, depth)
+        print(f"comparison of {len(pages)} runs {made.page}, {len(made.figures)} figures in {out / 'figures'}")
     return wrong
 
 
@@ -73,12 +77,25 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
     parser.add_argument("--tau", type=float, default=5.0, help="points that a critical layer costs (default: 5)")
-    parser.add_argument("--out", type=Path, help="file that compares several runs (default: comparison.html)")
+    parser.add_argument("--out", type=Path, help="folder for what compares several runs (default: comparison)")
+    parser.add_argument(
+        "--depth",
+        choices=("layer", "percent"),
+        help="how the comparison tells depth (default: percent if models differ)",
+    )
     arguments = parser.parse_args(argv)
-    arguments.runs = list(dict.fromkeys(arguments.runs))
+    arguments.runs = list({run.resolve(): run for run in reversed(arguments.runs)}.values())[::-1]
+    if not 0 <= arguments.tau <= 100:
+        raise OptionError(f"--tau {arguments.tau:g} is not between 0 and 100 points")
     if arguments.out is not None and len(arguments.runs) == 1:
-        raise OptionError(f"--out {arguments.out} is the file that compares several runs; give two or more run folders")
-    arguments.out = arguments.out or Path("comparison.html")
+        raise OptionError(
+            f"--out {arguments.out} is the folder for comparing several runs; give two or more run folders"
+        )
+    arguments.out = arguments.out or Path("comparison")
+    if (arguments.out / "run.json").exists():
+        raise OptionError(
+            f"--out {arguments.out} holds a run, whose figures would be written over; give another folder"
+        )
     return arguments
 
 

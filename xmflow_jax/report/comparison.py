@@ -1,12 +1,16 @@
-"""Several runs on one page: models, tasks and templates side by side."""
+"""Several runs side by side, models, tasks and templates: one page, and figures."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from xmflow_jax.report.comparison_figures import LAYER, PERCENT, draw_comparison
 from xmflow_jax.report.curves import pathway_looks
 from xmflow_jax.report.page import comparison_page
 from xmflow_jax.results import make_folder, write_atomically
+
+PAGE: Final = "comparison.html"
 
 # What the comparison shows of a run's page; single questions, for one, are left to that page.
 _KEPT: Final = (
@@ -28,33 +32,48 @@ _KEPT: Final = (
 )
 
 
-def write_comparison(path: Path, runs: Mapping[Path, Mapping[str, Any]]) -> None:
-    """Write the page of several runs.
+@dataclass(frozen=True)
+class Comparison:
+    """What was written: the page, and the figures' files."""
+
+    page: Path
+    figures: tuple[Path, ...]
+
+
+def write_comparison(folder: Path, runs: Mapping[Path, Mapping[str, Any]], depth: str | None = None) -> Comparison:
+    """Write `comparison.html` and `figures/` of several runs.
 
     Args:
-        path: of the file; its folder is made if need be.
+        folder: made if need be.
         runs: each run folder's `xmflow_jax.report.page_data.run_data`.
+        depth: `LAYER` or `PERCENT`, as for `comparison_data`.
 
     Raises:
-        RunFolderError: it cannot be written.
+        RunFolderError: a file cannot be written.
     """
-    data = comparison_data(list(runs.values()), _names(list(runs)))
-    make_folder(path.parent)
-    write_atomically(path, comparison_page(data).encode())
+    data = comparison_data(list(runs.values()), _names(list(runs)), depth)
+    make_folder(folder / "figures")
+    write_atomically(folder / PAGE, comparison_page(data).encode())
+    return Comparison(folder / PAGE, tuple(draw_comparison(data, folder / "figures")))
 
 
-def comparison_data(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+def comparison_data(
+    runs: Sequence[Mapping[str, Any]], names: Sequence[str], depth: str | None = None
+) -> dict[str, Any]:
     """What the page shows, as JSON values.
 
     Args:
         runs: the pages' data of the runs.
         names: of the runs, all different.
+        depth: how figures tell it, and the page until the reader says otherwise: `LAYER` or `PERCENT`; None: in percent
+            where the runs' models differ in depth.
     """
     measures = {one["key"]: one for run in runs for one in run["measures"]}
     return {
         "runs": [{"name": name, **{key: run[key] for key in _KEPT}} for name, run in zip(names, runs, strict=True)],
         "pathways": list(pathway_looks(pathway for run in runs for pathway in run["pathways"])),
         "measures": list(measures.values()),
+        "depth": depth or (PERCENT if len({run["layers"] for run in runs}) > 1 else LAYER),
     }
 
 

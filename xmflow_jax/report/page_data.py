@@ -21,13 +21,13 @@ from xmflow_jax.report.run_content import COMMAND_KEY, RunContent
 from xmflow_jax.result_parts import NOT_SELECTED, SET_ASIDE
 
 # What a chart can show: the summary's column, its axis, and the unit behind a value.
-DELTA_MARGIN: Final = "delta_margin"
+MARGIN_CHANGE: Final = "margin_change"
 MEASURES: Final = (
     (DELTA_ACCURACY, "Accuracy lost", "points"),
     (RELATIVE_CHANGE, "Change in probability", "%"),
-    (DELTA_MARGIN, "Margin of the true over the false option lost", "log-odds"),
+    (MARGIN_CHANGE, "Change in the margin of the true over the false option", "log-odds"),
 )
-_NUMBERS_OF: Final = {DELTA_ACCURACY: "n", RELATIVE_CHANGE: "n", DELTA_MARGIN: "margin_n"}
+_NUMBERS_OF: Final = {DELTA_ACCURACY: "n", RELATIVE_CHANGE: "n", MARGIN_CHANGE: "margin_n"}
 
 # Set-aside questions that are told one by one; `run.json` has them all.
 TOLD_SET_ASIDE: Final = 200
@@ -73,7 +73,7 @@ def run_data(
         "tau": None if recommendation is None else recommendation.tau,
         "pathways": pathways,
         "measures": [
-            {"key": key, "label": label, "unit": unit} for key, label, unit in MEASURES if key in summary.columns
+            {"key": key, "label": label, "unit": unit} for key, label, unit in MEASURES if _measured(summary, key)
         ],
         "curves": curves_data(summary, content.rows),
         "critical": [] if found is None else [_ranges(one) for one in found["critical"]],
@@ -106,7 +106,7 @@ def curves_data(summary: pd.DataFrame, rows: pd.DataFrame) -> list[dict[str, Any
                 "window": wide if narrow == wide else None,
                 "layer": own["layer"].tolist(),
                 "critical": own["critical"].astype(bool).tolist(),
-                "measures": {key: _measure(own, key) for key, _, _ in MEASURES if key in own},
+                "measures": {key: _measure(own, key) for key, _, _ in MEASURES if _measured(own, key)},
             }
         )
     return sorted(curves, key=lambda one: (one["task"] != ALL_TASKS, one["task"], order[one["pathway"]]))
@@ -123,6 +123,11 @@ def unfinished(progress: Mapping[str, Any]) -> str:
 def plain_numbers(values: Iterable[Any]) -> list[Any]:
     """Numbers as JSON has them: null for what is not finite."""
     return [None if value is None or not math.isfinite(value) else float(value) for value in values]
+
+
+def _measured(summary: pd.DataFrame, key: str) -> bool:
+    """Whether there is such a measure at all: a task without options has no margin."""
+    return key in summary and bool(summary[key].notna().any())
 
 
 def _measure(curve: pd.DataFrame, key: str) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import pandas as pd
 from xmflow_jax.analysis.answer_tracking import track_answers
 from xmflow_jax.analysis.findings import findings
 from xmflow_jax.analysis.model_shape import ModelShape
-from xmflow_jax.analysis.recommendation import Recommendation, pooled_rows, recommend, recommendation_json
+from xmflow_jax.analysis.question_matrix import pool_tasks
+from xmflow_jax.analysis.recommendation import Recommendation, recommend, recommendation_json
 from xmflow_jax.analysis.summary import TAU, Resampling, summarize
 from xmflow_jax.report.answer_tracking import draw_answer_tracking
 from xmflow_jax.report.curves import DELTA_ACCURACY, RELATIVE_CHANGE, draw_overview, draw_task_curves
@@ -91,7 +92,7 @@ def _with_all_tasks(summary: pd.DataFrame, rows: pd.DataFrame, tau: float, resam
     """With the curves of all tasks together, from which the findings are told, where there are several tasks."""
     if summary["task"].nunique() < 2:
         return summary
-    return pd.concat([summarize(pooled_rows(rows), tau, resampling), summary], ignore_index=True)
+    return pd.concat([summarize(pool_tasks(rows), tau, resampling), summary], ignore_index=True)
 
 
 def _write_page(

@@ -17,6 +17,9 @@ from xmflow_jax.errors import RunFolderError
 from xmflow_jax.result_parts import KEYS, SCHEMAS, part_paths, read_part
 from xmflow_jax.results import read_record
 
+# Damaged parts of a kind that are told one by one.
+TOLD_PARTS: Final = 3
+
 # Where a session's provenance holds the fields of its `ModelShape`, how many questions each task has, and the command.
 SHAPE_KEY: Final = "model_shape"
 PLANNED_KEY: Final = "questions"
@@ -140,6 +143,8 @@ def _sound_parts(folder: Path, kind: str) -> tuple[pd.DataFrame, list[str]]:
             harm.append(f"{path} is truncated or damaged; resume the run to have its questions run again")
         else:
             tables.append(table)
+    if len(harm) > TOLD_PARTS + 1:
+        harm[TOLD_PARTS:] = [f"{len(harm) - TOLD_PARTS} more {kind}-*.parquet in {folder} cannot be used either"]
     key = KEYS[kind]
     rows = pa.concat_tables(tables).to_pandas().sort_values(key, kind="stable", ignore_index=True)
     repeated = rows.duplicated(key)

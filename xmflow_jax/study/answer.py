@@ -18,6 +18,7 @@ from xmflow_jax.knockout.plan import build_study
 from xmflow_jax.knockout.study_batch import answer_batch
 from xmflow_jax.models.gpt2 import Gpt2Config
 from xmflow_jax.results import NOT_SELECTED, SET_ASIDE, RunFolder, read_cards
+from xmflow_jax.study.answer_tokens import option_tokens
 from xmflow_jax.study.answer_tracking import TrackedWords, answer_lens, lens_rows, tracked_words
 from xmflow_jax.study.options import CORRECT, EVERY, WRONG
 from xmflow_jax.study.pending import pending_batches, skipped_row, timed
@@ -99,6 +100,14 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
             right = np.array([score == 1.0 for score in scores])
             return finite & {CORRECT: right, WRONG: ~right, EVERY: np.ones_like(right)}[setting.select]
 
+        def options(
+            tokens: Int[np.ndarray, "batch step"],
+            prompts: list[PreparedQuestion] = prompts,
+            answers: list[str] = answers,
+        ) -> Int[np.ndarray, "batch 2"]:
+            given = zip(prompts, answers, tokens[:, 0].tolist(), strict=True)
+            return np.array([option_tokens(own.question, answer, first, tokenizer) for own, answer, first in given])
+
         answered = answer_batch(
             setting.model.graphdef,
             setting.model.state,
@@ -111,6 +120,7 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
             setting.batch_size,
             setting.whole_answers,
             keys,
+            options,
         )
         followed: list[TrackedWords] = []
         if (states := answered.states) is not None:
@@ -139,7 +149,9 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
                 overlaps: dict[Action, float] = {
                     action: control_overlap(action, prompt.roles, keys[place]) for action in drawn
                 }
-                own = question_rows(question, answer, study.rows, impossible, measured, place, found, overlaps)
+                own = question_rows(
+                    question, answer, study.rows, impossible, measured, place, found, overlaps, answered.margins
+                )
                 if not own:
                     rest.append(skipped_row(question, SET_ASIDE, "none of the pathways exists in its prompt", answer))
                 else:

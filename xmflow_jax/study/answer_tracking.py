@@ -6,7 +6,7 @@ in the middle layers and the capitalised one takes over in the upper ones (arXiv
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,14 +15,8 @@ from jaxtyping import Float, Int
 from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.lens import Lens, read_lens
 from xmflow_jax.result_parts import TRACKED
+from xmflow_jax.study.answer_tokens import NO_TOKEN, token_finder
 from xmflow_jax.weights.load import LoadedModel
-
-# What may stand before an answer, each of which gives its first word another token in some vocabularies: `▁red` or
-# `Ġred` behind a space, `red` at the start of a line.
-_BEFORE: Final = ("", " ", "\n")
-
-# A form that has no token: there is no false option, or the vocabulary knows no such word.
-NO_TOKEN: Final = -1
 
 
 @dataclass(frozen=True)
@@ -49,18 +43,10 @@ def tracked_words(question: Question, base_answer: str, base_token: int, tokeniz
         base_token: its first token.
         tokenizer: of transformers.
     """
-    before = next(
-        (lead for lead in _BEFORE if _first_token(tokenizer, base_answer, lead, base_token) == base_token), _BEFORE[0]
-    )
+    token = token_finder(base_answer, base_token, tokenizer)
 
     def forms(text: str) -> tuple[str, str]:
         return text.lower(), text[:1].upper() + text[1:]
-
-    def token(form: str) -> int:
-        if form == base_answer:
-            return base_token
-        found = _first_token(tokenizer, form, before, NO_TOKEN)
-        return NO_TOKEN if found == tokenizer.unk_token_id else found
 
     tokens = [token(form) for form in forms(base_answer)]
     # Without an option, or with an empty one, there is nothing to follow.
@@ -68,15 +54,6 @@ def tracked_words(question: Question, base_answer: str, base_token: int, tokeniz
     tokens += [NO_TOKEN] * 2 if false_option is None else [token(form) for form in forms(false_option)]
     lower = None if false_option is None else false_option.lower()
     return TrackedWords(base_answer.lower(), lower, np.array(tokens, np.int32))
-
-
-def _first_token(tokenizer: Any, text: str, before: str, otherwise: int) -> int:
-    """The first token of a text that stands behind another; `otherwise` if it has none."""
-    lead = tokenizer.encode(before, add_special_tokens=False) if before else []
-    whole = tokenizer.encode(before + text, add_special_tokens=False)
-    # Byte-level vocabularies join the space with the word: then nothing is to be left out.
-    own = whole[len(lead) :] if whole[: len(lead)] == lead else whole
-    return int(own[0]) if own else otherwise
 
 
 def answer_lens(

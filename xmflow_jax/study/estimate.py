@@ -26,7 +26,7 @@ from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.controls import question_key
 from xmflow_jax.knockout.costs import necessary_operations
 from xmflow_jax.knockout.lens import TOP, Lens
-from xmflow_jax.knockout.measure import Measured
+from xmflow_jax.knockout.measure import Margins, Measured
 from xmflow_jax.knockout.plan import build_study, place_study
 from xmflow_jax.result_parts import TRACKED, part_bytes
 from xmflow_jax.study.answer_tracking import TrackedWords, lens_rows
@@ -157,9 +157,9 @@ def bytes_per_question(
     words = TrackedWords("an answer", prompt.question.false_option, np.zeros(len(TRACKED), np.int32))
     for number in range(batch_size):
         measured = Measured(rng.integers(0, 9, 1), rng.random(1), rng.integers(0, 9, shape), rng.random(shape))
-        made = question_rows(
-            prompt.question, "an answer", study.rows, (), measured, 0, ["an answer"] * shape[1], overlaps
-        )
+        margins: Any = Margins(rng.random(1, np.float32), rng.random(shape, np.float32))
+        answers = ["an answer"] * shape[1]
+        made = question_rows(prompt.question, "an answer", study.rows, (), measured, 0, answers, overlaps, margins)
         rows += [{**row, "question_id": f"{row['question_id']}{number}"} for row in made]
         top = rng.integers(0, vocabulary, (*states, TOP)), rng.random((*states, TOP), np.float32)
         read = lens_rows(prompt.question, words, Lens(rng.random((*states, len(TRACKED)), np.float32), *top), 0, str)

@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.configuration import Action, StudyRow
-from xmflow_jax.knockout.measure import Measured
+from xmflow_jax.knockout.measure import Margins, Measured
 from xmflow_jax.metrics.effects import relative_change
 from xmflow_jax.study.scoring import score_answer
 
@@ -27,6 +27,7 @@ def question_rows(
     place: int,
     knockout_answers: Sequence[str],
     overlaps: Mapping[Action, float] | None = None,
+    margins: Margins | None = None,
 ) -> list[Mapping[str, Any]]:
     """All result rows of one question (`ROW_SCHEMA`), without those of pathways that its prompt does not have.
 
@@ -38,11 +39,13 @@ def question_rows(
         measured: the batch's, `place` being the question's row in it.
         knockout_answers: the whole answer under each of `study_rows`.
         overlaps: of every matched control with its pathway (`controls.control_overlap`).
+        margins: the batch's, of the options; rows of a question without options have none.
     """
     impossible = set(impossible)
     base_token, base_prob = int(measured.base_token[place]), float(measured.base_prob[place])
     base_score = score_answer(question, base_answer, question.scorer)
     changes = relative_change(base_prob, np.asarray(measured.knockout_prob[place], np.float64))
+    base_margin = None if margins is None else _known(margins.base[place])
     rows: list[Mapping[str, Any]] = []
     for column, row in enumerate(study_rows):
         if any(part[0] in impossible for part in row.knockout.switched):
@@ -68,6 +71,8 @@ def question_rows(
                 "relative_change": float(changes[column]),
                 "base_score": base_score,
                 "knockout_score": score_answer(question, knockout_answers[column], question.scorer),
+                "base_margin": base_margin,
+                "knockout_margin": None if margins is None else _known(margins.knockout[place, column]),
             }
         )
     return rows
@@ -75,6 +80,10 @@ def question_rows(
 
 def _overlap(row: StudyRow, overlaps: Mapping[Action, float]) -> float | None:
     return float(np.mean([overlaps[action] for action, *_ in row.knockout.switched])) if row.control else None
+
+
+def _known(margin: Any) -> float | None:
+    return float(margin) if np.isfinite(margin) else None
 
 
 def first_token_answers(

@@ -8,7 +8,7 @@ const allTasks = [...new Set(curves.map((curve) => curve.task))]
   .sort((one, other) => (other === ALL_TASKS) - (one === ALL_TASKS) || (one < other ? -1 : 1));
 const state = {
   measure: data.measures.length ? data.measures[0].key : null,
-  depth: new Set(runs.map((run) => run.layers)).size > 1 ? "percent" : "layer",
+  depth: data.depth,
   kind: kinds.length ? kinds[0].label : null,
   hidden: new Set(),
 };
@@ -25,7 +25,8 @@ function inPercent(run, layer) {
 function stageText(run, name) {
   const own = run.stages.find((one) => one.task === mainTask(run));
   const stage = own && own.stages.find((one) => one.name === name);
-  if (!stage || !stage.supported) return "not supported";
+  if (!stage) return "not measured";
+  if (!stage.supported) return "not supported";
   const layers = stage.layers.map(([first, last]) => (first === last ? first : `${first}\u2013${last}`)).join(", ");
   return `layers ${layers}, centre ${number(stage.centre)} (${inPercent(run, stage.centre)} of the depth)`;
 }

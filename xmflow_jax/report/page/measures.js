@@ -27,12 +27,15 @@ function axis(first, last, layers, depth) {
   return { xLabel: "Layer", xTicks, xDomain: [first - 0.5, last + 0.5] };
 }
 
+// Log-odds are small numbers.
+const digitsOf = (measure) => (measure.unit === "log-odds" ? 2 : 1);
+
 /** "12.3 points, 95 % interval 10.0 to 14.0" */
 function valueLine(measure, own, i, confidence) {
   const unit = measure.unit === "%" ? " %" : ` ${measure.unit}`;
-  const value = `${measure.label}: ${number(own.value[i])}${unit}`;
+  const value = `${measure.label}: ${number(own.value[i], digitsOf(measure))}${unit}`;
   if (!own.low || own.low[i] === null) return `${value}, no interval`;
-  return `${value}, ${percentOf(confidence)} interval ${number(own.low[i])} to ${number(own.high[i])}`;
+  return `${value}, ${percentOf(confidence)} interval ${number(own.low[i], digitsOf(measure))} to ${number(own.high[i], digitsOf(measure))}`;
 }
 
 /** A curve's series for `lineChart`; run: {layers, confidence, tau}. */

@@ -23,7 +23,7 @@ function picturedCritical(place) {
     strip(data.layers, new Set(one.layers), lookOf(one.pathway, one.style).colour),
     one.ranges || "none",
     `${number(one.delta_accuracy)} points in layer ${one.peak_layer}` +
-      (one.low === null ? "" : ` (${number(one.low)} to ${number(one.high)})`) + `, n = ${one.n}`,
+      (one.low === null ? "" : ` (${number(one.low)} to ${number(one.high)})`) + `, n\u00a0=\u00a0${one.n}`,
   ]);
   place.append(table(`${main}: critical layers of each pathway, 0 to ${data.layers - 1} from left to right`,
     ["Pathway", "Layers", "Critical", "Largest fall of accuracy"], rows, "strips"));
@@ -35,7 +35,7 @@ function picturedStages(place) {
   const rows = own.stages.map((stage) => {
     const filled = new Set(stage.layers.flatMap(([first, last]) => Array.from({ length: last - first + 1 }, (_, i) => first + i)));
     const colour = data.looks[stage.pathway] ? lookOf(stage.pathway, stage.style).colour : "var(--s0)";
-    const centre = stage.centre === null ? "" : `centre ${number(stage.centre)} (${number(stage.centre_low)} to ${number(stage.centre_high)}), n = ${stage.n}`;
+    const centre = stage.centre === null ? "" : `centre ${number(stage.centre)} (${number(stage.centre_low)} to ${number(stage.centre_high)}), n\u00a0=\u00a0${stage.n}`;
     const layers = stage.layers.map(([first, last]) => (first === last ? first : `${first}\u2013${last}`)).join(", ");
     return [stage.name, strip(data.layers, filled, colour), stage.supported ? `layers ${layers}` : "not supported", stage.supported ? centre : stage.reason];
   });
@@ -74,12 +74,13 @@ function curvePanels(measure) {
 
 function heatMap(task, measure, limit) {
   const own = data.curves.filter((curve) => curve.task === task && curve.measures[measure.key]);
+  if (!own.length) return null;
   const width = 440, rowHeight = 34, side = width / Math.max(data.layers, 1);
   const canvas = svg("svg", {
     class: "chart", viewBox: `0 0 ${width} ${own.length * rowHeight + 18}`, tabindex: 0, role: "application",
     "aria-roledescription": "heat map", "aria-label": `${task}. ${unitOf(measure)}, a strip per pathway, a cell per layer. Arrow keys read its cells.`,
   });
-  const harm = measure.key === "relative_change" ? -1 : 1;
+  const harm = measure.key === "delta_accuracy" ? 1 : -1;
   const series = [], points = [];
   own.forEach((curve, row) => {
     const values = curve.measures[measure.key].value, top = row * rowHeight + 16;
@@ -106,7 +107,7 @@ function heatMap(task, measure, limit) {
   const cursor = svg("circle", { class: "cursor", r: 7, visibility: "hidden" });
   canvas.append(cursor);
   const tip = el("div", { class: "tip", role: "status" });
-  const figure = el("figure", {}, el("figcaption", {}, task, el("div", { class: "faint" }, `${unitOf(measure)}; full colour at ${number(limit, 0)}`)), canvas, tip);
+  const figure = el("figure", {}, el("figcaption", {}, task, el("div", { class: "faint" }, `${unitOf(measure)}; full colour at ${number(limit, digitsOf(measure) - 1)}`)), canvas, tip);
   readable(canvas, figure, tip, cursor, series, points);
   return figure;
 }
@@ -140,7 +141,7 @@ function drawControls() {
     choices("Pathways", "pathway", pathways, (value, checked) => { state.hidden[checked ? "delete" : "add"](value); drawCurves(); }, true),
   ];
   if (data.curves.some((curve) => Object.values(curve.measures).some((own) => own.control))) {
-    controls.push(choices("Matched controls", "control", [{ value: "control", label: "shown as points" }], (_, checked) => set("control")(checked), true));
+    controls.push(choices("Matched controls", "control", [{ value: "control", label: "shown as dotted lines" }], (_, checked) => set("control")(checked), true));
   }
   id("curve-controls").replaceChildren(...controls);
 }

@@ -1,8 +1,8 @@
 """The README's pictures of a report, taken from its page in headless Chromium.
 
-    python -m experiments.figures.report_picture runs/shapes-llava-shapes docs
+    python -m experiments.figures.report_pictures runs/shapes-llava-shapes docs
 
-Writes `report.png` (findings, and curves with a point read) and `report_question.png` (a single question). Needs
+Writes `report.png` (findings, and curves with a point read) and `report-question.png` (a single question). Needs
 `pip install 'xmflow-jax[browser]'` and an installed Chromium or Chrome; nothing is downloaded.
 """
 
@@ -43,7 +43,7 @@ def take(run: Path, folder: Path) -> list[Path]:
                 _between(page, "h1", "#curve-panels .panels:not(.unselected) figure:nth-child(4)"),
                 folder / "report.png",
             ),
-            _save(_between(page, "#questions", "#question-body .panels:not(.pair)"), folder / "report_question.png"),
+            _save(_between(page, "#questions", "#question-body .panels:not(.pair)"), folder / "report-question.png"),
         ]
         started.close()
     return paths
