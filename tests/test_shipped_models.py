@@ -19,6 +19,7 @@ from xmflow_jax.weights.load import load_model
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
+SHIPPED = [pytest.param(name, marks=[pytest.mark.slow] if name == SHAPES_CROSSATTN else []) for name in RECIPES]
 COLUMNS = ["accuracy", "low", "high", "blank", "text_guess", "blocked"]
 
 
@@ -69,8 +70,9 @@ def test_the_card_is_what_evaluation_prints(directory: Path) -> None:
     assert (found - told).abs().to_numpy().max() <= 0.15
 
 
-def test_a_small_evaluation_agrees_with_the_card(directory: Path) -> None:
-    table = evaluate(directory, per_task=40)
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_small_evaluation_agrees_with_the_card(name: str) -> None:
+    table = evaluate(shipped_checkpoint(name), per_task=40)
     assert (table["n"] == 40).all()
     assert table["accuracy"].mean() >= 98
     assert (table["accuracy"] >= 90).all()
@@ -78,9 +80,7 @@ def test_a_small_evaluation_agrees_with_the_card(directory: Path) -> None:
     assert (table[["blank", "blocked"]].max(axis=1) <= table["text_guess"] + 32).all()
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == SHAPES_CROSSATTN else []) for name in RECIPES]
-)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_the_default_study_in_small(name: str, tmp_path: Path) -> None:
     # Each task has its own roles, and so its own programs to compile: three will do.
     result = run_sweep(model=name, samples=3, out=tmp_path / "run", batch_size=1, self_check=False)

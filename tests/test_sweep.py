@@ -282,7 +282,7 @@ def test_an_interrupted_command_says_how_to_go_on(
     assert parse_arguments(again) == parse_arguments(arguments)
 
 
-@pytest.mark.parametrize("lost", [0, 1, 2])
+@pytest.mark.parametrize("lost", [0, *(pytest.param(lost, marks=pytest.mark.slow) for lost in (1, 2))])
 def test_a_resumed_run_keeps_the_undisturbed_runs_batches(given: dict[str, Any], tmp_path: Path, lost: int) -> None:
     """Whichever part is missing: its questions come back bit for bit, though others of their batches are done."""
     files, images = write_demo_questions(tmp_path / "data", per_task=7, seed=1)

@@ -23,6 +23,8 @@ from xmflow_jax.results import ROW_SCHEMA, read_rows, read_skipped
 from xmflow_jax.study.shipped import write_random_tiny
 from xmflow_jax.sweep import main
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 LAYERS = 3
 PATHWAYS = "Image->Last, Image->Question@to-end"
 

@@ -17,7 +17,8 @@ def run_command(name: str, arguments: Sequence[str], work: Callable[[], None]) -
     """Do the work of `python -m xmflow_jax.NAME ARGUMENTS`.
 
     Returns:
-        The exit code: 0 done, 2 bad input or a full disk (one line on standard error), 130 interrupted.
+        The exit code: 0 done, 1 another process of the run is lost, 2 bad input or a full disk (one line on standard
+        error each), 130 interrupted.
     """
     try:
         with interrupts_kept():
@@ -25,7 +26,7 @@ def run_command(name: str, arguments: Sequence[str], work: Callable[[], None]) -
         sys.stdout.flush()
     except XmflowError as error:
         complain(f"error: {error}")
-        return 2
+        return error.exit_code
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -6,7 +6,13 @@ was wrong, with the value, and what would be right.
 
 
 class XmflowError(Exception):
-    """Base of every error that is the input's fault rather than the program's."""
+    """Base of every error that is the input's fault rather than the program's.
+
+    Attributes:
+        exit_code: of a command that it ends.
+    """
+
+    exit_code = 2
 
     def __str__(self) -> str:
         # A path or a text of the user's, quoted as it came, may hold line ends.
@@ -31,6 +37,12 @@ class RunFolderError(XmflowError):
 
 class SelfCheckError(XmflowError):
     """The engines do not agree with each other, or do not block what they are told to, on this model and machine."""
+
+
+class ProcessLost(XmflowError):
+    """Another process of a distributed run ended before its share was done: nobody's input is at fault."""
+
+    exit_code = 1
 
 
 class QuestionSetAside(XmflowError):

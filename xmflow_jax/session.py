@@ -17,11 +17,14 @@ from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.data.roles import IMAGE
 from xmflow_jax.models.cross_attention import CrossAttentionConfig
 from xmflow_jax.models.partitioning import CONFIGURATIONS, DATA, MODEL, kept_whole, split_bytes
+from xmflow_jax.processes import Processes
 from xmflow_jax.report.run_content import COMMAND_KEY, PLANNED_KEY, SHAPE_KEY
 from xmflow_jax.study.command_line import command_line
 from xmflow_jax.study.mesh import automatic_mesh, check_mesh, parse_mesh
 from xmflow_jax.study.options import SweepOptions
 from xmflow_jax.weights.load import ModelIdentity, abstract_model, shapes
+
+ALONE: Final = Processes()
 
 # Models of fewer parameters run in large batches on a CPU too.
 SMALL_MODEL: Final = 10_000_000
@@ -53,14 +56,23 @@ class Layout:
     along: int
     line: str
 
+    @property
+    def least_questions(self) -> int:
+        """That can be answered at a time: one on every device that has questions of its own."""
+        return self.along if self.mesh is not None and DATA in self.mesh.axis_names else 1
+
     def batch_size(self, wanted: int) -> int:
         """Questions at a time, the same number on every device."""
-        split = self.mesh is not None and DATA in self.mesh.axis_names
-        return -(-wanted // self.along) * self.along if split else wanted
+        return -(-wanted // self.least_questions) * self.least_questions
 
 
-def device_layout(text: str | None, identity: ModelIdentity, most_questions: int) -> Layout:
+def device_layout(
+    text: str | None, identity: ModelIdentity, most_questions: int, processes: Processes = ALONE
+) -> Layout:
     """The mesh that `--mesh` asks for; by default all accelerators side by side, and of a CPU one device.
+
+    Of several processes each has a mesh of its own devices, or shares one with those in step with it: of what is asked
+    for side by side it has its part.
 
     Args:
         most_questions: of any task. Where these are fewer than the devices side by side, every device has the same
@@ -69,13 +81,17 @@ def device_layout(text: str | None, identity: ModelIdentity, most_questions: int
     Raises:
         OptionError: this machine cannot give the mesh.
     """
-    devices, leaves = jax.local_devices(), shapes(abstract_model(identity.config, identity.dtype)[1])
+    group = range(processes.index - processes.index % processes.in_step, processes.count)[: processes.in_step]
+    devices = [device for device in jax.devices() if device.process_index in group]
+    leaves = shapes(abstract_model(identity.config, identity.dtype)[1])
     if text is None:
         wanted = {"data": 1 if jax.default_backend() == "cpu" else len(devices), "model": 1}
     else:
-        memory = (devices[0].memory_stats() or {}).get("bytes_limit")
+        memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
         needed = partial(split_bytes, identity.config, leaves)
         wanted = parse_mesh(text) or automatic_mesh(len(devices), needed, memory)
+    if processes.count > 1:
+        wanted = {**wanted, "data": len(devices) // wanted["model"]}
     check_mesh(wanted, len(devices))
     side, model = wanted["data"], wanted["model"]
     if side * model == 1:

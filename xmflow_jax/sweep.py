@@ -5,13 +5,15 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from xmflow_jax.command import prepare_process, progress_bar, run_command
 from xmflow_jax.compiled_cache import remove_unfinished_programs
+from xmflow_jax.processes import Processes, gather, join, share
 from xmflow_jax.study.mesh import check_mesh, parse_mesh
 from xmflow_jax.study.options import SweepOptions, check_options, parse_arguments
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:  # What takes seconds to import is imported where it is used, 
     from xmflow_jax.analysis.model_shape import ModelShape
     from xmflow_jax.results import RunFolder
     from xmflow_jax.study.answer import Setting
+    from xmflow_jax.study.fit import Fit
     from xmflow_jax.study.plan import TaskStudy
 
 Say = Callable[[str], None]
@@ -74,8 +77,15 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     from xmflow_jax.study.plan import plan_studies
     from xmflow_jax.weights.load import identify_model, load_model
 
-    if options.mesh is not None and (mesh := parse_mesh(options.mesh)) is not None:
-        check_mesh(mesh, len(jax.local_devices()))
+    mesh = None if options.mesh is None else parse_mesh(options.mesh)
+    processes = Processes()
+    if options.distributed:
+        told = (options.coordinator, options.processes, options.process)
+        processes = join(*told, 1 if mesh is None else mesh["model"])
+        if not processes.first:
+            say, progress = _quiet, False
+    if mesh is not None:
+        check_mesh(mesh, len(jax.devices()))
     out = options.out or Path("runs") / f"{short_name(options.model)}-{short_name(options.data[0])}"
     check_folder(out)
     scratch = Path(stack.enter_context(TemporaryDirectory(prefix="xmflow-")))
@@ -87,9 +97,10 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     identity = identify_model(inputs.directory, options.dtype or ("float32" if on_cpu else "bfloat16"))
     studies = plan_studies(inputs.questions, options, identity.config, say)
     configuration = run_configuration(options, inputs, identity, studies)
+    everything, studies = studies, processes.own_share(studies)
     check_folder(out, configuration)
     largest_task = max((len(study.questions) for study in studies), default=1)
-    layout = device_layout(options.mesh, identity, largest_task)
+    layout = device_layout(options.mesh, identity, largest_task, processes)
     batch_size = layout.batch_size(options.batch_size or default_batch_size(identity, on_cpu, largest_task))
     if identity.dtype == "float32":
         # A GPU would multiply in TF32 and a TPU in bfloat16: float32 means float32 here.
@@ -109,9 +120,10 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     if layout.mesh is not None:
         stack.enter_context(jax.set_mesh(layout.mesh))
     shape = model_shape(identity, next(iter(typical.values()), None))
-    planned = {study.task: len(study.questions) for study in studies}
-    with open_run(out, configuration, provenance(options, batch_size, shape, planned)) as run:
-        done = run.finished_questions()
+    planned = {study.task: len(study.questions) for study in everything}
+    session = provenance(options, batch_size, shape, planned)
+    with share(out, processes, lambda folder: open_run(folder, configuration, session), scratch) as run:
+        done = run.finished_questions() | finished_questions(out)
         waits: list[float] = []
         setting = Setting(
             model=load_model(inputs.directory, identity.dtype, layout.mesh),
@@ -123,19 +135,29 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
             answer_length=options.answer_length,
             whole_answers=options.whole_answers,
             card=lambda prompt: question_card(prompt, inputs.processing),
-            cards=cards_per_task(len(studies)),
+            cards=cards_per_task(len(studies)) if processes.first else 0,
             waited=waits.append,
+            others=() if processes.first else (out,),
+            least_questions=layout.least_questions,
+            say=say,
         )
         if options.self_check:
-            _self_check(studies, setting, done)
+            setting = replace(setting, fit=_self_check(studies, setting, done))
         left = sum((one.task, one.question_id) not in done for study in studies for one in study.questions)
         started = time.perf_counter()
         with progress_bar(left, progress) as advance:
             for study in studies:
-                answer_task(study, setting, run, advance)
+                setting = replace(setting, fit=answer_task(study, setting, run, advance))
         if left:
             say(waiting_line(waits, time.perf_counter() - started))
-        return _report(run, studies, shape, options.seed, say)
+        if not processes.first:
+            return _without_work(out)
+        gather(run, processes)
+        return _report(run, everything, shape, options.seed, say)
+
+
+def _quiet(line: str) -> None:
+    """Of several processes the first one speaks."""
 
 
 def _without_work(out: Path, figures: tuple[Path, ...] = ()) -> SweepResult:
@@ -150,10 +172,15 @@ def _without_work(out: Path, figures: tuple[Path, ...] = ()) -> SweepResult:
     )
 
 
-def _self_check(studies: "Sequence[TaskStudy]", setting: "Setting", done: set[tuple[str, str]]) -> None:
-    """On the first question that is left and can be used; without one there is nothing to compute either."""
+def _self_check(studies: "Sequence[TaskStudy]", setting: "Setting", done: set[tuple[str, str]]) -> "Fit | None":
+    """On the first question that is left and can be used; without one there is nothing to compute either.
+
+    Returns:
+        What fits the device's memory, as far as this tells.
+    """
     from xmflow_jax.study.answer import check_length, end_tokens
     from xmflow_jax.study.estimate import usable_prompts
+    from xmflow_jax.study.fit import Fit, try_smaller
     from xmflow_jax.study.self_check import check_engines
 
     for study in studies:
@@ -163,9 +190,10 @@ def _self_check(studies: "Sequence[TaskStudy]", setting: "Setting", done: set[tu
         )
         if (prompt := next(prompts, None)) is not None:
             length = setting.answer_length if setting.whole_answers else 1
-            ends = end_tokens(setting.processing)
-            check_engines(setting.model, prompt, study.rows, setting.batch_size, length, ends)
-            return
+            check = partial(check_engines, setting.model, prompt, study.rows)
+            rest = {"answer_length": length, "end_tokens": end_tokens(setting.processing)}
+            return try_smaller(partial(check, **rest), Fit(setting.batch_size), setting.least_questions, setting.say)
+    return None
 
 
 def _report(

@@ -26,7 +26,9 @@ from xmflow_jax.knockout.windows import CENTRED, TO_END
 from xmflow_jax.models.partitioning import CONFIGURATIONS, DATA, MODEL, kept_whole, parameter_shardings
 from xmflow_jax.weights.load import shapes
 
-LAYERS, HEADS = 4, 8
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+LAYERS, HEADS = 3, 8
 PATHWAYS = [(Pathway("Image", "Question"), CENTRED), (Pathway("Question", "Last"), CENTRED)]
 PATHWAYS += [(Pathway("Image", "All"), TO_END)]
 COLLECTIVES = re.compile(r"= \S+ (all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)(?:-start)?\(")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from xmflow_jax.errors import QuestionSetAside
 from xmflow_jax.knockout.configuration import Action, DrawnEdges
 from xmflow_jax.knockout.controls import control_overlap, question_key
 from xmflow_jax.knockout.plan import build_study
-from xmflow_jax.knockout.study_batch import answer_batch
+from xmflow_jax.knockout.study_batch import Answered, answer_batch
 from xmflow_jax.models.gpt2 import Gpt2Config
 from xmflow_jax.results import NOT_SELECTED, SET_ASIDE, RunFolder, read_cards
 from xmflow_jax.study.answer_tokens import option_tokens
 from xmflow_jax.study.answer_tracking import TrackedWords, answer_lens, lens_rows, tracked_words
+from xmflow_jax.study.fit import Fit, answer_as_fits, pieces_of
 from xmflow_jax.study.options import CORRECT, EVERY, WRONG
 from xmflow_jax.study.pending import pending_batches, skipped_row, timed
 from xmflow_jax.study.plan import TaskStudy
@@ -40,6 +42,10 @@ class Setting:
         card: what the report shows of a single question (`CARD_SCHEMA`); None leaves that out.
         cards: how many questions of each task get one, the first that have rows.
         waited: told for how many seconds the engine waited for a batch.
+        others: run folders whose questions are done as well.
+        fit: what fits the device's memory, as far as it is known; None: the whole batch.
+        least_questions: that can be answered at a time, one for each device with questions of its own.
+        say: told when less is answered at a time.
     """
 
     model: LoadedModel
@@ -53,16 +59,34 @@ class Setting:
     card: Callable[[PreparedQuestion], Mapping[str, Any]] | None = None
     cards: int = 0
     waited: Callable[[float], None] = lambda seconds: None
+    others: tuple[Path, ...] = ()
+    fit: Fit | None = None
+    least_questions: int = 1
+    say: Callable[[str], None] = lambda line: None
 
 
-def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Callable[[int], None]) -> None:
+@dataclass(frozen=True)
+class BaseAnswers:
+    """A batch's, as they become known: texts, tokens, and whether the logits are numbers."""
+
+    answers: list[str]
+    tokens: list[Int[np.ndarray, " step"]]
+    finite: Bool[np.ndarray, " batch"]
+
+
+def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Callable[[int], None]) -> Fit:
     """Answer the questions that are not in the run folder yet; every batch lands as one part.
 
     Args:
         advance: told how many more questions are done.
+
+    Returns:
+        What fitted the device's memory.
     """
     text = setting.model.config.text
-    built = build_study([row.knockout for row in study.rows], text.layers, text.heads)
+    fit = setting.fit or Fit(setting.batch_size)
+    knockouts = [row.knockout for row in study.rows]
+    built = build_study(knockouts, text.layers, text.heads)
     drawn = {one for own in built.actions for one in own if isinstance(one, DrawnEdges)}
     tokenizer = setting.processing.tokenizer
     # Counted from the folder: batches come in the order of an undisturbed run, so a resumed run makes the same cards.
@@ -77,51 +101,56 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
         return prompt
 
     batching = (setting.processing, setting.template, setting.batch_size)
-    for places in timed(pending_batches(study.questions, prepare, *batching, run, advance), setting.waited):
+    for places in timed(
+        pending_batches(study.questions, prepare, *batching, run, advance, setting.others), setting.waited
+    ):
         prompts = [place.prompt for place in places]
         keys = [question_key(prompt.question.task, prompt.question.question_id) for prompt in prompts]
-        answers: list[str] = []
-        base_tokens: list[Int[np.ndarray, " step"]] = []
-        finite = np.ones(len(prompts), bool)
+        base = BaseAnswers([""] * len(prompts), [np.zeros(0, int)] * len(prompts), np.ones(len(prompts), bool))
 
-        def select(
-            tokens: Int[np.ndarray, "batch step"],
-            logits: Float[np.ndarray, "batch vocabulary"],
+        def answer_some(
+            some: slice,
+            piece: int,
+            fit: Fit,
             prompts: list[PreparedQuestion] = prompts,
-            answers: list[str] = answers,
-            base_tokens: list[Int[np.ndarray, " step"]] = base_tokens,
-            finite: Bool[np.ndarray, " batch"] = finite,
-        ) -> Bool[np.ndarray, " batch"]:
-            base_tokens.extend(tokens)
-            answers.extend(text_of(row) for row in tokens)
-            finite &= np.isfinite(logits).all(axis=-1)
-            asked = [prompt.question for prompt in prompts]
-            scores = [score_answer(one, answer, one.scorer) for one, answer in zip(asked, answers, strict=True)]
-            right = np.array([score == 1.0 for score in scores])
-            return finite & {CORRECT: right, WRONG: ~right, EVERY: np.ones_like(right)}[setting.select]
+            keys: list[int] = keys,
+            base: BaseAnswers = base,
+        ) -> Answered:
+            def select(
+                tokens: Int[np.ndarray, "batch step"], logits: Float[np.ndarray, "batch vocabulary"]
+            ) -> Bool[np.ndarray, " batch"]:
+                base.tokens[some] = list(tokens)
+                base.answers[some] = [text_of(row) for row in tokens]
+                base.finite[some] = np.isfinite(logits).all(axis=-1)
+                asked = zip((prompt.question for prompt in prompts[some]), base.answers[some], strict=True)
+                right = np.array([score_answer(one, answer, one.scorer) == 1.0 for one, answer in asked])
+                chosen = {CORRECT: right, WRONG: ~right, EVERY: np.ones_like(right)}[setting.select]
+                return np.asarray(base.finite[some] & chosen)
 
-        def options(
-            tokens: Int[np.ndarray, "batch step"],
-            prompts: list[PreparedQuestion] = prompts,
-            answers: list[str] = answers,
-        ) -> Int[np.ndarray, "batch 2"]:
-            given = zip(prompts, answers, tokens[:, 0].tolist(), strict=True)
-            return np.array([option_tokens(own.question, answer, first, tokenizer) for own, answer, first in given])
+            def options(tokens: Int[np.ndarray, "batch step"]) -> Int[np.ndarray, "batch 2"]:
+                given = zip(prompts[some], base.answers[some], tokens[:, 0].tolist(), strict=True)
+                return np.array([option_tokens(own.question, told, first, tokenizer) for own, told, first in given])
 
-        answered = answer_batch(
-            setting.model.graphdef,
-            setting.model.state,
-            prompts,
-            built,
-            end_tokens(setting.processing),
-            setting.answer_length,
-            select,
-            setting.engine,
-            setting.batch_size,
-            setting.whole_answers,
-            keys,
-            options,
+            own = pieces_of(knockouts, fit.pieces)[piece]
+            return answer_batch(
+                setting.model.graphdef,
+                setting.model.state,
+                prompts[some],
+                built if fit.pieces == 1 else build_study(own, text.layers, text.heads),
+                end_tokens(setting.processing),
+                setting.answer_length,
+                select,
+                setting.engine,
+                fit.questions,
+                setting.whole_answers,
+                keys[some],
+                options,
+            )
+
+        answered, fit = answer_as_fits(
+            answer_some, len(prompts), fit, setting.least_questions, len(knockouts), setting.say
         )
+        answers, base_tokens, finite = base.answers, base.tokens, base.finite
         followed: list[TrackedWords] = []
         if (states := answered.states) is not None:
             given = zip(prompts, answers, base_tokens, strict=True)
@@ -164,6 +193,7 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
         if rest:
             run.append_skipped(rest)
         advance(sum(not place.done for place in places))
+    return fit
 
 
 def check_length(prompt: PreparedQuestion, setting: Setting) -> None:

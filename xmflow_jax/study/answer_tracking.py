@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 
 from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.lens import Lens, read_lens
+from xmflow_jax.knockout.split import to_host
 from xmflow_jax.result_parts import TRACKED
 from xmflow_jax.study.answer_tokens import NO_TOKEN, token_finder
 from xmflow_jax.weights.load import LoadedModel
@@ -66,7 +67,8 @@ def answer_lens(
     """
     words = np.zeros((len(states), len(TRACKED)), np.int32)
     words[: len(followed)] = np.maximum([own.tokens for own in followed], 0)
-    return jax.device_get(read_lens(model.graphdef, model.state, states, words))
+    lens: Lens = to_host(read_lens(model.graphdef, model.state, states, words))
+    return lens
 
 
 def lens_rows(

@@ -23,6 +23,7 @@ from xmflow_jax.knockout.arrays import Positions, Switches, build_switches
 from xmflow_jax.knockout.configuration import DrawnEdges, Edges, StudyRow
 from xmflow_jax.knockout.controls import DenseEdges, draw_edges, question_key
 from xmflow_jax.knockout.plan import PREFIX_STEP, Study, round_up
+from xmflow_jax.knockout.split import to_host
 from xmflow_jax.knockout.suffix import BaseRun
 from xmflow_jax.knockout.suffix_attention import Rows, cross_attend, suffix_attend
 from xmflow_jax.models.attention import attend, causal_mask
@@ -100,7 +101,7 @@ def blocked_weights_plain(
     length = int(batch.length[0])
     source = _padded(probe, batch.tokens.shape[1])
     weights = _plain(model.graphdef, model.state, *one, probe.switches, probe.layer, source, cross=probe.cross)
-    return np.asarray(weights)[..., :length]
+    return np.asarray(to_host(weights))[..., :length]
 
 
 def blocked_weights_fast(
@@ -111,7 +112,7 @@ def blocked_weights_fast(
     rows, first, length = base.hidden.shape[2], int(base.first[0]), int(batch.length[0])
     prefix = min(base.key.shape[3], round_up(max(1, first), PREFIX_STEP))
     source = _padded(probe, batch.tokens.shape[1])
-    weights = np.asarray(
+    weights = to_host(
         _fast(
             model.graphdef, model.state, _first_prompt(base), one, probe.switches, probe.layer, source,
             rows=rows, prefix=prefix, cross=probe.cross,

@@ -14,6 +14,7 @@ from xmflow_jax.knockout import ENGINES, FAST
 from xmflow_jax.knockout.configuration import MASK, MODES
 from xmflow_jax.knockout.pathways import parse_pathways
 from xmflow_jax.knockout.windows import CENTRED, STYLES
+from xmflow_jax.processes import check_told
 from xmflow_jax.study.mesh import parse_mesh
 
 # Shipped models and data by name; the first of each is the default. The others show that everything runs, and no more.
@@ -69,6 +70,9 @@ class SweepOptions:
         dtype: of the parameters and hidden states; logits, softmax and norms are float32 in any case.
         batch_size: questions at a time.
         mesh: device layout, such as `data=4,model=2`, or `auto`; None: questions over all accelerators.
+        distributed: one of several processes runs here; JAX finds the others, or the next three tell.
+        coordinator: host and port of the first process.
+        processes, process: how many there are, and which of them, from 0, this one is.
         answer_length: most tokens of an answer.
         whole_answers: decode whole answers under knockout; else their first token alone.
         seed: of the choice of samples, and of the controls' draws.
@@ -99,6 +103,10 @@ class SweepOptions:
     dtype: str | None = None
     batch_size: int | None = None
     mesh: str | None = None
+    distributed: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
     answer_length: int = 10
     whole_answers: bool = True
     seed: int = 0
@@ -162,6 +170,7 @@ def check_options(options: SweepOptions) -> None:
         parse_pathways(options.pathways, options.style)
     if options.mesh is not None:
         parse_mesh(options.mesh)
+    check_told(options.distributed, options.mesh, options.coordinator, options.processes, options.process)
 
 
 def _check_data(options: SweepOptions) -> None:
@@ -284,6 +293,15 @@ def parse_arguments(arguments: Sequence[str]) -> SweepOptions:
         "run's answer where that token is unchanged, else the token",
     )
     add_run_arguments(parser, out="runs/MODEL-DATA")
+    add(
+        "--distributed",
+        action="store_true",
+        help="this is one of several processes that run the same command on one run folder; JAX finds them on TPU "
+        "pods, under Slurm and Open MPI",
+    )
+    add("--coordinator", metavar="HOST:PORT", help="elsewhere: where the first process is, a port that is free there")
+    add("--processes", type=int, metavar="N", help="and how many processes there are")
+    add("--process", type=int, metavar="I", help="and which of them, from 0, this one is")
     add("--dry-run", action="store_true", help="check everything, say what would run, and stop; writes nothing")
     add(
         "--preview",

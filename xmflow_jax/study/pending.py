@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Final, TypeVar
+
+import pandas as pd
 
 from xmflow_jax.data.batch import Bucket, in_batches, padded_length, prompt_bucket
 from xmflow_jax.data.processing import Processing
@@ -14,7 +17,7 @@ from xmflow_jax.data.prompt import PreparedQuestion, prompt_length
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.templates import Template
 from xmflow_jax.errors import QuestionSetAside
-from xmflow_jax.results import SET_ASIDE, RunFolder
+from xmflow_jax.results import SET_ASIDE, RunFolder, finished_questions, read_skipped
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -50,6 +53,7 @@ def pending_batches(
     batch_size: int,
     run: RunFolder,
     advance: Callable[[int], None],
+    others: Sequence[Path] = (),
 ) -> Iterator[list[Place]]:
     """One task's questions that the run folder does not hold, with those that stand beside them in a batch.
 
@@ -60,9 +64,10 @@ def pending_batches(
         prepare: a question as the model reads it; raises `QuestionSetAside`. Such a question lands in the run folder
             with its reason.
         advance: told of the questions set aside here.
+        others: run folders whose questions are done as well.
     """
-    done = run.finished_questions()
-    skips = run.read_skipped()
+    done = run.finished_questions().union(*map(finished_questions, others))
+    skips = pd.concat([run.read_skipped(), *map(read_skipped, others)])
     skips = skips[skips["kind"] == SET_ASIDE]
     aside = set(zip(skips["task"], skips["question_id"], strict=True))
 

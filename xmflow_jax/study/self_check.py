@@ -24,6 +24,7 @@ from xmflow_jax.knockout.decode import Draft, greedy_draft
 from xmflow_jax.knockout.draft import answer_lengths, generated_room, tokens_checked
 from xmflow_jax.knockout.plain import sweep_plain
 from xmflow_jax.knockout.plan import Placement, Study, build_study, impossible_actions, place_study
+from xmflow_jax.knockout.split import to_host
 from xmflow_jax.knockout.suffix import BaseRun
 from xmflow_jax.study.blocked_weights import Probe, blocked_weights_fast, blocked_weights_plain, key_of, probes
 from xmflow_jax.weights.load import LoadedModel
@@ -63,9 +64,10 @@ class _Checked:
         """The fast engine's, of the first prompt."""
         state = (self.model.graphdef, self.model.state, self.base)
         if self.draft is None:
-            return np.asarray(fast.knock_out(*state, study, placement, self.batch, positions)[0])
+            return np.asarray(to_host(fast.knock_out(*state, study, placement, self.batch, positions))[0])
         drafted = (*state, self.draft, self.checked)
-        return np.asarray(fast.knock_out_drafted(*drafted, study, placement, self.batch, positions).logits[0])
+        found = fast.knock_out_drafted(*drafted, study, placement, self.batch, positions)
+        return np.asarray(to_host(found.logits)[0])
 
     def placed(self, study: Study) -> tuple[Placement, Positions]:
         """A study on the batch, with the generated positions."""
@@ -111,7 +113,7 @@ def check_engines(
     base = fast.run_base(
         model.graphdef, model.state, batch.tokens, batch.length, features, placement.first, rows=placement.rows
     )
-    if not np.isfinite(np.asarray(base.logits[0])).all():
+    if not np.isfinite(to_host(base.logits)[0]).all():
         return
     impossible = impossible_actions(positions, study.actions, batch.length)[0]
     chosen = handful(
@@ -126,7 +128,7 @@ def check_engines(
     if answer_length > 1:
         ends = np.asarray(end_tokens, np.int32)
         draft = greedy_draft(model.graphdef, model.state, base, batch.length, ends, answer_length)
-        tokens_read = tokens_checked(answer_lengths(np.asarray(draft.tokens), end_tokens), answer_length)
+        tokens_read = tokens_checked(answer_lengths(to_host(draft.tokens), end_tokens), answer_length)
     checked = _Checked(model, prompt, study, batch, positions, placement, features, base, draft, tokens_read)
     _check_blocked(checked, [row for _, row in chosen])
     _check_logits(checked, chosen)
@@ -173,7 +175,7 @@ def _refuse_weights(engine: str, weights: Float[np.ndarray, "pair head target"],
 
 def _check_logits(checked: _Checked, chosen: Sequence[tuple[int, StudyRow]]) -> None:
     text, model = checked.model.config.text, checked.model
-    base = np.asarray(checked.base.logits[0])
+    base = to_host(checked.base.logits)[0]
     allowed = TOLERANCE[model.dtype] * float(np.abs(base).max())
 
     def compare(what: str, own: np.ndarray, expected: np.ndarray, most: float) -> None:
@@ -196,7 +198,7 @@ def _check_logits(checked: _Checked, chosen: Sequence[tuple[int, StudyRow]]) -> 
     knockouts = [NOTHING, *(row.knockout for _, row in chosen), NOTHING]
     switches = build_switches(knockouts, checked.study.actions, text.layers, text.heads)
     one = jax.tree.map(lambda part: part[:1], (checked.batch, checked.positions))
-    plain = np.asarray(_run_plain(model.graphdef, model.state, *one, switches, at_once=1))[:, 0]
+    plain = to_host(_run_plain(model.graphdef, model.state, *one, switches, at_once=1))[:, 0]
     compare("the plain engine's logits under the empty knockout, before and after others,", plain[-1], plain[0], 0.0)
     compare("the plain engine's logits under the empty knockout and the base run's", plain[0], base, allowed)
     swept = checked.logits(checked.study, checked.placement, positions)
