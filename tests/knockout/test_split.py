@@ -159,13 +159,15 @@ def test_devices_with_questions_of_their_own_exchange_nothing(cross: bool) -> No
 
 @pytest.mark.parametrize("cross", [False, True], ids=["llava", "cross-attention"])
 def test_a_spread_model_sums_once_behind_each_of_its_parts(cross: bool) -> None:
-    """Attention, cross-attention and MLP of a block end in a sum over devices, and nothing else is exchanged."""
+    """Attention, cross-attention, MLP and the embedding end in a sum over devices, and nothing else is exchanged."""
     found = programs(cross, device_mesh(1, 2), 2)
     parts = 3 if cross else 2
     # The tower's blocks are one loop; LLaVA's projector is split like an MLP.
     assert found["encode"] == Counter({"all-reduce": 2 + (not cross)})
-    # All blocks but the last are one loop; the last one runs over the answers' rows.
-    assert found["base"] == found["suffix"] == Counter({"all-reduce": 2 * parts})
+    # All blocks but the last are one loop; the last one runs over the answers' rows. Words are looked up where
+    # they are.
+    assert found["base"] == Counter({"all-reduce": 2 * parts + 1})
+    assert found["suffix"] == Counter({"all-reduce": 2 * parts})
 
 
 def test_what_does_not_divide_is_kept_whole_and_told() -> None:

@@ -1,8 +1,9 @@
 """Which axis of which parameter is spread over which axis of a device mesh.
 
-Attention heads and the columns of the MLPs are split over `model`, each tower's by its own numbers; what does not
-divide stays whole, and so do embeddings, norms and the output embedding. A block then needs one sum over devices behind
-its attention (and its cross-attention) and one behind its MLP, which XLA's partitioner puts there.
+Attention heads, the columns of the MLPs and the words of input and output embeddings are split over `model`, each
+tower's by its own numbers; what does not divide stays whole, and so do norms and positions. A block then needs one sum
+over devices behind its attention (and its cross-attention) and one behind its MLP, and the embedding one more, which
+XLA's partitioner puts there.
 """
 
 import math
@@ -22,10 +23,11 @@ MODEL: Final = "model"
 HEADS: Final = "attention heads"
 KV_HEADS: Final = "key-value heads"
 COLUMNS: Final = "MLP columns"
+WORDS: Final = "words"
 WHOLE: Final = None
 
 # Logical axes to the mesh's.
-MESH_AXES: Final = {HEADS: MODEL, KV_HEADS: MODEL, COLUMNS: MODEL}
+MESH_AXES: Final = {HEADS: MODEL, KV_HEADS: MODEL, COLUMNS: MODEL, WORDS: MODEL}
 
 # The ends of parameters' paths; the layer axis of stacked blocks precedes.
 _TABLE: Final[Mapping[tuple[str, ...], tuple[str | None, ...]]] = {
@@ -51,6 +53,8 @@ _TABLE: Final[Mapping[tuple[str, ...], tuple[str | None, ...]]] = {
     ("linear_1", "kernel"): (WHOLE, COLUMNS),
     ("linear_1", "bias"): (COLUMNS,),
     ("linear_2", "kernel"): (COLUMNS, WHOLE),
+    ("embed_tokens", "embedding"): (WORDS, WHOLE),
+    ("lm_head", "kernel"): (WHOLE, WORDS),
 }
 
 _VISION: Final = "vision_tower"
@@ -77,11 +81,11 @@ def axis_counts(config: Any, path: Path, size: int) -> dict[str, int]:
 
     Args:
         config: of the whole model.
-        size: of the axis in question, for the columns.
+        size: of the axis in question, for columns and words.
     """
     if path[0] == _VISION:
-        return {HEADS: config.vision.heads, KV_HEADS: config.vision.heads, COLUMNS: size}
-    return {HEADS: config.text.heads, KV_HEADS: config.text.kv_heads, COLUMNS: size}
+        return {HEADS: config.vision.heads, KV_HEADS: config.vision.heads, COLUMNS: size, WORDS: size}
+    return {HEADS: config.text.heads, KV_HEADS: config.text.kv_heads, COLUMNS: size, WORDS: size}
 
 
 def parameter_shardings(config: Any, leaves: Mapping[Path, Leaf], mesh: Mesh) -> dict[Path, NamedSharding]:

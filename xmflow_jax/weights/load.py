@@ -27,13 +27,10 @@ from xmflow_jax.weights.families import ModelConfig, build_model, family_of
 from xmflow_jax.weights.keys import canonical_names, key_table, tied_names
 from xmflow_jax.weights.rules import LINEAR, Rule
 from xmflow_jax.weights.safetensors_files import FLOATING, StoredTensor, list_tensors, read_tensor
-from xmflow_jax.weights.shards import place_parameter
+from xmflow_jax.weights.shards import aligned_empty, place_parameter
 from xmflow_jax.weights.source import resolve_source
 
 DTYPES = ("float32", "bfloat16")
-
-# Bytes; XLA's CPU device takes over buffers that are so aligned.
-ALIGNMENT = 64
 
 # Source rows per copy when a matrix is transposed: both sides of the copy stay in the processor's cache.
 TRANSPOSE_ROWS = 256
@@ -187,7 +184,7 @@ def _assemble(
         if shardings:
             yield rule.path, place_parameter(rule, tensors, expected[rule.path], shardings[rule.path])
             continue
-        buffer = _aligned_empty(expected[rule.path])
+        buffer = aligned_empty(expected[rule.path].shape, expected[rule.path].dtype)
         for layer, name in enumerate(rule.names()):
             _copy(buffer[layer] if rule.layers else buffer, rule.own(read_tensor(tensors[name])), rule.axes)
         # Waiting keeps the buffers of parameters still on their way to the device from adding up.
@@ -232,14 +229,6 @@ def _drop_tied_head(tensors: dict[str, StoredTensor], embedding_name: str, head_
             f"{where}: tie_word_embeddings is true, but {head.name} and {embedding.name} hold different values; "
             "set it to false in config.json if the head is meant to be used"
         )
-
-
-def _aligned_empty(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-    """An uninitialised array that starts at a multiple of 64 bytes, which a CPU device takes over without a copy."""
-    size = math.prod(leaf.shape) * leaf.dtype.itemsize
-    raw = np.empty(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size].view(leaf.dtype).reshape(leaf.shape)
 
 
 def _copy(target: np.ndarray, source: np.ndarray, axes: tuple[int, ...]) -> None:
