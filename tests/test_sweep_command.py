@@ -214,6 +214,7 @@ def test_unusable_questions_are_set_aside_and_the_run_goes_on(given: dict[str, A
     assert "9999" in aside["outside"]
 
 
+@pytest.mark.slow
 def test_impossible_pathways_are_reported_and_have_no_rows(given: dict[str, Any], tmp_path: Path) -> None:
     lines: list[str] = []
     options = {**given, "data": given["data"][:1], "pathways": "Question->Image, Image->Last"}
@@ -240,6 +241,7 @@ def test_pathways_without_data_are_left_out_of_a_task_or_refused(
     assert "the data do not tell True Option->Last" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_samples_are_even_and_follow_the_seed(given: dict[str, Any], tmp_path: Path) -> None:
     chosen = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):

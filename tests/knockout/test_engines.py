@@ -168,6 +168,7 @@ def test_random_studies_of_random_models(data: st.DataObject) -> None:
     check(knockouts, prompts, layers=layers, heads=heads, kv_heads=kv_heads)
 
 
+@pytest.mark.slow
 @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(st.integers(0, 10**6))
 def test_random_role_sets(seed: int) -> None:

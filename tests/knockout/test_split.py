@@ -56,9 +56,11 @@ def prompts_of(cross: bool, number: int) -> Sequence[TinyPrompt]:
     return [make(seed, question=4 + seed % 3) for seed in range(number)]
 
 
-def answered(cross: bool, mesh: Mesh | None, number: int, full_size: int = 0) -> Answered:
+def answered(
+    cross: bool, mesh: Mesh | None, number: int, full_size: int = 0, pathways: Sequence[Any] = PATHWAYS
+) -> Answered:
     config, graphdef, params = tiny(cross)
-    rows = pathway_study(PATHWAYS, LAYERS, 2, cross_attention=cross, controls=1)
+    rows = pathway_study(pathways, LAYERS, 2, cross_attention=cross, controls=int(len(pathways) > 1))
     study = build_study([row.knockout for row in rows], LAYERS, HEADS)
     keys = [question_key("task", str(place)) for place in range(number)]
 
@@ -103,19 +105,18 @@ MESHES = {
 }
 
 
-# The others take a minute each to compile.
-QUICK = ("data=4,model=2", False)
-CASES = [
-    pytest.param(name, cross, marks=[] if (name, cross) == QUICK else pytest.mark.slow)
-    for name in MESHES
-    for cross in (False, True)
-]
-
-
-@pytest.mark.parametrize(("name", "cross"), CASES)
+@pytest.mark.slow
+@pytest.mark.parametrize("cross", [False, True], ids=["llava", "cross-attention"])
+@pytest.mark.parametrize("name", MESHES)
 def test_equal_to_one_device(name: str, cross: bool) -> None:
     mesh, number = MESHES[name]
     check_equal(answered(cross, mesh, number), alone(cross, number))
+
+
+def test_two_by_two_devices_under_one_pathway() -> None:
+    """The others take a minute each to compile."""
+    few = PATHWAYS[:1]
+    check_equal(answered(False, device_mesh(2, 2), 4, pathways=few), answered(False, None, 4, pathways=few))
 
 
 @pytest.mark.slow

@@ -139,7 +139,7 @@ def lengths(tokens: np.ndarray, ends: tuple[int, ...]) -> np.ndarray:
     return np.where(ended.any(-1), ended.argmax(-1) + 1, tokens.shape[-1])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [FAMILIES[0], pytest.param(FAMILIES[1], marks=pytest.mark.slow)])
 def test_equal_to_greedy_decoding_without_a_draft(family: str) -> None:
     """Answers of 1 to 8 tokens, that end by either of two tokens or not at all, for every configuration."""
     case, fast, _, plain = swept(family)
