@@ -18,6 +18,7 @@ def row(question_id: str, layer: int = 0, task: str = "ChooseAttr", **changes: A
         "layer": layer,
         "window": 9,
         "control": 0,
+        "head": -1,
         "gold": "red",
         "base_answer": "red",
         "knockout_answer": "blue",

@@ -25,7 +25,7 @@ from xmflow_jax import run_sweep
 from xmflow_jax.analysis.summary import MARGIN_COLUMNS, SUMMARY_COLUMNS
 from xmflow_jax.data.demo import write_demo_questions
 from xmflow_jax.results import read_lens, read_rows, read_skipped
-from xmflow_jax.study.options import parse_arguments
+from xmflow_jax.study.arguments import parse_arguments
 from xmflow_jax.study.shipped import write_random_tiny
 from xmflow_jax.sweep import main
 

@@ -168,6 +168,22 @@ def test_the_plain_engine_and_larger_batches_give_the_same(given: dict[str, Any]
     assert (fast["knockout_margin"] - fast["base_margin"]).abs().max() > 1e-3
 
 
+def test_a_single_head_is_what_a_run_of_that_head_alone_is(given: dict[str, Any], tmp_path: Path) -> None:
+    options = {**given, "data": given["data"][:1], "pathways": "Image->Last", "window": 1}
+    both = run_sweep(**options, heads=(1, 3), each_head=True, out=tmp_path / "both")
+    alone = run_sweep(**options, heads=(3,), out=tmp_path / "alone").rows
+    assert both.rows["head"].value_counts().to_dict() == dict.fromkeys((-1, 1, 3), len(alone))
+    own = both.rows[both.rows["head"] == 3].reset_index(drop=True)
+    pd.testing.assert_frame_equal(own.drop(columns="head"), alone.drop(columns="head"), rtol=1e-4, atol=1e-5)
+    assert not np.allclose(own["knockout_prob"], both.rows.loc[both.rows["head"] == 1, "knockout_prob"], rtol=1e-3)
+    assert both.summary["n"].tolist() == [2] * LAYERS
+    heads = pd.read_csv(tmp_path / "both" / "heads.csv")
+    assert heads[["head", "layer"]].to_numpy().tolist() == [[head, layer] for head in (1, 3) for layer in range(LAYERS)]
+    np.testing.assert_allclose(heads["relative_change"][LAYERS:], own.groupby("layer")["relative_change"].mean())
+    assert (tmp_path / "both" / "figures" / f"{own['task'][0]}-heads.png").exists()
+    assert not (tmp_path / "alone" / "heads.csv").exists()
+
+
 def test_selection_splits_the_questions(given: dict[str, Any], run: Path, tmp_path: Path) -> None:
     """One question's gold answer is made the model's own, so that it is right once."""
     right = read_rows(run).query("task == 'QueryAttr'").iloc[0]
@@ -306,6 +322,7 @@ sys.meta_path.insert(0, Missing())
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_needs_no_pytorch(given: dict[str, Any], run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start(given, out, tmp_path, BLOCK_PYTORCH)

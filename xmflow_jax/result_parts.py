@@ -36,6 +36,7 @@ ROW_SCHEMA: Final = _schema(
         "layer": pa.int32(),
         "window": pa.int32(),
         "control": pa.int32(),  # 0: the pathway itself; 1 and up: the draws of its matched control
+        "head": pa.int32(),  # the one head blocked; -1: all that the study asks for, together
         "gold": pa.string(),
         "base_answer": pa.string(),
         "knockout_answer": pa.string(),
@@ -131,7 +132,7 @@ SCHEMAS: Final = {
     "answers": ANSWER_SCHEMA,
 }
 KEYS: Final = {
-    "part": ["task", "question_id", "pathway", "style", "layer", "control"],
+    "part": ["task", "question_id", "pathway", "style", "layer", "control", "head"],
     "skipped": ["task", "question_id"],
     "lens": ["task", "question_id", "layer", "normed"],
     "cards": ["task", "question_id"],

@@ -75,8 +75,8 @@ __all__ = [
 
 
 def read_rows(folder: str | Path) -> pd.DataFrame:
-    """All rows of a run folder in `ROW_SCHEMA`'s columns, sorted by task, question, pathway, style, layer and
-    control.
+    """All rows of a run folder in `ROW_SCHEMA`'s columns, sorted by task, question, pathway, style, layer,
+    control and head.
 
     Takes no lock: parts appear whole, so reading beside a running study is safe.
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from xmflow_jax.command import prepare_process, progress_bar, run_command
 from xmflow_jax.compiled_cache import remove_unfinished_programs
 from xmflow_jax.processes import Processes, gather, join, share
+from xmflow_jax.study.arguments import parse_arguments
 from xmflow_jax.study.mesh import check_mesh, parse_mesh
-from xmflow_jax.study.options import SweepOptions, check_options, parse_arguments
+from xmflow_jax.study.options import SweepOptions, check_options
 
 if TYPE_CHECKING:  # What takes seconds to import is imported where it is used, so that --help answers at once.
     import pandas as pd

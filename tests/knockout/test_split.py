@@ -113,6 +113,7 @@ def test_equal_to_one_device(name: str, cross: bool) -> None:
     check_equal(answered(cross, mesh, number), alone(cross, number))
 
 
+@pytest.mark.slow
 def test_two_by_two_devices_under_one_pathway() -> None:
     """The others take a minute each to compile."""
     few = PATHWAYS[:1]

@@ -39,6 +39,7 @@ from xmflow_jax.knockout.suffix import BaseRun
 
 LAYERS, HEADS = 3, 4
 FAMILIES = ("llava", "cross-attention")
+SECOND_SLOWER = ("llava", pytest.param("cross-attention", marks=pytest.mark.slow))
 # Tokens that end answers; with them, answers of every length up to 8 occur.
 ENDS = {"llava": (2, 25), "cross-attention": (6, 24)}
 NEVER = (10**6,)
@@ -139,7 +140,7 @@ def lengths(tokens: np.ndarray, ends: tuple[int, ...]) -> np.ndarray:
     return np.where(ended.any(-1), ended.argmax(-1) + 1, tokens.shape[-1])
 
 
-@pytest.mark.parametrize("family", [FAMILIES[0], pytest.param(FAMILIES[1], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", SECOND_SLOWER)
 def test_equal_to_greedy_decoding_without_a_draft(family: str) -> None:
     """Answers of 1 to 8 tokens, that end by either of two tokens or not at all, for every configuration."""
     case, fast, _, plain = swept(family)
@@ -157,7 +158,7 @@ def test_equal_to_greedy_decoding_without_a_draft(family: str) -> None:
     assert not (fast.departed & ~changed).any()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SECOND_SLOWER)
 def test_first_tokens_are_those_of_first_token_sweeps(family: str) -> None:
     case, fast, _, _ = swept(family)
     expected = np.asarray(run_plain(*case.model, *arrays(case.prompts, case.study), case.study.switches))
@@ -183,7 +184,7 @@ def test_plain_decoding_is_a_full_pass_over_a_longer_prompt_for_every_token(fami
             going &= ~np.isin(plain[row, chosen, step], case.ends)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SECOND_SLOWER)
 def test_generated_positions_read_no_blocked_source(family: str) -> None:
     """Keys and values of the image, replaced after the base run: answers with `Image->Last` blocked in every layer stay
     as they are to their last token, and with one head left open they do not."""
@@ -206,7 +207,7 @@ def test_generated_positions_read_no_blocked_source(family: str) -> None:
     assert quiet.departed[:, 0].any()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SECOND_SLOWER)
 def test_perturbing_a_blocked_image_changes_no_token_of_an_answer(family: str) -> None:
     """In both engines; were generated positions left out of the roles, later tokens would see it."""
     cross = family == FAMILIES[1]

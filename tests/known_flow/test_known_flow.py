@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from tests.known_flow.model import Flow, describe, write_flow_model
@@ -42,7 +43,7 @@ QUESTIONS = 200
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is found does not depend on what is drawn, and drawing takes half the time."""
-    for name in ("draw_task_curves", "draw_overview", "draw_heat_maps"):
+    for name in ("draw_task_curves", "draw_overview", "draw_heat_maps", "draw_head_maps"):
         monkeypatch.setattr(rebuild, name, lambda *_: [])
 
 
@@ -101,8 +102,9 @@ def test_the_layers_that_were_built_are_found(tmp_path: Path, flow: Flow) -> Non
 
 
 def test_other_patches_are_no_matched_control_of_the_objects(tmp_path: Path) -> None:
-    """The answer needs the object's patches: blocking as many others costs nothing, in any layer."""
-    flow = Flow(4, objects=1, rest=0, answer=2)
+    """The answer needs the object's patches: blocking as many others costs nothing, in any layer. And of two heads in
+    one layer the first reads these patches alone, the second the others."""
+    flow = Flow(4, objects=1, rest=1, answer=2)
     file, images = write_questions(tmp_path / "data", 30)
     found = run_sweep(
         model=write_flow_model(tmp_path / "model", flow),
@@ -111,6 +113,7 @@ def test_other_patches_are_no_matched_control_of_the_objects(tmp_path: Path) -> 
         pathways=f"{OBJECTS}, {REST}",
         window=1,
         controls=2,
+        each_head=True,
         answer_length=1,
         batch_size=30,
         out=tmp_path / "run",
@@ -125,6 +128,11 @@ def test_other_patches_are_no_matched_control_of_the_objects(tmp_path: Path) -> 
     assert curves.loc[(OBJECTS, 1), "delta_accuracy_over_control_low"] > 5
     # 12 of 16 patches leave but 4 to draw from, so 8 of the draw's are the pathway's own.
     assert curves.loc[REST, "control_overlap"].to_numpy() == pytest.approx(8 / 12)
+    heads = pd.read_csv(tmp_path / "run" / "heads.csv")
+    assert len(heads) == 2 * 2 * 4
+    lost = heads.loc[heads["critical"], ["pathway", "head", "layer"]]
+    assert lost.to_numpy().tolist() == [[OBJECTS, 0, 1], [REST, 1, 1]]
+    assert heads.loc[~heads["critical"], "delta_accuracy"].tolist() == [0.0] * 14
     rows = read_rows(tmp_path / "run")
     assert sorted(rows["control"].unique()) == [0, 1, 2]
     assert rows.loc[rows["control"] == 0, "control_overlap"].isna().all()
@@ -138,6 +146,7 @@ def test_straight_to_the_last_position(tmp_path: Path) -> None:
     assert found["pruning"]["layer"] == 4
 
 
+@pytest.mark.slow
 def test_no_flow_at_all(tmp_path: Path) -> None:
     found = study(tmp_path, Flow(6), always_none=True)
     assert critical(found) == {}

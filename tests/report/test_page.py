@@ -21,6 +21,7 @@ from xmflow_jax.analysis.answer_tracking import track_answers
 from xmflow_jax.analysis.question_matrix import ALL_TASKS
 from xmflow_jax.analysis.recommendation import pooled_rows
 from xmflow_jax.analysis.summary import Resampling, summarize
+from xmflow_jax.knockout.configuration import TOGETHER
 from xmflow_jax.report.page import data_text, run_page
 from xmflow_jax.report.page_data import curves_data
 from xmflow_jax.report.question_card import SHOWN_QUESTIONS, THUMBNAIL_SIDE
@@ -113,6 +114,7 @@ def test_every_number_of_answer_tracking_is_the_tables(folder: Path, data: dict[
 
 def test_single_questions_are_told_as_they_were_measured(folder: Path, data: dict[str, Any]) -> None:
     rows = read_rows(folder)
+    rows = rows[rows["head"] == TOGETHER]
     assert len(data["questions"]) == 16
     for question in data["questions"]:
         own = rows[(rows["task"] == question["task"]) & (rows["question_id"] == question["question_id"])]

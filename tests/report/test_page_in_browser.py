@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.report.written_run import HOSTILE, data_of, write_run
+from tests.report.written_run import HOSTILE, TASKS, data_of, write_run
 from xmflow_jax.analysis.question_matrix import ALL_TASKS
 from xmflow_jax.report.comparison import comparison_data
 from xmflow_jax.report.page import comparison_page, run_page
@@ -237,6 +237,31 @@ def test_heat_maps_are_read_in_the_same_ways(open_page: Open, data: dict[str, An
     opened.page.keyboard.press("ArrowRight")
     tip = opened.page.locator("#heat-panels figure:visible .tip").first.inner_text().split("\n")
     assert agrees(tip, told(data, data["curves"][0]["label"], 1)), tip
+
+
+def test_single_heads_are_a_strip_each(open_page: Open, data: dict[str, Any]) -> None:
+    opened = open_page()
+    page = opened.page
+    titles = page.locator("#head-panels figure:visible figcaption").all_inner_texts()
+    assert [title.split("\n")[0] for title in titles] == [f"{task}: Question ↛ Last" for task in TASKS]
+    assert page.locator("#head-panels .panels:visible").get_attribute("data-measure") == "delta_accuracy"
+    chart = page.locator("#head-panels svg.chart:visible").first
+    assert chart.locator("text:not(.tick)").all_inner_texts() == ["head 0", "head 1"]
+    assert chart.locator("circle:not(.cursor)").count() == 1  # head 1 in layer 1
+    chart.focus()
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowDown")
+    tip = page.locator("#head-panels figure:visible .tip").first.inner_text().split("\n")
+    (one,) = [curve for curve in data["heads"][0]["curves"] if curve["head"] == 1]
+    assert one["measures"]["delta_accuracy"]["value"][1] == 100
+    assert tip[0] == "head 1"
+    assert agrees(tip, ["layer 1 ", "Accuracy lost: 100.0 points", "n = 8", "critical"]), tip
+
+
+def test_a_run_without_single_heads_says_nothing_of_them(open_page: Open) -> None:
+    assert open_page(COMPARISON).page.locator("#heads").count() == 0
 
 
 def test_answer_tracking_is_shown_raw_and_normed(open_page: Open, data: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.result_rows import row, skipped
 from xmflow_jax.analysis.answer_tracking import track_answers
+from xmflow_jax.analysis.heads import summarize_heads
 from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.analysis.question_matrix import pool_tasks
 from xmflow_jax.analysis.recommendation import recommend
@@ -58,13 +59,14 @@ def write_run(
 def data_of(folder: Path) -> dict[str, Any]:
     """What the page of a run folder shows."""
     content, resampling = read_content(folder), Resampling(seed=3)
-    summary = summarize(content.rows, resampling=resampling)
+    summary, heads = (find(content.rows, resampling=resampling) for find in (summarize, summarize_heads))
     if summary.empty:
         return run_data(content, summary, None, None)
     recommendation = recommend(content.rows, summary, content.shape, resampling=resampling)
     if summary["task"].nunique() > 1:
         summary = pd.concat([summarize(pool_tasks(content.rows), resampling=resampling), summary], ignore_index=True)
-    return run_data(content, summary, recommendation, track_answers(content.lens) if len(content.lens) else None)
+    tracking = track_answers(content.lens) if len(content.lens) else None
+    return run_data(content, summary, recommendation, tracking, heads)
 
 
 def card(name: str, task: str, text: str = HOSTILE, pixels: np.ndarray | None = None) -> dict[str, Any]:
@@ -109,6 +111,8 @@ def _rows(name: str, task: str, number: int, layers: int) -> list[Mapping[str, A
                     **_margins(task, hit),
                 )
             )  # fmt: skip
+            if pathway == "Question->Last":  # the second of two heads does what the pathway does
+                rows += [{**rows[-1], "head": 1}, {**rows[-1], "head": 0, "knockout_score": 1.0}]
     return rows
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from xmflow_jax.data.question import Question
+from xmflow_jax.study.arguments import parse_arguments
 from xmflow_jax.study.command_line import command_line
-from xmflow_jax.study.options import SweepOptions, parse_arguments
+from xmflow_jax.study.options import SweepOptions
 
 OWN = Question("1", "image", Path("image.png"), "Is it red?", "yes", "own")
 
@@ -18,7 +19,10 @@ OWN = Question("1", "image", Path("image.png"), "Is it red?", "yes", "own")
         SweepOptions(),
         SweepOptions(model="some dir/model", data=("a b.csv", "c.csv"), images=Path("the images"), samples=3),
         SweepOptions(
-            template="<image>\\n{question} it's", heads=(0, 2, 3), pathways="Image->Question, Image->Last@to-end"
+            template="<image>\\n{question} it's",
+            heads=(0, 2, 3),
+            each_head=True,
+            pathways="Image->Question, Image->Last@to-end",
         ),
         SweepOptions(whole_answers=False, self_check=False, seed=7, dtype="bfloat16", batch_size=4, out=Path("runs/x")),
     ],

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from xmflow_jax.errors import OptionError
-from xmflow_jax.study.options import SweepOptions, check_options, parse_arguments
+from xmflow_jax.study.arguments import parse_arguments
+from xmflow_jax.study.options import SweepOptions, check_options
 
 
 def test_no_arguments_are_the_defaults() -> None:
@@ -28,6 +29,7 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "style": (["to-end"], "to-end"),
     "mode": (["zero"], "zero"),
     "heads": (["0, 3,8-11,3"], (0, 3, 8, 9, 10, 11)),
+    "each_head": ([], True),
     "controls": (["3"], 3),
     "select": (["wrong"], "wrong"),
     "samples": (["12"], 12),

@@ -17,7 +17,7 @@ from xmflow_jax.data.sources import read_questions
 from xmflow_jax.data.templates import NAMED_TEMPLATES
 from xmflow_jax.errors import SelfCheckError
 from xmflow_jax.knockout import fast
-from xmflow_jax.knockout.configuration import StudyRow, pathway_study
+from xmflow_jax.knockout.configuration import TOGETHER, StudyRow, pathway_study
 from xmflow_jax.knockout.pathways import parse_pathways
 from xmflow_jax.knockout.plan import build_study
 from xmflow_jax.models.clip import ClipVisionConfig
@@ -188,6 +188,19 @@ def test_a_handful_is_few_of_every_pathway_and_many_layers(pathways: str) -> Non
     assert min(row.layer for _, row in chosen) < 8
     assert all(rows[place][1] is row for place, row in chosen)
     assert handful([], 32) == []
+
+
+def test_a_handful_has_single_heads_and_controls_too() -> None:
+    pathways = parse_pathways("Image->Last, Last->Last", "centred")
+    rows = list(enumerate(pathway_study(pathways, 32, 3, controls=2, single_heads=(2, 5, 7))))
+    chosen = [row for _, row in handful(rows, 32)]
+    for pathway in ("Image->Last", "Last->Last"):
+        own = [row for row in chosen if str(row.pathway) == pathway]
+        assert {(row.control, row.head != TOGETHER) for row in own} == {(0, False), (1, False), (0, True)}
+    single = [row for row in chosen if row.head != TOGETHER]
+    assert len({row.head for row in single}) > 1
+    assert all(row.knockout.switched[0][2] == (row.head,) for row in single)
+    assert len(chosen) <= HANDFUL
 
 
 def test_probes_expect_zero_at_the_roles_and_heads_that_are_blocked(sound: Checkable) -> None:

@@ -22,7 +22,7 @@ import pandas as pd
 from xmflow_jax.analysis.bootstrap import ROUNDING
 from xmflow_jax.analysis.bounded_mean import bound_of_agreeing, upper_bounds
 from xmflow_jax.analysis.model_shape import ModelShape, Saving, saving
-from xmflow_jax.analysis.question_matrix import question_matrix
+from xmflow_jax.analysis.question_matrix import pathway_rows, question_matrix
 from xmflow_jax.analysis.summary import Resampling
 
 PATHWAY: Final = "Image->All"
@@ -109,9 +109,7 @@ def find_pruning(
     """
     resampling = resampling or Resampling()
     crossing = shape.cross_attention_layers if shape else ()
-    here = rows[rows["pathway"] == PATHWAY]
-    if "control" in here:
-        here = here[here["control"] == 0]
+    here = pathway_rows(rows[rows["pathway"] == PATHWAY])
     styles = [style for style in (TO_END, *([SINGLE] if crossing else [])) if (here["style"] == style).any()]
     if crossing:
         here = here[here["layer"].isin(crossing)]

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from xmflow_jax.knockout.configuration import TOGETHER
+
 ALL_TASKS: Final = "All tasks"
 CONFIGURATION: Final = ("pathway", "style", "layer")
 
@@ -59,6 +61,14 @@ def columns_by_questions(
     for pattern in range(patterns.shape[1]):
         columns = np.flatnonzero(which.ravel() == pattern)
         yield known[:, columns[0]], columns
+
+
+def pathway_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Without matched controls and single heads: the pathways themselves, with all the heads that the study blocks."""
+    for column, own in (("control", 0), ("head", TOGETHER)):
+        if column in rows:
+            rows = rows[rows[column] == own]
+    return rows
 
 
 def pool_tasks(rows: pd.DataFrame) -> pd.DataFrame:

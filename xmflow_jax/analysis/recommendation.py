@@ -13,7 +13,7 @@ import pandas as pd
 from xmflow_jax.analysis.critical import CriticalLayers, critical_layers
 from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.analysis.pruning import COST, Pruning, find_pruning
-from xmflow_jax.analysis.question_matrix import pool_tasks
+from xmflow_jax.analysis.question_matrix import pathway_rows, pool_tasks
 from xmflow_jax.analysis.stages import TaskStages, find_stages
 from xmflow_jax.analysis.summary import TAU, Resampling, summarize
 
@@ -67,8 +67,7 @@ def recommend(
 
 def pooled_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """The pathways' own rows as those of one task, `All tasks`, for `summarize`: no controls, no margins."""
-    own = rows[rows["control"] == 0] if "control" in rows else rows
-    return pool_tasks(own.drop(columns=["control", "base_margin", "knockout_margin"], errors="ignore"))
+    return pool_tasks(pathway_rows(rows).drop(columns=["control", "base_margin", "knockout_margin"], errors="ignore"))
 
 
 def recommendation_json(recommendation: Recommendation) -> str:

@@ -28,7 +28,7 @@ from jaxtyping import Float
 
 from xmflow_jax.analysis.bootstrap import resampled_means
 from xmflow_jax.analysis.critical import layer_ranges
-from xmflow_jax.analysis.question_matrix import question_matrix
+from xmflow_jax.analysis.question_matrix import pathway_rows, question_matrix
 from xmflow_jax.analysis.summary import Resampling, column_means
 
 STAGES: Final[Mapping[str, str]] = {
@@ -114,8 +114,7 @@ def find_stages(
         least_effect: percent that the answer's probability must fall by in the layer of a peak.
     """
     resampling = resampling or Resampling()
-    if "control" in rows:
-        rows = rows[rows["control"] == 0]
+    rows = pathway_rows(rows)
     found = []
     for task, table in summary.groupby("task", sort=True):
         here = rows[rows["task"] == task]

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from xmflow_jax.analysis.bootstrap import CONFIDENCE, RESAMPLES, ROUNDING, bootstrap_intervals
 from xmflow_jax.analysis.permutation import holm, sign_flip_p_values
-from xmflow_jax.analysis.question_matrix import CONFIGURATION, QuestionMatrix, question_matrix
+from xmflow_jax.analysis.question_matrix import CONFIGURATION, QuestionMatrix, pathway_rows, question_matrix
 
 # Of every summary; those of margins and controls follow where rows have them.
 SUMMARY_COLUMNS: Final = (
@@ -81,11 +81,12 @@ def summarize(rows: pd.DataFrame, tau: float = TAU, resampling: Resampling | Non
     `delta_accuracy`, `p_holm` the same corrected over the layers of a task, pathway and style;
     `relative_change_p_value` and `relative_change_p_holm` are those of `relative_change`.
 
-    Where rows have `base_margin` and `knockout_margin` (log-odds of the true over the false option), `MARGIN_COLUMNS`
-    follow: means over the `margin_n` questions that have finite ones; `margin_change` is knockout minus base. Where
-    rows have matched controls (`control` is 0 for the pathway itself, 1 and up for the draws), `CONTROL_COLUMNS`
-    follow: the number of draws, the control's mean effect, and pathway minus control with its interval, paired by
-    question, and the mean share (0 to 1) of the control's edges that are the pathway's too.
+    Rows of single heads are left out: they are `xmflow_jax.analysis.heads`'. Where rows have `base_margin` and
+    `knockout_margin` (log-odds of the true over the false option), `MARGIN_COLUMNS` follow: means over the `margin_n`
+    questions that have finite ones; `margin_change` is knockout minus base. Where rows have matched controls (`control`
+    is 0 for the pathway itself, 1 and up for the draws), `CONTROL_COLUMNS` follow: the number of draws, the control's
+    mean effect, and pathway minus control with its interval, paired by question, and the mean share (0 to 1) of the
+    control's edges that are the pathway's too.
 
     Args:
         rows: a run's rows (`xmflow_jax.results.read_rows`).
@@ -98,13 +99,13 @@ def summarize(rows: pd.DataFrame, tau: float = TAU, resampling: Resampling | Non
     resampling = resampling or Resampling()
     controlled = "control" in rows and bool((rows["control"] > 0).any())
     margins = set(_MARGINS) <= set(rows)
-    key = [*_GROUP, "question_id", *(["control"] if "control" in rows else [])]
+    key = [*_GROUP, "question_id", *(name for name in ("control", "head") if name in rows)]
     repeated = rows[rows.duplicated(key)]
     if len(repeated):
         first = ", ".join(str(value) for value in repeated.iloc[0][key])
         raise ValueError(f"{len(repeated)} rows repeat a question in one group, the first is ({first})")
     rows = rows.assign(drop=rows["base_score"] - rows["knockout_score"])
-    own = rows[rows["control"] == 0] if controlled else rows
+    own = pathway_rows(rows)
     names = [*SUMMARY_COLUMNS, *(MARGIN_COLUMNS if margins else ()), *(CONTROL_COLUMNS if controlled else ())]
     tables = []
     for task, here in own.groupby("task", sort=True, observed=True):

@@ -110,6 +110,9 @@ class Knockout:
 
 NOTHING: Final = Knockout()
 
+# Where a row says which head is blocked: all that the study asks for, at once.
+TOGETHER: Final = -1
+
 
 def block(
     pathway: Pathway,
@@ -173,6 +176,11 @@ def matched_control(knockout: Knockout, draw: int, seed: int, cross_attention: b
     )
 
 
+def only_head(knockout: Knockout, head: int) -> Knockout:
+    """The same edges in the same layers, but in one head alone."""
+    return Knockout(tuple((action, layers, (head,)) for action, layers, _ in knockout.switched))
+
+
 def zero_output(site: str, role: str, layers: Iterable[int]) -> Knockout:
     """The attention or MLP output of a role's positions is zero in these layers.
 
@@ -193,7 +201,7 @@ def combine(*knockouts: Knockout) -> Knockout:
 class StudyRow:
     """What a result row says about its configuration; `window` is the option's width for centred windows, and the
     number of blocked layers for the other styles; `control` is 0 for the pathway itself, and the draw's number for one
-    of its matched controls."""
+    of its matched controls; `head` is the one head that is blocked, or TOGETHER where all that are asked for are."""
 
     pathway: Pathway
     style: str
@@ -201,6 +209,7 @@ class StudyRow:
     window: int
     knockout: Knockout
     control: int = 0
+    head: int = TOGETHER
 
 
 def pathway_study(
@@ -212,13 +221,16 @@ def pathway_study(
     cross_attention: bool = False,
     controls: int = 0,
     seed: int = 0,
+    single_heads: Iterable[int] = (),
 ) -> tuple[StudyRow, ...]:
     """One configuration for each pathway, style and layer, in this order; `cross_attention` as for `block`.
 
     Args:
         controls: so many matched controls follow behind each pathway and style, in the same windows.
         seed: of their draws.
+        single_heads: heads that are blocked alone as well, in the same windows; their rows follow behind the controls.
     """
+    single_heads = tuple(single_heads)
     heads = None if heads is None else tuple(heads)
     rows = []
     for pathway, style in pathways:
@@ -231,4 +243,6 @@ def pathway_study(
         for draw in range(1, controls + 1):
             drawn = [matched_control(row.knockout, draw, seed, cross_attention) for row in own]
             rows += [replace(row, knockout=one, control=draw) for row, one in zip(own, drawn, strict=True)]
+        for head in single_heads:
+            rows += [replace(row, knockout=only_head(row.knockout, head), head=head) for row in own]
     return tuple(rows)

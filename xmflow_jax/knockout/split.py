@@ -7,6 +7,7 @@ spread over MODEL inside the pass is the partitioner's, from the parameters' own
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from xmflow_jax.knockout.memory import check_fits, is_planned
 from xmflow_jax.models.partitioning import CONFIGURATIONS, DATA, mesh_size
 
 Tree = Any
@@ -24,9 +26,30 @@ SECOND = PartitionSpec(None, DATA)
 SHARED = PartitionSpec()
 
 
+@dataclass(frozen=True)
+class Pass:
+    """A compiled pass; where memory is planned (`memory.memory_planned`), it is run only if it fits.
+
+    Attributes:
+        jitted: what `jax.jit` returned.
+    """
+
+    jitted: Any
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        if is_planned():
+            # What is compiled to be looked at is what the call runs: JAX keeps it.
+            check_fits(self.lower(*given, **named).compile())
+        return self.jitted(*given, **named)
+
+    def lower(self, *given: Any, **named: Any) -> Any:
+        """As that of `jax.jit`."""
+        return self.jitted.lower(*given, **named)
+
+
 def over_questions(
     function: Callable[..., Any], arguments: Mapping[str, Tree], results: Tree, static: Sequence[str] = ()
-) -> Any:
+) -> Pass:
     """The pass, compiled; in a mesh with several devices along DATA each of them runs it on its questions.
 
     Args:
@@ -54,7 +77,7 @@ def over_questions(
         return spread(arrays)
 
     run.__signature__ = signature  # type: ignore[attr-defined]  # by which jit finds the static arguments
-    return jax.jit(run, static_argnames=tuple(static))
+    return Pass(jax.jit(run, static_argnames=tuple(static)))
 
 
 def rows_per_device(rows: Sequence[int]) -> tuple[int, ...]:

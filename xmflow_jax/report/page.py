@@ -19,7 +19,7 @@ from xmflow_jax.report.curves import pathway_looks
 from xmflow_jax.report.page_data import unfinished
 
 _FOLDER: Final = "page"
-_RUN_SCRIPTS: Final = ("chart.js", "measures.js", "run.js", "recommendation.js", "questions.js")
+_RUN_SCRIPTS: Final = ("chart.js", "measures.js", "heat.js", "run.js", "recommendation.js", "questions.js")
 _COMPARISON_SCRIPTS: Final = ("chart.js", "measures.js", "comparison.js")
 
 # Lightness (0 to 1) that a line has at least on a dark page.

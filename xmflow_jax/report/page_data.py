@@ -45,6 +45,7 @@ def run_data(
     summary: pd.DataFrame,
     recommendation: Recommendation | None,
     tracking: pd.DataFrame | None,
+    heads: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """One run's page.
 
@@ -53,6 +54,7 @@ def run_data(
         summary: of its rows, with those of all tasks together, under `All tasks`, where there are several tasks.
         recommendation: None where there are no rows.
         tracking: what `track_answers` returned; None where there are no lens rows.
+        heads: what `summarize_heads` returned.
     """
     shape = content.shape
     layers = shape.layers if shape is not None else int(summary["layer"].max()) + 1 if len(summary) else 0
@@ -76,6 +78,7 @@ def run_data(
             {"key": key, "label": label, "unit": unit} for key, label, unit in MEASURES if _measured(summary, key)
         ],
         "curves": curves_data(summary, content.rows),
+        "heads": [] if heads is None else heads_data(heads),
         "critical": [] if found is None else [_ranges(one) for one in found["critical"]],
         "stages": [] if found is None else found["stages"],
         "pruning": None if found is None else found["pruning"],
@@ -110,6 +113,25 @@ def curves_data(summary: pd.DataFrame, rows: pd.DataFrame) -> list[dict[str, Any
             }
         )
     return sorted(curves, key=lambda one: (one["task"] != ALL_TASKS, one["task"], order[one["pathway"]]))
+
+
+def heads_data(heads: pd.DataFrame) -> list[dict[str, Any]]:
+    """Of every task, pathway and style a curve for each head that was blocked alone; none where none was."""
+    maps = []
+    for (task, pathway, style), own in heads.groupby(["task", "pathway", "style"], sort=True):
+        curves = [
+            {
+                "head": head,
+                "label": f"head {head}",
+                "layer": curve["layer"].tolist(),
+                "critical": curve["critical"].astype(bool).tolist(),
+                "measures": {key: _measure(curve, key) for key, _, _ in MEASURES if _measured(curve, key)},
+            }
+            for head, curve in own.groupby("head", sort=True)
+        ]
+        label = curve_label(str(pathway), str(style))
+        maps.append({"task": task, "pathway": pathway, "style": style, "label": label, "curves": curves})
+    return maps
 
 
 def unfinished(progress: Mapping[str, Any]) -> str:

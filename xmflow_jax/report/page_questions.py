@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from xmflow_jax.analysis.question_matrix import pathway_rows
 from xmflow_jax.report.curves import curve_label, pathway_looks
 from xmflow_jax.report.question_card import SHOWN_QUESTIONS
 from xmflow_jax.report.run_content import RunContent
@@ -22,9 +23,7 @@ def questions_data(content: RunContent, limit: int = SHOWN_QUESTIONS) -> list[di
 
     A run that kept no cards shows the questions that it has rows of all the same, without image and tokens.
     """
-    rows = content.rows
-    if "control" in rows:
-        rows = rows[rows["control"] == 0]
+    rows = pathway_rows(content.rows)
     known = content.cards if len(content.cards) else rows
     chosen = _chosen(known[["task", "question_id"]].drop_duplicates(), limit)
     keys = pd.MultiIndex.from_tuples(chosen, names=["task", "question_id"])

@@ -8,13 +8,14 @@ import pandas as pd
 
 from xmflow_jax.analysis.answer_tracking import track_answers
 from xmflow_jax.analysis.findings import findings
+from xmflow_jax.analysis.heads import summarize_heads
 from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.analysis.question_matrix import pool_tasks
 from xmflow_jax.analysis.recommendation import Recommendation, recommend, recommendation_json
 from xmflow_jax.analysis.summary import TAU, Resampling, summarize
 from xmflow_jax.report.answer_tracking import draw_answer_tracking
 from xmflow_jax.report.curves import DELTA_ACCURACY, RELATIVE_CHANGE, draw_overview, draw_task_curves
-from xmflow_jax.report.heat_maps import draw_heat_maps
+from xmflow_jax.report.heat_maps import draw_head_maps, draw_heat_maps
 from xmflow_jax.report.page import run_page
 from xmflow_jax.report.page_data import run_data
 from xmflow_jax.report.run_content import RunContent, read_content
@@ -43,7 +44,8 @@ class Rebuilt:
 
 
 def rebuild(folder: Path, rows: pd.DataFrame, shape: ModelShape | None, seed: int, tau: float = TAU) -> Rebuilt:
-    """Write `summary.csv`, `recommendation.json`, `lens.parquet`, the figures and `report.html` of a run folder anew.
+    """Write `summary.csv`, `recommendation.json`, `lens.parquet`, the figures and `report.html` of a run folder anew;
+    and `heads.csv`, where heads were blocked one by one.
 
     Args:
         rows: the run's (`xmflow_jax.results.read_rows`).
@@ -76,6 +78,10 @@ def _rebuild(content: RunContent, shape: ModelShape | None, seed: int, tau: floa
         figures += draw_task_curves(summary, folder / "figures", measure, dotted)
         figures += draw_overview(summary, folder / "figures" / "overview", measure, dotted)
     figures += draw_heat_maps(summary, folder / "figures")
+    heads = summarize_heads(rows, tau, resampling)
+    if len(heads):
+        write_atomically(folder / "heads.csv", heads.to_csv(index=False).encode())
+        figures += draw_head_maps(heads, folder / "figures")
     tracking = None if content.lens.empty else track_answers(content.lens, seed=seed)
     missing: tuple[str, ...] = ()
     if tracking is None:
@@ -83,7 +89,7 @@ def _rebuild(content: RunContent, shape: ModelShape | None, seed: int, tau: floa
     else:
         write_lens(folder, content.lens)
         figures += draw_answer_tracking(tracking, folder / "figures", dotted)
-    page, data = _write_page(content, _with_all_tasks(summary, rows, tau, resampling), recommendation, tracking)
+    page, data = _write_page(content, _with_all_tasks(summary, rows, tau, resampling), recommendation, tracking, heads)
     lines = findings(recommendation).lines() + missing
     return Rebuilt(summary, tuple(figures), lines, page, data, content.damage)
 
@@ -96,9 +102,13 @@ def _with_all_tasks(summary: pd.DataFrame, rows: pd.DataFrame, tau: float, resam
 
 
 def _write_page(
-    content: RunContent, summary: pd.DataFrame, recommendation: Recommendation | None, tracking: pd.DataFrame | None
+    content: RunContent,
+    summary: pd.DataFrame,
+    recommendation: Recommendation | None,
+    tracking: pd.DataFrame | None,
+    heads: pd.DataFrame | None = None,
 ) -> tuple[Path, dict[str, Any]]:
-    data = run_data(content, summary, recommendation, tracking)
+    data = run_data(content, summary, recommendation, tracking, heads)
     path = content.folder / "report.html"
     write_atomically(path, run_page(data).encode())
     return path, data

@@ -6,15 +6,8 @@ from typing import Any, Final
 
 from xmflow_jax.errors import OptionError
 from xmflow_jax.metrics.scorers import SCORERS, scorer_named
-from xmflow_jax.study.options import (
-    SHAPES_DATA,
-    SHAPES_LLAVA,
-    Parser,
-    SweepOptions,
-    add_input_arguments,
-    add_run_arguments,
-    check_options,
-)
+from xmflow_jax.study.arguments import Parser, add_input_arguments, add_run_arguments
+from xmflow_jax.study.options import SHAPES_DATA, SHAPES_LLAVA, SweepOptions, check_options
 from xmflow_jax.study.shown_images import BLANK, OWN, SHUFFLED
 
 # The fields of `SweepOptions` that mean something without knockouts.

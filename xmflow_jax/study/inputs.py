@@ -110,6 +110,7 @@ def run_configuration(
         },
         "mode": options.mode,
         "heads": options.heads,
+        "each_head": options.each_head,
         "controls": options.controls,
         "select": options.select or (EVERY if options.model in (DEMO_MODEL, PRESET_MODEL) else CORRECT),
         "samples": options.samples,

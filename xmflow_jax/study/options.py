@@ -1,12 +1,11 @@
-"""The sweep's options: one dataclass, its command line, and the defaults that depend on model and data."""
+"""The sweep's options: one dataclass, and what can be checked of it without model and data."""
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from xmflow_jax.data.prepared import BENCHMARKS, DEFAULT_SPLIT
+from xmflow_jax.data.prepared import BENCHMARKS
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.sources import check_questions
 from xmflow_jax.errors import OptionError
@@ -34,13 +33,9 @@ SELECTIONS: Final = (CORRECT, WRONG, EVERY)
 
 DTYPES: Final = ("float32", "bfloat16")
 
-# No model has so many heads, and no study so many of anything.
-MOST_HEADS: Final = 10_000
+# No study has so many of anything.
 MOST: Final = 10**9
 MOST_CONTROLS: Final = 1_000
-
-# Questions that `--preview` shows unless told otherwise.
-PREVIEWED: Final = 3
 
 
 @dataclass(frozen=True)
@@ -63,6 +58,7 @@ class SweepOptions:
         window, style: width and style of the windows.
         mode: `mask` blocks before the softmax, `zero` sets weights to zero after it.
         heads: blocked heads; None: all.
+        each_head: each of these heads is blocked alone as well.
         controls: so many matched controls of each pathway are drawn and run beside it.
         select: questions by what the base run answers: `correct`, `wrong` or `all`.
         samples: at most so many questions, spread evenly over the tasks.
@@ -96,6 +92,7 @@ class SweepOptions:
     style: str = CENTRED
     mode: str = MASK
     heads: tuple[int, ...] | None = None
+    each_head: bool = False
     controls: int = 0
     select: str | None = None
     samples: int | None = None
@@ -189,135 +186,3 @@ def _check_data(options: SweepOptions) -> None:
         if getattr(options, name) is not None and options.benchmark is None:
             expected = ", ".join(BENCHMARKS)
             raise OptionError(f"--{name.replace('_', '-')} goes with a prepared benchmark ({expected}), not {data}")
-
-
-def parse_heads(text: str) -> tuple[int, ...]:
-    """`"0,3,8-11"` to head numbers."""
-    heads: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a list of heads such as 0,3,8-11")
-        span = range(int(first), int(last if dash else first) + 1)
-        if not span:
-            raise argparse.ArgumentTypeError(f"{part.strip()!r} counts down; write {last}-{first}")
-        if span[-1] >= MOST_HEADS:  # before a slip of the finger is a list that no memory holds
-            raise argparse.ArgumentTypeError(f"{part.strip()!r} goes beyond head {MOST_HEADS - 1}")
-        heads.extend(span)
-    return tuple(dict.fromkeys(heads))
-
-
-class Parser(argparse.ArgumentParser):
-    """Bad arguments end like every other bad input: one line, exit code 2."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise OptionError(message)
-
-
-def add_input_arguments(parser: argparse.ArgumentParser) -> None:
-    """Model, data and prompt."""
-    add = parser.add_argument
-    shipped = ", ".join((SHAPES_LLAVA, SHAPES_CROSSATTN, DEMO_MODEL, PRESET_MODEL))
-    add(
-        "--model",
-        default=SHAPES_LLAVA,
-        help=f"shipped ({shipped}), checkpoint directory, or hub id (default: the first)",
-    )
-    add(
-        "--data",
-        nargs="+",
-        default=[SHAPES_DATA],
-        help=f"shipped ({SHAPES_DATA}, {DEMO_DATA}), prepared with xmflow_jax.prepare ({', '.join(BENCHMARKS)}), or "
-        f"question files (.csv, .json) and folders of them (default: {SHAPES_DATA})",
-    )
-    add("--images", type=Path, help="folder of the question files' images")
-    add("--annotations", type=Path, help="human answers to a VQA v2 or OK-VQA question file")
-    add("--scene-graphs", type=Path, help="GQA's scene graphs, for the boxes of the objects asked about")
-    add("--split", help=f"of a prepared benchmark, such as testdev or validation[:100] (default: {DEFAULT_SPLIT})")
-    add("--data-dir", type=Path, help="where prepared benchmarks lie (default: ~/tensorflow_datasets)")
-    add("--template", help="vicuna_v1, llava_llama_3, plain, plain_text, or a text with {question} and <image>")
-
-
-def add_run_arguments(parser: argparse.ArgumentParser, out: str) -> None:
-    """How many questions, with what precision and how many at a time, and where the results go.
-
-    Args:
-        out: the default run folder, for the help.
-    """
-    add = parser.add_argument
-    add("--samples", type=int, help="at most so many questions, spread over the tasks")
-    add("--dtype", help="float32 (default on a CPU) or bfloat16 (default elsewhere)")
-    add("--batch-size", type=int, help="questions at a time (default: 1 on a CPU, else 8; 32 for small models)")
-    add(
-        "--mesh",
-        help="device layout, such as data=4,model=2: questions over 4 devices, the model over 2; auto spreads the "
-        "model as far as its weights need (default: questions over all accelerators)",
-    )
-    add("--answer-length", type=int, default=10, help="most tokens of an answer (default: 10)")
-    add("--seed", type=int, default=0, help="seed of every random choice (default: 0)")
-    add("--out", type=Path, help=f"run folder (default: {out}); an unfinished run in it is resumed")
-
-
-def parse_arguments(arguments: Sequence[str]) -> SweepOptions:
-    """The command line of `python -m xmflow_jax.sweep`.
-
-    Raises:
-        OptionError: an unknown option or an unusable value.
-    """
-    parser = Parser(
-        prog="python -m xmflow_jax.sweep",
-        description="Attention knockout over every layer of a multimodal LLM: where does visual information flow? "
-        f"Without arguments it runs a complete study of the shipped model {SHAPES_LLAVA} on drawn scenes.",
-    )
-    add_input_arguments(parser)
-    add = parser.add_argument
-    add("--pathways", help='such as "Image->Question, Image->Last@to-end"')
-    add("--window", type=int, help="layers blocked at a time (default: 9 from 32 layers up, 5 from 10, else 3)")
-    add("--style", default=CENTRED, help=f"window style: {', '.join(STYLES)} (default: {CENTRED})")
-    add("--mode", default=MASK, help="mask: block before the softmax (default); zero: after it, without renormalising")
-    add("--heads", type=parse_heads, help="heads to block, such as 0,3,8-11 (default: all)")
-    add(
-        "--controls",
-        type=int,
-        default=0,
-        metavar="N",
-        help="beside every pathway run N matched controls: as many edges of each target, drawn at random (default: 0)",
-    )
-    add("--select", help="questions that the base run answers: correct (default), wrong, all")
-    add("--engine", default=FAST, help="fast (default), or plain: the slow reference")
-    add(
-        "--first-token-only",
-        dest="whole_answers",
-        action="store_false",
-        help="under knockout compute the first answer token alone, which is faster; `knockout_answer` is then the base "
-        "run's answer where that token is unchanged, else the token",
-    )
-    add_run_arguments(parser, out="runs/MODEL-DATA")
-    add(
-        "--distributed",
-        action="store_true",
-        help="this is one of several processes that run the same command on one run folder; JAX finds them on TPU "
-        "pods, under Slurm and Open MPI",
-    )
-    add("--coordinator", metavar="HOST:PORT", help="elsewhere: where the first process is, a port that is free there")
-    add("--processes", type=int, metavar="N", help="and how many processes there are")
-    add("--process", type=int, metavar="I", help="and which of them, from 0, this one is")
-    add("--dry-run", action="store_true", help="check everything, say what would run, and stop; writes nothing")
-    add(
-        "--preview",
-        type=int,
-        nargs="?",
-        const=PREVIEWED,
-        metavar="N",
-        help=f"show the first N questions (default: {PREVIEWED}) with each token's roles, and their images with the "
-        "objects' patches outlined; runs no model",
-    )
-    add(
-        "--no-self-check",
-        dest="self_check",
-        action="store_false",
-        help="do not check the engines on the first question before the work",
-    )
-    parsed = vars(parser.parse_args(arguments))
-    parsed["data"] = tuple(parsed["data"])
-    return SweepOptions(**parsed)

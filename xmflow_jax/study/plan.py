@@ -72,6 +72,8 @@ def plan_studies(
     text, cross_attention = model.text, isinstance(model, CrossAttentionConfig)
     width = default_width(text.layers) if options.window is None else options.window
     check_range("head", options.heads or (), text.heads)
+    heads = range(text.heads) if options.heads is None else options.heads
+    single_heads = tuple(heads) if options.each_head else ()
     wanted = wanted_pathways(options)
     tasks: dict[str, list[Question]] = {}
     for question in questions:
@@ -87,7 +89,7 @@ def plan_studies(
     studies = []
     for task, asked in tasks.items():
         pathways = [part for part in wanted if {part[0].source, part[0].target} <= set(roles[task])]
-        drawn = (options.controls, options.seed)
+        drawn = (options.controls, options.seed, single_heads)
         rows = pathway_study(pathways, text.layers, width, options.mode, options.heads, cross_attention, *drawn)
         if rows:
             studies.append(TaskStudy(task, tuple(asked), rows))

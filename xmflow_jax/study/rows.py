@@ -60,6 +60,7 @@ def question_rows(
                 "layer": row.layer,
                 "window": row.window,
                 "control": row.control,
+                "head": row.head,
                 "control_overlap": _overlap(row, overlaps or {}),
                 "gold": question.answer,
                 "base_answer": base_answer,

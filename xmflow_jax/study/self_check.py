@@ -19,7 +19,7 @@ from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.errors import SelfCheckError
 from xmflow_jax.knockout import fast
 from xmflow_jax.knockout.arrays import Positions, build_positions, build_switches
-from xmflow_jax.knockout.configuration import NOTHING, StudyRow
+from xmflow_jax.knockout.configuration import NOTHING, TOGETHER, StudyRow
 from xmflow_jax.knockout.decode import Draft, greedy_draft
 from xmflow_jax.knockout.draft import answer_lengths, generated_room, tokens_checked
 from xmflow_jax.knockout.plain import sweep_plain
@@ -135,11 +135,15 @@ def check_engines(
 
 
 def handful(rows: Sequence[tuple[int, StudyRow]], layers: int) -> list[tuple[int, StudyRow]]:
-    """About `HANDFUL` of these rows: for each pathway, and for its controls, a few layers, other ones for each."""
-    pathways: dict[tuple[str, str, bool], list[tuple[int, StudyRow]]] = {}
+    """About `HANDFUL` of these rows: for each pathway, its controls and its single heads, a few layers, other ones for
+    each."""
+    heads = sorted({row.head for _, row in rows} - {TOGETHER})
+    pathways: dict[tuple[str, str, bool, bool], list[tuple[int, StudyRow]]] = {}
     for place, row in rows:
-        if row.control <= 1:
-            pathways.setdefault((str(row.pathway), row.style, row.control > 0), []).append((place, row))
+        single = row.head != TOGETHER
+        # Of the heads another one in every layer.
+        if row.control <= 1 and not (single and row.head != heads[row.layer % len(heads)]):
+            pathways.setdefault((str(row.pathway), row.style, row.control > 0, single), []).append((place, row))
     each = max(1, HANDFUL // max(1, len(pathways)))
     chosen = []
     for number, own in enumerate(pathways.values()):

@@ -72,50 +72,19 @@ function curvePanels(measure) {
   });
 }
 
-function heatMap(task, measure, limit) {
-  const own = data.curves.filter((curve) => curve.task === task && curve.measures[measure.key]);
-  if (!own.length) return null;
-  const width = 440, rowHeight = 34, side = width / Math.max(data.layers, 1);
-  const canvas = svg("svg", {
-    class: "chart", viewBox: `0 0 ${width} ${own.length * rowHeight + 18}`, tabindex: 0, role: "application",
-    "aria-roledescription": "heat map", "aria-label": `${task}. ${unitOf(measure)}, a strip per pathway, a cell per layer. Arrow keys read its cells.`,
-  });
-  const harm = measure.key === "delta_accuracy" ? 1 : -1;
-  const series = [], points = [];
-  own.forEach((curve, row) => {
-    const values = curve.measures[measure.key].value, top = row * rowHeight + 16;
-    canvas.append(svg("text", { x: 0, y: top - 4 }, curve.label));
-    canvas.append(svg("rect", { class: "unknown", x: 0, y: top, width, height: 16 }));
-    const at = curve.layer.map((layer, i) => {
-      if (values[i] === null) return null;
-      const spot = { x: layer * side, y: top, width: side, height: 16 };
-      canvas.append(svg("rect", { ...spot, class: "back" }), svg("rect", {
-        ...spot, class: "cell", fill: values[i] * harm > 0 ? "var(--harm)" : "var(--gain)",
-        "fill-opacity": Math.min(Math.abs(values[i]) / limit, 1).toFixed(3),
-      }));
-      const middle = { x: (layer + 0.5) * side, y: top + 8 };
-      if (curve.critical[i]) canvas.append(svg("circle", { cx: middle.x, cy: middle.y, r: Math.min(2.4, side / 4), fill: "var(--ink)" }));
-      return middle;
-    });
-    series.push(curveSeries(curve, measure, run, "layer", {}, curve.label, false));
-    points.push(at);
-  });
-  const { xTicks } = axis(0, data.layers - 1, data.layers, "layer");
-  for (const { at, text } of xTicks) {
-    canvas.append(svg("text", { class: "tick", x: (at + 0.5) * side, y: own.length * rowHeight + 14, "text-anchor": "middle" }, text));
-  }
-  const cursor = svg("circle", { class: "cursor", r: 7, visibility: "hidden" });
-  canvas.append(cursor);
-  const tip = el("div", { class: "tip", role: "status" });
-  const figure = el("figure", {}, el("figcaption", {}, task, el("div", { class: "faint" }, `${unitOf(measure)}; full colour at ${number(limit, digitsOf(measure) - 1)}`)), canvas, tip);
-  readable(canvas, figure, tip, cursor, series, points);
-  return figure;
+function heatLimit(curves, measure) {
+  const values = curves.flatMap((curve) => (curve.measures[measure.key] || { value: [] }).value).map((one) => Math.abs(one ?? 0));
+  return Math.min(most([...values, 0]), 100) || 1;
 }
 
 function heatPanels(measure) {
-  const values = data.curves.flatMap((curve) => (curve.measures[measure.key] || { value: [] }).value).map((one) => Math.abs(one ?? 0));
-  const limit = Math.min(most([...values, 0]), 100) || 1;
-  return tasks.map((task) => heatMap(task, measure, limit));
+  const limit = heatLimit(data.curves, measure);
+  return tasks.map((task) => heatMap(task, data.curves.filter((curve) => curve.task === task), measure, limit, run));
+}
+
+function headPanels(measure) {
+  const limit = heatLimit(data.heads.flatMap((one) => one.curves), measure);
+  return data.heads.map((one) => heatMap(`${one.task}: ${one.label}`, one.curves, measure, limit, run, true));
 }
 
 /** Every measure is there, the others for print alone. */
@@ -126,6 +95,7 @@ function drawCurves() {
   });
   id("curve-panels").replaceChildren(...groups(curvePanels));
   id("heat-panels").replaceChildren(...groups(heatPanels));
+  if (data.heads.length) id("head-panels").replaceChildren(...groups(headPanels));
 }
 
 function drawControls() {
@@ -201,6 +171,7 @@ if (data.curves.length) {
 } else {
   for (const name of ["curve-panels", "heat-panels"]) id(name).append(el("p", {}, "There are no rows to draw."));
 }
+if (!data.heads.length) id("heads").remove();
 drawLens();
 drawSetAside();
 drawMade();
