@@ -246,7 +246,7 @@ def test_single_heads_are_a_strip_each(open_page: Open, data: dict[str, Any]) ->
     assert [title.split("\n")[0] for title in titles] == [f"{task}: Question ↛ Last" for task in TASKS]
     assert page.locator("#head-panels .panels:visible").get_attribute("data-measure") == "delta_accuracy"
     chart = page.locator("#head-panels svg.chart:visible").first
-    assert chart.locator("text:not(.tick)").all_inner_texts() == ["head 0", "head 1"]
+    assert chart.locator("text:not(.tick)").all_text_contents() == ["head 0", "head 1"]
     assert chart.locator("circle:not(.cursor)").count() == 1  # head 1 in layer 1
     chart.focus()
     page.keyboard.press("End")

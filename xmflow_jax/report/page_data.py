@@ -116,7 +116,7 @@ def curves_data(summary: pd.DataFrame, rows: pd.DataFrame) -> list[dict[str, Any
 
 
 def heads_data(heads: pd.DataFrame) -> list[dict[str, Any]]:
-    """Of every task, pathway and style a curve for each head that was blocked alone; none where none was."""
+    """Of every task, pathway and style a curve for each head that was blocked alone; all tasks together first."""
     maps = []
     for (task, pathway, style), own in heads.groupby(["task", "pathway", "style"], sort=True):
         curves = [
@@ -131,7 +131,7 @@ def heads_data(heads: pd.DataFrame) -> list[dict[str, Any]]:
         ]
         label = curve_label(str(pathway), str(style))
         maps.append({"task": task, "pathway": pathway, "style": style, "label": label, "curves": curves})
-    return maps
+    return sorted(maps, key=lambda one: one["task"] != ALL_TASKS)
 
 
 def unfinished(progress: Mapping[str, Any]) -> str:

@@ -1,6 +1,8 @@
 """Everything that follows from a run's rows: summary, recommendation, findings, figures, page. Needs no model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,7 @@ def _rebuild(content: RunContent, shape: ModelShape | None, seed: int, tau: floa
     if len(heads):
         write_atomically(folder / "heads.csv", heads.to_csv(index=False).encode())
         figures += draw_head_maps(heads, folder / "figures")
+        heads = _with_all_tasks(heads, rows, partial(summarize_heads, tau=tau, resampling=resampling))
     tracking = None if content.lens.empty else track_answers(content.lens, seed=seed)
     missing: tuple[str, ...] = ()
     if tracking is None:
@@ -89,16 +92,19 @@ def _rebuild(content: RunContent, shape: ModelShape | None, seed: int, tau: floa
     else:
         write_lens(folder, content.lens)
         figures += draw_answer_tracking(tracking, folder / "figures", dotted)
-    page, data = _write_page(content, _with_all_tasks(summary, rows, tau, resampling), recommendation, tracking, heads)
+    shown = _with_all_tasks(summary, rows, partial(summarize, tau=tau, resampling=resampling))
+    page, data = _write_page(content, shown, recommendation, tracking, heads)
     lines = findings(recommendation).lines() + missing
     return Rebuilt(summary, tuple(figures), lines, page, data, content.damage)
 
 
-def _with_all_tasks(summary: pd.DataFrame, rows: pd.DataFrame, tau: float, resampling: Resampling) -> pd.DataFrame:
-    """With the curves of all tasks together, from which the findings are told, where there are several tasks."""
+def _with_all_tasks(
+    summary: pd.DataFrame, rows: pd.DataFrame, find: Callable[[pd.DataFrame], pd.DataFrame]
+) -> pd.DataFrame:
+    """With what is found of all tasks together, from which the findings are told, where there are several tasks."""
     if summary["task"].nunique() < 2:
         return summary
-    return pd.concat([summarize(pool_tasks(rows), tau, resampling), summary], ignore_index=True)
+    return pd.concat([find(pool_tasks(rows)), summary], ignore_index=True)
 
 
 def _write_page(
