@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -61,15 +60,10 @@ class Study:
 
 def start(command: Sequence[str], study: Study) -> subprocess.Popen[str]:
     # A shell that puts the tests in the background has them, and all that they start, ignore Ctrl-C.
-    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=study.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heeding,
+        command, cwd=ROOT, env=study.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 

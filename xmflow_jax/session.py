@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
 import jax
@@ -25,6 +26,9 @@ from xmflow_jax.study.options import SweepOptions
 from xmflow_jax.weights.load import ModelIdentity, abstract_model, shapes
 
 ALONE: Final = Processes()
+
+# What a CPU's memory holds: kibibytes, by name.
+MEMORY_FILE: Final = Path("/proc/meminfo")
 
 # Models of fewer parameters run in large batches on a CPU too.
 SMALL_MODEL: Final = 10_000_000
@@ -104,6 +108,26 @@ def device_layout(
     if whole := kept_whole(identity.config, leaves, mesh):
         line += f" (do not divide and stay whole: {', '.join(whole)})"
     return Layout(mesh, side, line)
+
+
+def free_memory(layout: Layout) -> int | None:
+    """Bytes that a program may still take of each device, the least of all of them; None where that is not known, and
+    for devices of several processes, which must not decide differently.
+
+    An accelerator tells it itself. Devices of a CPU share what the machine can give without swapping; Linux tells that.
+    """
+    devices = [jax.local_devices()[0]] if layout.mesh is None else list(layout.mesh.devices.flat)
+    if any(device.process_index != jax.process_index() for device in devices):
+        return None
+    told = [device.memory_stats() for device in devices]
+    if all(told):
+        return min(int(one["bytes_limit"] - one["bytes_in_use"]) for one in told if one)
+    try:
+        lines = MEMORY_FILE.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(found[0]) * 1024 // len(devices) if found else None
 
 
 def model_shape(identity: ModelIdentity, prompt: PreparedQuestion | None) -> ModelShape | None:

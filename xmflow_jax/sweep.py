@@ -67,10 +67,11 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     """Everything is examined first: options, machine, folder, data, model; weights are read after that."""
     import jax
 
+    from xmflow_jax.knockout.memory import memory_planned
     from xmflow_jax.report.preview import write_preview
     from xmflow_jax.report.question_card import cards_per_task, question_card
     from xmflow_jax.results import check_folder, finished_questions, free_bytes, open_run
-    from xmflow_jax.session import default_batch_size, device_layout, model_shape, provenance
+    from xmflow_jax.session import default_batch_size, device_layout, free_memory, model_shape, provenance
     from xmflow_jax.study.answer import Setting, answer_task
     from xmflow_jax.study.estimate import check_space, estimate_work, usable_prompts
     from xmflow_jax.study.inputs import read_inputs, run_configuration, short_name
@@ -120,6 +121,7 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
 
     if layout.mesh is not None:
         stack.enter_context(jax.set_mesh(layout.mesh))
+    stack.enter_context(memory_planned(partial(free_memory, layout)))
     shape = model_shape(identity, next(iter(typical.values()), None))
     planned = {study.task: len(study.questions) for study in everything}
     session = provenance(options, batch_size, shape, planned)

@@ -120,6 +120,7 @@ def suffix_attend(
         jnp.moveaxis(prefix_key, 1, 0),
         jnp.moveaxis(prefix_value, 1, 0),
         by_head,
+        logits=batch * configs * rows * heads * (prefix + at.rows),
     )
     return attended.transpose(1, 3, 4, 0, 2, 5).reshape(batch, configs, rows, heads, width)
 

@@ -5,7 +5,7 @@ number gives a uniform average there, and one that also encodes causality lets t
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -103,13 +103,21 @@ def attend(
     return jnp.einsum("...hts,...shd->...thd", weights, value)
 
 
-def for_each_head(function: Callable[..., Array], *heads: Any) -> Array:
+# Attention logits of all heads that a CPU's cache holds.
+FEW_LOGITS: Final = 2**18
+
+
+def for_each_head(function: Callable[..., Array], *heads: Any, logits: int | None = None) -> Array:
     """`function` over the leading (key-value head) axis of its arguments.
 
     On a CPU one head after the other, because the attention logits of all of them would leave the cache (measured at
-    2,928 sources: 107 GFLOP/s against 49); elsewhere, and where the heads are spread over devices, all at once.
+    2,928 sources: 107 GFLOP/s against 49), unless there are so few that a loop costs more; elsewhere, and where the
+    heads are spread over devices, all at once.
+
+    Args:
+        logits: how many there are, of all heads together; None: many.
     """
-    if mesh_size(MODEL) > 1:
+    if mesh_size(MODEL) > 1 or (logits is not None and logits <= FEW_LOGITS):
         return jax.vmap(function)(*heads)
     return jax.lax.platform_dependent(
         *heads,

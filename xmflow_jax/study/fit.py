@@ -1,6 +1,8 @@
 """What fits a device's memory: where a batch does not, fewer questions at a time, then fewer configurations.
 
-A batch's composition stays as it is, and so do its rows but for their last bits; it is answered in parts.
+What a compiled program takes is known before it runs (`xmflow_jax.knockout.memory`) and says how many there can be.
+Where a device runs out of memory all the same, half as many are tried. A batch's composition stays as it is, and so do
+its rows but for their last bits; it is answered in parts.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xmflow_jax.errors import OptionError
+from xmflow_jax.knockout.memory import MemoryShort
 from xmflow_jax.knockout.study_batch import Answered
 
 # How XLA begins the message of an allocation that failed, on every backend.
@@ -54,10 +57,9 @@ def answer_as_fits(
     while True:
         try:
             return _answer(answer, count, fit), fit
-        except jax.errors.JaxRuntimeError as error:
-            if OUT_OF_MEMORY not in str(error):
-                raise
-            smaller = _smaller(fit, least, most_pieces)
+        except (MemoryShort, jax.errors.JaxRuntimeError) as error:
+            short = _short(error)
+        smaller = _smaller(fit, short.factor, least, most_pieces)
         if smaller is None:
             raise OptionError(
                 f"the device's memory holds not even one configuration of {least} question(s) beside the model; spread "
@@ -65,7 +67,7 @@ def answer_as_fits(
             )
         fit = smaller
         say(
-            f"the device's memory is too small for this; going on with {fit.questions} question(s) at a time"
+            f"{short.why}; going on with {fit.questions} question(s) at a time"
             + (f" and the configurations in {fit.pieces} pieces" if fit.pieces > 1 else "")
         )
 
@@ -80,21 +82,48 @@ def try_smaller(work: Callable[[int], None], fit: Fit, least: int, say: Callable
         try:
             work(fit.questions)
             return fit
-        except jax.errors.JaxRuntimeError as error:
-            if OUT_OF_MEMORY not in str(error):
-                raise
+        except (MemoryShort, jax.errors.JaxRuntimeError) as error:
+            short = _short(error)
         if fit.questions <= least:
             say("the engines are not checked: the device's memory is too small for the plain one")
             return fit
-        fit = replace(fit, questions=max(least, fit.questions // 2 // least * least))
-        say(f"the device's memory is too small for this; going on with {fit.questions} question(s) at a time")
+        # One configuration cannot be halved: less of the questions is all there is.
+        fit = _smaller(fit, short.factor, least, 1) or fit
+        say(f"{short.why}; going on with {fit.questions} question(s) at a time")
 
 
-def _smaller(fit: Fit, least: int, most_pieces: int) -> Fit | None:
-    if fit.questions > least:
-        # Still a multiple of what there must be.
-        return replace(fit, questions=max(least, fit.questions // 2 // least * least))
-    return replace(fit, pieces=min(most_pieces, 2 * fit.pieces)) if fit.pieces < most_pieces else None
+@dataclass(frozen=True)
+class _Short:
+    """By what memory is too small, and the words for it."""
+
+    factor: float
+    why: str
+
+
+def _short(error: MemoryShort | jax.errors.JaxRuntimeError) -> _Short:
+    """Raises the error again where it is about something else."""
+    if isinstance(error, MemoryShort):
+        needed, free = (f"{one / 2**30:.3g} GiB" for one in (error.needed, error.free))
+        why = f"a compiled program needs {needed} and the device has {free} free"
+        return _Short(error.needed / max(error.free, 1), why)
+    if OUT_OF_MEMORY not in str(error):
+        raise error
+    return _Short(2.0, "the device's memory is too small for this")
+
+
+def _smaller(fit: Fit, factor: float, least: int, most_pieces: int) -> Fit | None:
+    """Less by the factor or more, in halves: of the questions first. None where there is no less."""
+    left = fit
+    while factor > 1:
+        if left.questions > least:
+            # Still a multiple of what there must be.
+            left = replace(left, questions=max(least, left.questions // 2 // least * least))
+        elif left.pieces < most_pieces:
+            left = replace(left, pieces=min(most_pieces, 2 * left.pieces))
+        else:
+            break
+        factor /= 2
+    return None if left == fit else left
 
 
 def _answer(answer: Answer, count: int, fit: Fit) -> Answered:

@@ -1,0 +1,148 @@
+"""Memory planned: what a compiled program takes is known before it runs, and decides how much is computed at a time."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.study.test_fit import COUNT, ROWS, Device, check_equal
+from xmflow_jax import session
+from xmflow_jax.knockout import memory
+from xmflow_jax.knockout.memory import MemoryShort, memory_planned
+from xmflow_jax.knockout.split import FIRST, over_questions
+from xmflow_jax.session import Layout, free_memory
+from xmflow_jax.study.fit import Fit, answer_as_fits, try_smaller
+
+SIDE = 64
+ran: list[int] = []
+
+
+def _square(x: jax.Array) -> jax.Array:
+    jax.debug.callback(lambda: ran.append(1))
+    return jnp.sin(x @ x) @ x
+
+
+square = over_questions(_square, {"x": FIRST}, FIRST)
+
+
+def test_a_pass_that_does_not_fit_is_not_run() -> None:
+    x = np.ones((SIDE, SIDE), np.float32)
+    ran.clear()
+    with memory_planned(lambda: SIDE * SIDE * 4 - 1), pytest.raises(MemoryShort) as caught:
+        square(x)
+    jax.effects_barrier()
+    assert ran == []
+    # Its result alone has so many bytes; and there is something in between.
+    assert caught.value.needed >= 2 * SIDE * SIDE * 4
+    with memory_planned(lambda: caught.value.needed):
+        fitting = square(x)
+    with memory_planned(lambda: None):
+        unknown = square(x)
+    jax.effects_barrier()
+    assert len(ran) == 2
+    np.testing.assert_array_equal(fitting, square(x))
+    np.testing.assert_array_equal(unknown, fitting)
+
+
+def test_looking_at_a_program_does_not_compile_it_twice() -> None:
+    compiled: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, _, **__: compiled.append(name) if name.endswith("backend_compile_duration") else None
+    )
+    with memory_planned(lambda: 10**12):
+        square(np.ones((SIDE, SIDE + 0), np.float32)[: SIDE // 2, : SIDE // 2])
+        square(np.zeros((SIDE // 2, SIDE // 2), np.float32))
+    assert len(compiled) == 1
+
+
+def test_the_programs_own_needs_decide_how_many_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real programs: with half of what the whole batch takes, fewer questions, the same results, nothing beyond it."""
+    taken: list[int] = []
+    measure: Callable[[Any], int | None] = memory.program_bytes
+
+    def told(compiled: Any) -> int | None:
+        taken.append(measure(compiled) or 0)
+        return taken[-1]
+
+    monkeypatch.setattr(memory, "program_bytes", told)
+    said: list[str] = []
+    with memory_planned(lambda: 10**15):
+        roomy, fit = answer_as_fits(Device(np.inf), COUNT, Fit(COUNT), 1, len(ROWS), said.append)
+    assert fit == Fit(COUNT)
+    assert said == []
+    room = max(taken) // 2
+    taken.clear()
+    with memory_planned(lambda: room):
+        found, fit = answer_as_fits(Device(np.inf), COUNT, Fit(COUNT), 1, len(ROWS), said.append)
+    assert fit.questions < COUNT
+    check_equal(found, roomy)
+    assert len(said) == sum(needed > room for needed in taken) > 0
+    assert all("a compiled program needs" in line and "GiB free; going on with" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("needed", "tried"),
+    [
+        (101, [Fit(8), Fit(4)]),
+        (200, [Fit(8), Fit(4)]),
+        (201, [Fit(8), Fit(2)]),
+        (799, [Fit(8), Fit(1)]),
+        (801, [Fit(8), Fit(1, 2)]),
+        (10**6, [Fit(8), Fit(1, len(ROWS))]),
+    ],
+)
+def test_the_first_guess_is_what_the_program_says(needed: int, tried: list[Fit]) -> None:
+    seen: list[Fit] = []
+
+    def answer(some: slice, piece: int, fit: Fit) -> Any:
+        seen.append(fit)
+        if len(seen) == 1:
+            raise MemoryShort(needed, 100)
+        return Device(np.inf)(slice(0, 1), piece, fit)
+
+    _, fit = answer_as_fits(answer, 1, Fit(8), 1, len(ROWS), lambda line: None)
+    assert list(dict.fromkeys(seen)) == tried
+    assert fit == tried[-1]
+
+
+def test_the_engines_check_heeds_it_too() -> None:
+    def work(size: int) -> None:
+        if size > 2:
+            raise MemoryShort(1000 * size, 2000)
+
+    said: list[str] = []
+    assert try_smaller(work, Fit(8), 1, said.append) == Fit(2)
+    assert len(said) == 1
+
+    def never(size: int) -> None:
+        raise MemoryShort(1000, 1)
+
+    assert try_smaller(never, Fit(8), 4, said.append) == Fit(4)
+    assert "not checked" in said[-1]
+
+
+def device(memory_stats: dict[str, int] | None, process: int = 0) -> Any:
+    return SimpleNamespace(memory_stats=lambda: memory_stats, process_index=process)
+
+
+def layout(*devices: Any) -> Layout:
+    mesh: Any = SimpleNamespace(devices=np.array(devices, object))
+    return Layout(mesh, 1, "")
+
+
+def test_free_memory_is_the_fullest_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    full, empty = {"bytes_limit": 100, "bytes_in_use": 70}, {"bytes_limit": 100, "bytes_in_use": 10}
+    assert free_memory(layout(device(empty), device(full))) == 30
+    assert free_memory(layout(device(full), device(full, process=1))) is None
+    monkeypatch.setattr(session, "MEMORY_FILE", tmp_path / "meminfo")
+    assert free_memory(layout(device(None))) is None
+    (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\nMemFree: 10 kB\nMemAvailable:   800 kB\n")
+    assert free_memory(layout(device(None))) == 800 * 1024
+    assert free_memory(layout(device(None), device(None))) == 400 * 1024
+    (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\n")
+    assert free_memory(layout(device(None))) is None
