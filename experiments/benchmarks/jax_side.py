@@ -10,9 +10,12 @@ from experiments.benchmarks.workload import Preset, RandomQuestion, spread, stud
 
 
 def run_jax(
-    preset: Preset, checkpoint: Path, questions: list[RandomQuestion], batch_size: int, plain: bool
+    preset: Preset, checkpoint: Path, questions: list[RandomQuestion], batch_size: int, plain: bool, devices: int = 1
 ) -> dict[str, Any]:
     """Time the fast engine on fresh questions after a warm-up that compiles their shapes, then the plain one.
+
+    Args:
+        devices: that the questions of a batch are spread over; they divide it.
 
     Returns:
         Seconds of every stage, summed over the questions; operations necessary and executed; the first question's
@@ -28,11 +31,17 @@ def run_jax(
     from xmflow_jax.knockout.measure import measure
     from xmflow_jax.knockout.plan import build_study, place_study
     from xmflow_jax.models.attention import CAUSAL_BLOCK
+    from xmflow_jax.models.partitioning import DATA, MODEL
     from xmflow_jax.weights.load import load_model
 
     if preset.dtype == "float32":
         jax.config.update("jax_default_matmul_precision", "highest")
-    model = load_model(checkpoint, preset.dtype)
+    mesh = None
+    if devices > 1:
+        grid = np.array(jax.devices()[:devices])[:, None]
+        mesh = jax.sharding.Mesh(grid, (DATA, MODEL), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+        jax.set_mesh(mesh)
+    model = load_model(checkpoint, preset.dtype, mesh)
     text = model.config.text
     rows = study_rows(preset)
     study = build_study([row.knockout for row in rows], text.layers, text.heads)
@@ -101,7 +110,7 @@ def run_jax(
     for batch_of in batches:
         run(batch_of, record=True)
     total = time.perf_counter() - start
-    first = run(questions[:1], record=False)
+    first = run(questions[:devices], record=False)
     found: dict[str, Any] = {
         "seconds_per_question": total / len(questions),
         "stages": {stage: spent / len(questions) for stage, spent in seconds.items()},

@@ -26,6 +26,7 @@ class Preset:
         torch_knockouts: full PyTorch passes that are timed, spread evenly over the study; each of the study's passes
             costs the same. None: all of them.
         plain_knockouts: likewise for the plain engine.
+        pathways: how many of the study's six, from the first on.
     """
 
     model: LlavaConfig
@@ -37,6 +38,7 @@ class Preset:
     questions: int
     torch_knockouts: int | None
     plain_knockouts: int
+    pathways: int = len(STUDY_PATHWAYS)
 
 
 _SMALL = LlavaConfig(
@@ -95,8 +97,8 @@ def random_question(preset: Preset, seed: int) -> RandomQuestion:
 
 
 def study_rows(preset: Preset) -> tuple[StudyRow, ...]:
-    """The study's six pathways at every layer."""
-    pathways = [(pathway, CENTRED) for pathway in STUDY_PATHWAYS]
+    """The study's six pathways, or the first of them, at every layer."""
+    pathways = [(pathway, CENTRED) for pathway in STUDY_PATHWAYS[: preset.pathways]]
     return pathway_study(pathways, preset.model.text.layers, preset.window)
 
 
