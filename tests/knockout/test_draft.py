@@ -9,10 +9,10 @@ from tests.knockout.tiny_study import tiny_prompt
 from xmflow_jax.data import roles
 from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.configuration import Knockout, RoleSet, block, keep_only
-from xmflow_jax.knockout.continued import build_tiles, continue_departed
 from xmflow_jax.knockout.draft import check_drafts, drafted_groups, generated_room, tokens_checked
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.plan import build_study, impossible_actions, place_study
+from xmflow_jax.knockout.tiles import build_tiles, continue_departed
 
 END, FILL = 1, 2
 ENDS = (FILL, END)
@@ -143,25 +143,38 @@ def test_rows_lie_within_the_arrays_and_cover_prompts_and_drafts(data: st.DataOb
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 1.0])
 @pytest.mark.parametrize("batch", [1, 3, 20])
-def test_every_departed_answer_is_decoded_once_and_no_other_is_touched(batch: int, share: float) -> None:
+@pytest.mark.parametrize("groups", [1, 3])
+def test_every_departed_answer_is_decoded_once_and_no_other_is_touched(batch: int, share: float, groups: int) -> None:
     rng = np.random.default_rng(0)
+    steps, last_layer = 5, 6
     departed = rng.random((batch, 13)) < share
-    tokens = rng.integers(0, 50, (batch, 13, 5)).astype(np.int32)
-    known = rng.integers(1, 5, (batch, 13))
-    first_layer = rng.integers(0, 6, 13)
-    sizes = set()
+    tokens = rng.integers(0, 50, (batch, 13, steps)).astype(np.int32)
+    known = rng.integers(1, steps, (batch, 13))
+    first_layer = rng.integers(0, last_layer, 13)
+    group = rng.integers(0, groups, 13)
+    of_group = [departed & (group == number) for number in range(groups)]
+    shapes, decoded = set(), np.zeros((batch, 13), int)
 
     def run(tiles, first):  # type: ignore[no-untyped-def]
-        sizes.add(tiles.config.shape)
-        assert (first_layer[tiles.config] >= first).all()
-        assert departed[tiles.prompt[:, None], tiles.config].all()
-        np.testing.assert_array_equal(tiles.tokens, tokens[tiles.prompt[:, None], tiles.config])
-        np.testing.assert_array_equal(tiles.known, known[tiles.prompt[:, None], tiles.config])
-        return tiles.tokens + 100
+        assert len(tiles) == len(first) == groups
+        for own, mine, layers in zip(tiles, of_group, first, strict=True):
+            shapes.add(own.config.shape)
+            at = np.broadcast_to(own.prompt[:, None], own.config.shape)[own.used], own.config[own.used]
+            assert mine[at].all()
+            np.add.at(decoded, at, 1)
+            np.testing.assert_array_equal(own.tokens[own.used], tokens[at])
+            np.testing.assert_array_equal(own.known[own.used], known[at])
+            assert (own.known[~own.used] == steps).all()
+            for slot, layer in enumerate(layers):
+                used = own.config[:, slot][own.used[:, slot]]
+                assert layer == first_layer[used].min(initial=last_layer)
+        return tuple(own.tokens + 100 for own in tiles)
 
-    found = continue_departed(run, departed, tokens, known, first_layer)
+    found = continue_departed(run, of_group, tokens, known, first_layer, last_layer)
     np.testing.assert_array_equal(found, tokens + 100 * departed[..., None])
-    assert len(sizes) <= 1
+    np.testing.assert_array_equal(decoded, departed)
+    assert len(shapes) <= 1
     for slots in (1, 4):
         tiles = build_tiles(departed, tokens, known, first_layer, slots)
         assert len(tiles.prompt) == sum(-(-int(own.sum()) // slots) for own in departed)
+        assert tiles.used.sum() == departed.sum()

@@ -93,6 +93,22 @@ class Positions(NamedTuple):
     drawn_zero_cross: Bool[Masks, "*batch drawn_zero_action position visual"]
 
 
+def with_room(positions: Positions, more: int) -> Positions:
+    """The same with so many positions more behind them, which no action is about; visual positions stay as they are."""
+    axes = {
+        **dict.fromkeys(("cross_mask_source", "cross_zero_source"), ()),
+        **dict.fromkeys(("drawn_mask", "drawn_zero"), (-2, -1)),
+        **dict.fromkeys(("drawn_mask_cross", "drawn_zero_cross"), (-2,)),
+    }
+    padded = {}
+    for name, masks in positions._asdict().items():
+        widths = [(0, 0)] * masks.ndim
+        for axis in axes.get(name, (-1,)):
+            widths[axis] = (0, more)
+        padded[name] = jnp.pad(masks, widths)
+    return Positions(**padded)
+
+
 def kind_of(action: Action) -> str:
     """The field of `Actions` and `Switches` that holds this action."""
     if isinstance(action, DrawnEdges):

@@ -7,7 +7,6 @@ that depart from them are decoded on.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from xmflow_jax.data.batch import Batch
 from xmflow_jax.knockout.arrays import Positions
-from xmflow_jax.knockout.continued import continue_answers, continue_departed, first_blocked_layers
+from xmflow_jax.knockout.continued import continue_answers
 from xmflow_jax.knockout.decode import Draft
 from xmflow_jax.knockout.draft import (
     Checked,
@@ -30,6 +29,7 @@ from xmflow_jax.knockout.plain import encode_images
 from xmflow_jax.knockout.plan import Placement, Study, place_study
 from xmflow_jax.knockout.split import FIRST, SECOND, SHARED, over_questions, to_host
 from xmflow_jax.knockout.suffix import BASE_PARTS, BaseRun, base_pass, drafted_pass, extend_base, suffix_pass
+from xmflow_jax.knockout.tiles import Tiles, continue_departed, first_blocked_layers
 from xmflow_jax.models.partitioning import DATA, mesh_size
 
 Tree = Any
@@ -207,26 +207,31 @@ def decode_on(
     Args:
         drafts: where they departed.
     """
-    answers, departed, first_layer = drafts.tokens, drafts.departed, first_blocked_layers(study.switches)
-    for one in found.groups:
-        own = np.zeros_like(departed)
-        own[:, one.group.trie.configurations] = departed[:, one.group.trie.configurations]
-        run = partial(
-            run_continued,
+    if not found.groups:  # nothing is blocked, and nothing departs
+        return drafts.tokens
+    departed = [np.zeros_like(drafts.departed) for _ in found.groups]
+    for own, one in zip(departed, found.groups, strict=True):
+        own[:, one.group.trie.configurations] = drafts.departed[:, one.group.trie.configurations]
+
+    def run(tiles: tuple[Tiles, ...], first_layer: Int[np.ndarray, "group slot"]) -> Any:
+        return run_continued(
             graphdef,
             params,
             found.base,
             study.switches,
             positions,
-            one.start,
+            tuple(one.start for one in found.groups),
             batch.length,
             np.asarray(end_tokens, np.int32),
-            rows=one.group.rows,
-            longest=one.longest,
-            prefix=one.group.prefix,
+            tiles,
+            first_layer,
+            rows=tuple(one.group.rows for one in found.groups),
+            longest=max(one.longest for one in found.groups),
+            prefix=tuple(one.group.prefix for one in found.groups),
         )
-        answers = continue_departed(run, own, answers, drafts.known, first_layer, mesh_size(DATA))
-    return answers
+
+    first_layer, last_layer = first_blocked_layers(study.switches), study.layers - 1
+    return continue_departed(run, departed, drafts.tokens, drafts.known, first_layer, last_layer, mesh_size(DATA))
 
 
 def assemble(
