@@ -25,6 +25,20 @@ import pandas as pd
 
 from xmflow_jax.errors import RunFolderError
 from xmflow_jax.result_parts import (
+    TEMPORARY,
+    drop_unpaired,
+    next_number,
+    part_paths,
+    put_unreadable_away,
+    questions_of,
+    read_part,
+    table_of,
+    write_atomically,
+    write_part,
+)
+from xmflow_jax.result_place import check_folder, finished_questions, free_bytes, lock_folder, make_folder
+from xmflow_jax.result_record import configuration_digest, read_record, refuse_other_content
+from xmflow_jax.result_schemas import (
     ANSWER_SCHEMA,
     CARD_SCHEMA,
     LENS_SCHEMA,
@@ -32,21 +46,8 @@ from xmflow_jax.result_parts import (
     ROW_SCHEMA,
     SET_ASIDE,
     SKIPPED_SCHEMA,
-    TEMPORARY,
-    drop_unpaired,
-    file_of,
-    next_number,
-    part_paths,
-    put_unreadable_away,
-    questions_of,
-    read_part,
-    read_parts,
-    table_of,
-    write_atomically,
-    write_part,
 )
-from xmflow_jax.result_place import check_folder, finished_questions, free_bytes, lock_folder, make_folder
-from xmflow_jax.result_record import configuration_digest, read_record, refuse_other_content
+from xmflow_jax.result_tables import read_answers, read_cards, read_lens, read_rows, read_skipped, write_lens
 
 __all__ = [
     "ANSWER_SCHEMA",
@@ -72,65 +73,6 @@ __all__ = [
     "write_atomically",
     "write_lens",
 ]
-
-
-def read_rows(folder: str | Path) -> pd.DataFrame:
-    """All rows of a run folder in `ROW_SCHEMA`'s columns, sorted by task, question, pathway, style, layer,
-    control and head.
-
-    Takes no lock: parts appear whole, so reading beside a running study is safe.
-
-    Raises:
-        RunFolderError: a part is unreadable or of another layout, or a row is there twice.
-    """
-    return read_parts(Path(folder) / "results", "part")
-
-
-def read_skipped(folder: str | Path) -> pd.DataFrame:
-    """The questions without rows in `SKIPPED_SCHEMA`'s columns, sorted by task and question; no lock either.
-
-    Raises:
-        RunFolderError: as for `read_rows`.
-    """
-    return read_parts(Path(folder) / "results", "skipped")
-
-
-def read_lens(folder: str | Path) -> pd.DataFrame:
-    """The lens rows in `LENS_SCHEMA`'s columns, of questions with result rows alone, sorted by task, question and
-    layer; no lock either. Probabilities that a row does not have are NaN.
-
-    Raises:
-        RunFolderError: as for `read_rows`.
-    """
-    return read_parts(Path(folder) / "results", "lens")
-
-
-def read_cards(folder: str | Path) -> pd.DataFrame:
-    """The questions that a report shows singly, in `CARD_SCHEMA`'s columns, sorted by task and question; no lock.
-
-    Raises:
-        RunFolderError: as for `read_rows`.
-    """
-    return read_parts(Path(folder) / "results", "cards")
-
-
-def read_answers(folder: str | Path) -> pd.DataFrame:
-    """An evaluation's rows in `ANSWER_SCHEMA`'s columns, sorted by task and question; no lock either. Scores that a row
-    does not have are NaN.
-
-    Raises:
-        RunFolderError: as for `read_rows`.
-    """
-    return read_parts(Path(folder) / "results", "answers")
-
-
-def write_lens(folder: str | Path, lens: pd.DataFrame) -> None:
-    """Write `lens.parquet` from what `read_lens` gave.
-
-    Raises:
-        RunFolderError: it cannot be written.
-    """
-    write_atomically(Path(folder) / "lens.parquet", file_of(lens, "lens"))
 
 
 def open_run(

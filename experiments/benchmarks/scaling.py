@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.scaling --figure scaling.png
 
 From a base point one thing varies at a time; every point is a process of its own with a random checkpoint in LLaVA's
-layout. Told are seconds per question, without compilation, and the share of a large matmul's rate in the same process
+layout. Told are seconds per question, without compilation, and the share of a large matmul's rate, measured beside it,
 that the executed operations reach. Virtual devices of a CPU share its cores: there they show what spreading costs, not
 what it gains.
 """
@@ -90,7 +90,7 @@ def preset_of(scale: Scale, point: Point) -> Preset:
 
 
 def measure(scale: Scale, point: Point) -> dict[str, Any]:
-    """In this process: seconds per question, and shares of a large matmul's rate."""
+    """In this process: seconds per question, and operations per second, also of a large matmul."""
     import jax
 
     from experiments.benchmarks.jax_side import run_jax
@@ -104,14 +104,20 @@ def measure(scale: Scale, point: Point) -> dict[str, Any]:
     with TemporaryDirectory() as scratch:
         write_random(Path(scratch) / "model", preset.model, seed=0, dtype=preset.dtype)
         found = run_jax(preset, Path(scratch) / "model", questions, point.batch, plain=False, devices=point.devices)
-    # Devices of a CPU share what one of them reaches.
-    peak = found["matmul_rate"] * (1 if jax.default_backend() == "cpu" else point.devices)
     return {
         "seconds": found["seconds_per_question"],
-        "share": sum(found["executed"]) / found["seconds_per_question"] / peak,
-        "suffix_share": found["executed"][SUFFIXES] / found["stages"]["suffix passes"] / peak,
+        "rate": sum(found["executed"]) / found["seconds_per_question"],
+        "suffix_rate": found["executed"][SUFFIXES] / found["stages"]["suffix passes"],
+        "peak": found["matmul_rate"] * point.devices,
         "device": found["device"],
+        "virtual": jax.default_backend() == "cpu",
     }
+
+
+def with_shares(base: Mapping[str, Any], one: Mapping[str, Any]) -> dict[str, Any]:
+    """With shares of the peak. Virtual devices of a CPU share what the base point's one device has alone."""
+    peak = base["peak"] if one["virtual"] else one["peak"]
+    return {**one, "share": one["rate"] / peak, "suffix_share": one["suffix_rate"] / peak}
 
 
 def spawn(name: str, point: Point) -> dict[str, Any]:
@@ -196,10 +202,11 @@ def main() -> None:
     if options.point:
         print(json.dumps(measure(scale, Point(**json.loads(options.point)))))
         return
-    found = {}
+    found: dict[Point, dict[str, Any]] = {}
     for point in points(scale):
         print(f"running {point} ...", file=sys.stderr, flush=True)
-        found[point] = spawn(options.scale, point)
+        one = spawn(options.scale, point)
+        found[point] = with_shares(found.get(scale.base, one), one)
     print_table(scale, found)
     draw(scale, found, options.figure)
     print(f"figure {options.figure}")

@@ -8,7 +8,8 @@ import pandas as pd
 from tests.result_rows import lens_row
 from xmflow_jax.analysis.answer_tracking import TRACKING_COLUMNS, track_answers
 from xmflow_jax.analysis.bootstrap import bootstrap_intervals
-from xmflow_jax.result_parts import LENS_SCHEMA, TRACKED, table_of
+from xmflow_jax.result_parts import table_of
+from xmflow_jax.result_schemas import LENS_SCHEMA, TRACKED
 
 LAYERS, QUESTIONS = (-1, 0, 1), 6
 

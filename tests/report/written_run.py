@@ -19,7 +19,7 @@ from xmflow_jax.analysis.recommendation import recommend
 from xmflow_jax.analysis.summary import Resampling, summarize
 from xmflow_jax.report.page_data import run_data
 from xmflow_jax.report.run_content import COMMAND_KEY, PLANNED_KEY, SHAPE_KEY, read_content
-from xmflow_jax.result_parts import TRACKED
+from xmflow_jax.result_schemas import TRACKED
 from xmflow_jax.results import SET_ASIDE, open_run
 
 HOSTILE = "</script><script>window.hostile = 1</script><img src=x onerror='window.hostile = 2'> & {{data}} \u2028 $x$"

@@ -11,7 +11,8 @@ import pytest
 from xmflow_jax.data.demo_tokenizer import write_demo_tokenizer
 from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.lens import Lens
-from xmflow_jax.result_parts import TRACKED, table_of
+from xmflow_jax.result_parts import table_of
+from xmflow_jax.result_schemas import TRACKED
 from xmflow_jax.study.answer_tokens import NO_TOKEN
 from xmflow_jax.study.answer_tracking import TrackedWords, lens_rows, tracked_words
 

@@ -81,6 +81,7 @@ def test_a_script_may_give_one_file_and_paths_as_text() -> None:
         ({"samples": -1}, "--samples -1 is not 1 or more"),
         ({"batch_size": 0}, "--batch-size 0 is not 1 or more"),
         ({"answer_length": 0}, "--answer-length 0 is not 1 or more"),
+        ({"answer_length": 1001}, "--answer-length 1001 is not at most 1000"),
         ({"seed": -1}, "--seed -1 is not 0 or more"),
         ({"controls": -1}, "--controls -1 is not 0 or more"),
         ({"controls": 1001}, "--controls 1001 is not at most 1000"),

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from xmflow_jax.analysis.bootstrap import CONFIDENCE, RESAMPLES, bootstrap_intervals
-from xmflow_jax.result_parts import TRACKED
+from xmflow_jax.result_schemas import TRACKED
 
 TRACKING_COLUMNS: Final = ("task", "normed", "word", "layer", "n", "probability", "low", "high")
 

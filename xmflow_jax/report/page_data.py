@@ -18,7 +18,7 @@ from xmflow_jax.analysis.recommendation import Recommendation, recommendation_js
 from xmflow_jax.report.curves import DELTA_ACCURACY, RELATIVE_CHANGE, curve_label, pathway_looks
 from xmflow_jax.report.page_questions import questions_data
 from xmflow_jax.report.run_content import COMMAND_KEY, RunContent
-from xmflow_jax.result_parts import NOT_SELECTED, SET_ASIDE
+from xmflow_jax.result_schemas import NOT_SELECTED, SET_ASIDE
 
 # What a chart can show: the summary's column, its axis, and the unit behind a value.
 MARGIN_CHANGE: Final = "margin_change"

@@ -10,7 +10,7 @@ from xmflow_jax.analysis.question_matrix import pathway_rows
 from xmflow_jax.report.curves import curve_label, pathway_looks
 from xmflow_jax.report.question_card import SHOWN_QUESTIONS
 from xmflow_jax.report.run_content import RunContent
-from xmflow_jax.result_parts import TRACKED
+from xmflow_jax.result_schemas import TRACKED
 
 # Numbers of single questions are told to so many places: they carry no interval, and there are many.
 PLACES: Final = 6

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.errors import RunFolderError
-from xmflow_jax.result_parts import KEYS, SCHEMAS, part_paths, read_part
+from xmflow_jax.result_parts import part_paths, read_part
+from xmflow_jax.result_schemas import KEYS, SCHEMAS
 from xmflow_jax.results import read_record
 
 # Damaged parts of a kind that are told one by one.

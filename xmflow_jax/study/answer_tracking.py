@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.lens import Lens, read_lens
 from xmflow_jax.knockout.split import to_host
-from xmflow_jax.result_parts import TRACKED
+from xmflow_jax.result_schemas import TRACKED
 from xmflow_jax.study.answer_tokens import NO_TOKEN, token_finder
 from xmflow_jax.weights.load import LoadedModel
 

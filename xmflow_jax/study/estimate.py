@@ -28,7 +28,8 @@ from xmflow_jax.knockout.costs import necessary_operations
 from xmflow_jax.knockout.lens import TOP, Lens
 from xmflow_jax.knockout.measure import Margins, Measured
 from xmflow_jax.knockout.plan import build_study, place_study
-from xmflow_jax.result_parts import TRACKED, part_bytes
+from xmflow_jax.result_parts import part_bytes
+from xmflow_jax.result_schemas import TRACKED
 from xmflow_jax.study.answer_tracking import TrackedWords, lens_rows
 from xmflow_jax.study.plan import TaskStudy
 from xmflow_jax.study.rows import question_rows

@@ -36,6 +36,8 @@ DTYPES: Final = ("float32", "bfloat16")
 # No study has so many of anything.
 MOST: Final = 10**9
 MOST_CONTROLS: Final = 1_000
+# Tokens; every position of an answer has its place in the arrays, used or not.
+MOST_ANSWER: Final = 1_000
 
 
 @dataclass(frozen=True)
@@ -150,8 +152,9 @@ def check_options(options: SweepOptions) -> None:
             raise OptionError(f"--{name} {value!r} is not one of: {', '.join(allowed)}")
     for name in ("window", "samples", "batch_size", "answer_length", "preview"):
         count = getattr(options, name)
-        if count is not None and not 1 <= count <= MOST:
-            bounds = "1 or more" if count < 1 else f"at most {MOST}"
+        most = MOST_ANSWER if name == "answer_length" else MOST
+        if count is not None and not 1 <= count <= most:
+            bounds = "1 or more" if count < 1 else f"at most {most}"
             raise OptionError(f"--{name.replace('_', '-')} {count} is not {bounds}")
     for name in ("seed", "controls"):
         if getattr(options, name) < 0:
