@@ -12,12 +12,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from xmflow_jax import EvaluationResult, evaluate_model, run_sweep
+from xmflow_jax import EvaluationResult, evaluate_model, run_sweep, session
 from xmflow_jax.data.demo import write_demo_questions
 from xmflow_jax.data.processing import load_processing
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.sources import read_questions
+from xmflow_jax.errors import OptionError
 from xmflow_jax.evaluate import main
+from xmflow_jax.knockout import memory
 from xmflow_jax.results import RunFolder, read_answers
 from xmflow_jax.study.shipped import write_random_tiny
 
@@ -98,6 +100,30 @@ def test_answers_and_scores_are_those_of_a_sweeps_base_run(
     # A comparison of equal answers and equal scores would show little.
     assert base["base_answer"].nunique() > 1
     assert set(base["base_score"]) == {0.0, 1.0}
+
+
+def test_where_memory_is_short_fewer_at_a_time_give_the_same_answers(
+    options: dict[str, Any], plain: EvaluationResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    measure = memory.program_bytes
+
+    def told(compiled: Any) -> int:
+        taken.append(measure(compiled) or 0)
+        return taken[-1]
+
+    monkeypatch.setattr(memory, "program_bytes", told)
+    monkeypatch.setattr(session, "free_memory", lambda layout: 10**15)
+    evaluate_model(**options, out=tmp_path / "roomy")
+    room = max(taken) - 1
+    monkeypatch.setattr(session, "free_memory", lambda layout: room)
+    said: list[str] = []
+    found = evaluate_model(**options, say=said.append, out=tmp_path / "narrow")
+    assert sum("a compiled program needs" in line and line.endswith("1 question(s) at a time") for line in said) == 1
+    pd.testing.assert_frame_equal(found.rows, plain.rows)
+    monkeypatch.setattr(session, "free_memory", lambda layout: 0)
+    with pytest.raises(OptionError, match=r"holds not even one configuration of 1 question\(s\)"):
+        evaluate_model(**options, out=tmp_path / "none")
 
 
 def test_the_table_holds_the_counts_made_by_hand(

@@ -58,6 +58,7 @@ def assert_intact(out: Path, undisturbed: Path) -> None:
     assert_some_rows(out, whole_rows(undisturbed))
 
 
+@pytest.mark.slow
 def test_a_part_that_finds_no_room_ends_the_run(study: Study, tmp_path: Path) -> None:
     out, undisturbed = tmp_path / "out", study.folder / "undisturbed"
     process = study.start(out)

@@ -46,6 +46,7 @@ def fixture_undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed
     return Undisturbed(study, study.folder / "undisturbed")
 
 
+@pytest.mark.slow
 def test_two_kills_lose_and_repeat_nothing(undisturbed: Undisturbed, tmp_path: Path) -> None:
     """Once in mid-work and once in mid-write."""
     study, out, rng = undisturbed.study, tmp_path / "out", np.random.default_rng(SEED)

@@ -70,6 +70,7 @@ def test_the_card_is_what_evaluation_prints(directory: Path) -> None:
     assert (found - told).abs().to_numpy().max() <= 0.15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_small_evaluation_agrees_with_the_card(name: str) -> None:
     table = evaluate(shipped_checkpoint(name), per_task=40)

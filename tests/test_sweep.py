@@ -77,6 +77,7 @@ def effect(one: pd.DataFrame, other: pd.DataFrame) -> float:
     return float((one["knockout_prob"] - other["knockout_prob"]).abs().max())
 
 
+@pytest.mark.slow
 def test_a_batch_that_fills_up_and_one_that_does_not_change_nothing(
     given: dict[str, Any], run: Path, tmp_path: Path
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_batch_that_fills_up_and_one_that_does_not_change_nothing(
     assert per_layer.apply(lambda own: np.diff(np.sort(own)).min()).min() > 1e-4
 
 
+@pytest.mark.slow
 def test_heads_and_mode_change_the_knockout_and_never_the_base_run(
     given: dict[str, Any], run: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
@@ -74,8 +75,9 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
     import jax
 
     from xmflow_jax.knockout import FAST
+    from xmflow_jax.knockout.memory import memory_planned
     from xmflow_jax.results import check_folder, open_run
-    from xmflow_jax.session import default_batch_size, device_layout, machine
+    from xmflow_jax.session import default_batch_size, device_layout, free_memory, machine
     from xmflow_jax.study.answer import Setting
     from xmflow_jax.study.evaluation import answer_questions, by_task, evaluation_configuration
     from xmflow_jax.study.inputs import read_inputs, short_name
@@ -105,6 +107,7 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
         stack.enter_context(jax.default_matmul_precision("highest"))
     if layout.mesh is not None:
         stack.enter_context(jax.set_mesh(layout.mesh))
+    stack.enter_context(memory_planned(partial(free_memory, layout)))
     with open_run(out, configuration, machine(batch_size)) as run:
         done = run.finished_questions()
         left = sum((one.task, one.question_id) not in done for one in inputs.questions)
@@ -122,6 +125,8 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
                 batch_size=batch_size,
                 answer_length=shared.answer_length,
                 waited=waits.append,
+                least_questions=layout.least_questions,
+                say=say,
             )
             started = time.perf_counter()
             with progress_bar(left, progress) as advance:

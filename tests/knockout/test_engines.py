@@ -82,7 +82,9 @@ def test_question_before_the_image() -> None:
     check([row.knockout for row in rows], prompts)
 
 
-@pytest.mark.parametrize(("heads", "kv_heads", "tied"), [(4, 4, False), (4, 1, True), (6, 3, False)])
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "tied"), [(4, 4, False), (4, 1, True), pytest.param(6, 3, False, marks=pytest.mark.slow)]
+)
 def test_head_layouts(heads: int, kv_heads: int, tied: bool) -> None:
     rows = pathway_study([(pathway, "centred") for pathway in STUDY_PATHWAYS], LAYERS, 3)
     some = pathway_study([(PATHWAYS[3], "to-end")], LAYERS, 3, "zero", (0, heads - 1))

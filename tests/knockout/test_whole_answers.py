@@ -166,7 +166,7 @@ def test_first_tokens_are_those_of_first_token_sweeps(family: str) -> None:
     np.testing.assert_array_equal(fast.tokens[..., 0], expected.swapaxes(0, 1).argmax(-1))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SECOND_SLOWER)
 def test_plain_decoding_is_a_full_pass_over_a_longer_prompt_for_every_token(family: str) -> None:
     case, _, _, plain = swept(family)
     chosen = [0, 3, 8, 12, len(case.study.knockouts) - 4]

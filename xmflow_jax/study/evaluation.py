@@ -4,13 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.question import Question
-from xmflow_jax.knockout.base_answers import answer_base
+from xmflow_jax.knockout.base_answers import BaseAnswers, answer_base
 from xmflow_jax.metrics.scorers import scorer_named
 from xmflow_jax.results import SET_ASIDE, RunFolder
 from xmflow_jax.study.answer import Setting, check_length, end_tokens
 from xmflow_jax.study.evaluation_options import EvaluationOptions
+from xmflow_jax.study.fit import Fit, as_fits
 from xmflow_jax.study.inputs import Inputs, short_name
 from xmflow_jax.study.pending import Place, pending_batches, skipped_row, timed
 from xmflow_jax.study.scoring import score_answer
@@ -90,10 +93,11 @@ def answer_questions(
         prepare = with_blank_images(as_asked)
     elif options.shown == SHUFFLED:
         prepare = with_shuffled_images(as_asked, others)
+    fit = setting.fit or Fit(setting.batch_size)
     for own in by_task(questions).values():
         given = (setting.processing, setting.template, setting.batch_size)
         for places in timed(pending_batches(own, prepare, *given, run, advance), setting.waited):
-            _answer_batch(places, options, others, setting, run)
+            fit = _answer_batch(places, options, others, setting, run, fit)
             advance(sum(not place.done for place in places))
 
 
@@ -103,15 +107,26 @@ def _answer_batch(
     others: dict[Key, Question],
     setting: Setting,
     run: RunFolder,
-) -> None:
-    found = answer_base(
-        setting.model.graphdef,
-        setting.model.state,
-        [place.prompt for place in places],
-        end_tokens(setting.processing),
-        setting.answer_length,
-        setting.batch_size,
-    )
+    fit: Fit,
+) -> Fit:
+    """Returns what fitted the device's memory."""
+    prompts = [place.prompt for place in places]
+
+    def answer_some(fit: Fit) -> BaseAnswers:
+        parts = [
+            answer_base(
+                setting.model.graphdef,
+                setting.model.state,
+                prompts[first : first + fit.questions],
+                end_tokens(setting.processing),
+                setting.answer_length,
+                fit.questions,
+            )
+            for first in range(0, len(prompts), fit.questions)
+        ]
+        return BaseAnswers(*map(np.concatenate, zip(*parts, strict=True)))
+
+    found, fit = as_fits(answer_some, fit, setting.least_questions, 1, setting.say)
     rows, aside = [], []
     for place, tokens, finite in zip(places, found.tokens, found.finite, strict=True):
         if place.done:
@@ -140,3 +155,4 @@ def _answer_batch(
     run.append_answers(rows)
     if aside:
         run.append_skipped(aside)
+    return fit

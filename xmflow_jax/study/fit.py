@@ -8,7 +8,7 @@ its rows but for their last bits; it is answered in parts.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,8 @@ class Fit:
     pieces: int = 1
 
 
+T = TypeVar("T")
+
 # Answers some questions of a batch under one of the pieces of the study.
 Answer = Callable[[slice, int, Fit], Answered]
 
@@ -42,10 +44,24 @@ Answer = Callable[[slice, int, Fit], Answered]
 def answer_as_fits(
     answer: Answer, count: int, fit: Fit, least: int, most_pieces: int, say: Callable[[str], None]
 ) -> tuple[Answered, Fit]:
-    """A whole batch, and what fitted.
+    """A whole batch under a whole study, and what fitted.
 
     Args:
         count: questions of the batch.
+        fit, least, most_pieces, say: as for `as_fits`.
+
+    Raises:
+        OptionError: not even one configuration of the fewest questions fits.
+    """
+    return as_fits(lambda fit: _answer(answer, count, fit), fit, least, most_pieces, say)
+
+
+def as_fits(
+    work: Callable[[Fit], T], fit: Fit, least: int, most_pieces: int, say: Callable[[str], None]
+) -> tuple[T, Fit]:
+    """What the work gives when it takes no more at a time than fits, and what fitted.
+
+    Args:
         fit: what is tried first.
         least: questions that there must be at a time: one for each device with questions of its own.
         most_pieces: configurations of the study.
@@ -56,7 +72,7 @@ def answer_as_fits(
     """
     while True:
         try:
-            return _answer(answer, count, fit), fit
+            return work(fit), fit
         except (MemoryShort, jax.errors.JaxRuntimeError) as error:
             short = _short(error)
         smaller = _smaller(fit, short.factor, least, most_pieces)
