@@ -171,6 +171,10 @@ BAD: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "no image processor": (delete("preprocessor_config.json"), ("{model}", "preprocessor_config.json")),
     "no tokenizer": (delete("tokenizer.json"), ("{model}: no tokenizer", "tokenizer.json")),
     "no end of answers": (delete("tokenizer_config.json"), ("{model}", "eos_token in tokenizer_config.json")),
+    "generation that names no end": (
+        overwrite("generation_config.json", '{"eos_token_id": "</s>"}'),
+        ("{model}/generation_config.json", "'</s>'"),
+    ),
     "tokenizer truncated": (cut("tokenizer.json", 50), ("{model}: the tokenizer cannot be read",)),
     "tokenizer of another format": (overwrite("tokenizer.json", "{}"), ("{model}: the tokenizer cannot be read",)),
     "image processor truncated": (

@@ -82,3 +82,15 @@ def test_functions_are_attributes_of_the_package() -> None:
         "-c", "from xmflow_jax import run_sweep; import sys; print(run_sweep.__module__, 'jax' in sys.modules)"
     )
     assert done.stdout == "xmflow_jax.sweep False\n", done.stderr
+
+
+def test_work_goes_on_where_nobody_reads_its_news_any_more() -> None:
+    """As in `python -m xmflow_jax.sweep --preview 4 | head`."""
+    work = "[say('news') for _ in range(3)]; print('done', file=sys.stderr)"
+    command = [sys.executable, "-c", f"import sys; from xmflow_jax.command import say; {work}"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    assert running.stderr is not None
+    with running, running.stderr:
+        running.stdout.close()
+        assert (running.stderr.read(), running.wait(timeout=60)) == ("done\n", 0)

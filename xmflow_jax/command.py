@@ -86,6 +86,14 @@ def interrupts_kept() -> Iterator[None]:
         sys.unraisablehook = hook
 
 
+def say(line: str) -> None:
+    """On standard output, at once. Where its reader has left (`| head`), the work goes on and nothing more is said."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def complain(line: str) -> None:
     """On standard error. Where a log file's disk is full, Python would end with an exit code of its own for the rest
     that it cannot write; that is dropped."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
-from xmflow_jax.command import prepare_process, progress_bar, run_command
+from xmflow_jax.command import prepare_process, progress_bar, run_command, say
 from xmflow_jax.compiled_cache import remove_unfinished_programs
 from xmflow_jax.study.evaluation_options import EvaluationOptions, evaluation_options, parse_arguments
 from xmflow_jax.study.shown_images import OWN
@@ -177,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options: Mapping[str, Any] = parse_arguments(given)
         prepare_process()
         remove_unfinished_programs()
-        evaluate_model(say=print, progress=True, **options)
+        evaluate_model(say=say, progress=True, **options)
 
     return run_command("evaluate", given, work)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xmflow_jax.command import say
 from xmflow_jax.data.prepared import BENCHMARKS, benchmark_builder, is_prepared
 from xmflow_jax.errors import DataError, OptionError, XmflowError
 
@@ -107,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rebuild", action="store_true", help="build it anew where it is built already")
     try:
         given = parser.parse_args(arguments)
-        prepare(given.name, given.manual_dir, given.out, given.rebuild, progress=True, say=print)
+        prepare(given.name, given.manual_dir, given.out, given.rebuild, progress=True, say=say)
     except XmflowError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

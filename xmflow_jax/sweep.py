@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from xmflow_jax.command import prepare_process, progress_bar, run_command
+from xmflow_jax.command import prepare_process, progress_bar, run_command, say
 from xmflow_jax.compiled_cache import remove_unfinished_programs
 from xmflow_jax.processes import Processes, gather, join, share
 from xmflow_jax.study.arguments import parse_arguments
@@ -181,7 +181,7 @@ def _self_check(studies: "Sequence[TaskStudy]", setting: "Setting", done: set[tu
     Returns:
         What fits the device's memory, as far as this tells.
     """
-    from xmflow_jax.study.answer import check_length, end_tokens
+    from xmflow_jax.study.answer import check_prompt
     from xmflow_jax.study.estimate import usable_prompts
     from xmflow_jax.study.fit import Fit, try_smaller
     from xmflow_jax.study.self_check import check_engines
@@ -189,12 +189,12 @@ def _self_check(studies: "Sequence[TaskStudy]", setting: "Setting", done: set[tu
     for study in studies:
         left = [one for one in study.questions if (one.task, one.question_id) not in done]
         prompts = usable_prompts(
-            left, setting.processing, setting.template, lambda prompt: check_length(prompt, setting)
+            left, setting.processing, setting.template, lambda prompt: check_prompt(prompt, setting)
         )
         if (prompt := next(prompts, None)) is not None:
             length = setting.answer_length if setting.whole_answers else 1
             check = partial(check_engines, setting.model, prompt, study.rows)
-            rest = {"answer_length": length, "end_tokens": end_tokens(setting.processing)}
+            rest = {"answer_length": length, "end_tokens": setting.processing.end_tokens}
             return try_smaller(partial(check, **rest), Fit(setting.batch_size), setting.least_questions, setting.say)
     return None
 
@@ -238,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             remove_unfinished_programs()
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        run_sweep(say=print, progress=True, colour=colour, **vars(options))
+        run_sweep(say=say, progress=True, colour=colour, **vars(options))
 
     return run_command("sweep", arguments, work)
 

@@ -30,7 +30,6 @@ from xmflow_jax.knockout.plan import build_study
 from xmflow_jax.knockout.study_batch import answer_batch
 from xmflow_jax.metrics.exact import exact_match
 from xmflow_jax.models.cross_attention import CrossAttentionConfig
-from xmflow_jax.study.answer import end_tokens
 from xmflow_jax.weights.load import LoadedModel, load_model
 
 # Questions of each task from which the best guess of every question's text is learnt.
@@ -78,7 +77,7 @@ def answers(
             said.extend(processing.tokenizer.decode(row, skip_special_tokens=True).strip() for row in tokens)
             return np.ones(len(tokens), bool)
 
-        ends = end_tokens(processing)
+        ends = processing.end_tokens
         answered = answer_batch(model.graphdef, model.state, batch, study, ends, 3, select, whole_answers=False)
         assert answered.measured is not None
         blocked = (

@@ -1,4 +1,4 @@
-"""Questions that a model has no positions for."""
+"""Questions that a model has no positions or no embeddings for."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 from xmflow_jax.errors import QuestionSetAside
 from xmflow_jax.models.gpt2 import Gpt2Config
 from xmflow_jax.models.llama import LlamaConfig
-from xmflow_jax.study.answer import check_length
+from xmflow_jax.study.answer import check_prompt
 
 GPT2 = Gpt2Config(50, width=8, mlp_width=8, layers=1, heads=1, positions=20)
 LLAMA = LlamaConfig(50, width=8, mlp_width=8, layers=1, heads=1, kv_heads=1, head_width=8)
@@ -18,14 +18,28 @@ LLAMA = LlamaConfig(50, width=8, mlp_width=8, layers=1, heads=1, kv_heads=1, hea
 def given(length: int, text: Any, answer_length: int = 3) -> tuple[Any, Any]:
     model = SimpleNamespace(config=SimpleNamespace(text=text))
     prompt = SimpleNamespace(token_ids=np.zeros(length, np.int32))
-    return prompt, SimpleNamespace(model=model, answer_length=answer_length)
+    tokenizer = SimpleNamespace(convert_ids_to_tokens=lambda index: f"piece {index}")
+    processing = SimpleNamespace(tokenizer=tokenizer, image_token_id=60)
+    return prompt, SimpleNamespace(model=model, answer_length=answer_length, processing=processing)
 
 
 def test_the_answers_last_token_is_not_read_and_needs_no_position() -> None:
-    check_length(*given(18, GPT2))
+    check_prompt(*given(18, GPT2))
     with pytest.raises(QuestionSetAside, match="prompt of 19 tokens and an answer of up to 3 exceed the model's 20"):
-        check_length(*given(19, GPT2))
+        check_prompt(*given(19, GPT2))
 
 
 def test_rotary_positions_do_not_end() -> None:
-    check_length(*given(1000, LLAMA))
+    check_prompt(*given(1000, LLAMA))
+
+
+def test_a_token_without_embedding_sets_a_question_aside_and_the_images_token_does_not() -> None:
+    prompt, setting = given(10, LLAMA)
+    prompt.token_ids[3:5] = 60
+    prompt.token_ids[7] = 49
+    check_prompt(prompt, setting)
+    prompt.token_ids[7] = 50
+    with pytest.raises(
+        QuestionSetAside, match="the tokenizer gives 'piece 50' the id 50, but the model has 50 embeddings"
+    ):
+        check_prompt(prompt, setting)

@@ -31,7 +31,7 @@ class Words:
 
 
 def chosen(base_answer: str, base_token: int, **changes: Any) -> list[int]:
-    return list(option_tokens(replace(QUESTION, **changes), base_answer, base_token, Words()))
+    return list(option_tokens(replace(QUESTION, **changes), base_answer, base_token, Words(), vocabulary=20))
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def pieces(tokenizer: Any, words: TrackedWords) -> list[str]:
 
 def follow(tokenizer: Any, base_answer: str, base_piece: str, **changes: Any) -> TrackedWords:
     token = tokenizer.convert_tokens_to_ids(base_piece)
-    return tracked_words(replace(QUESTION, **changes), base_answer, token, tokenizer)
+    return tracked_words(replace(QUESTION, **changes), base_answer, token, tokenizer, len(tokenizer))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,9 @@ def test_a_word_that_the_vocabulary_does_not_know_is_not_followed() -> None:
         def encode(self, text: str, add_special_tokens: bool) -> list[int]:
             return [{"red": 1, "blue": 2}.get(word, 0) for word in text.split()]
 
-    assert tracked_words(QUESTION, "red", 1, Words()).tokens.tolist() == [1, NO_TOKEN, 2, NO_TOKEN]
+    assert tracked_words(QUESTION, "red", 1, Words(), 3).tokens.tolist() == [1, NO_TOKEN, 2, NO_TOKEN]
+    # Nor one that the model has no embedding for.
+    assert tracked_words(QUESTION, "red", 1, Words(), 2).tokens.tolist() == [1, NO_TOKEN, NO_TOKEN, NO_TOKEN]
 
 
 DECODE: Callable[[int], str] = {5: " red", 6: "Red", 7: "\n"}.__getitem__

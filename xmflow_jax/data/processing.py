@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
+from xmflow_jax.data.end_tokens import find_end_tokens
 from xmflow_jax.data.spans import PieceAlphabet, piece_alphabet
 from xmflow_jax.errors import CheckpointError
 
@@ -40,6 +41,7 @@ class Processing:
             because the model reads it by cross-attention.
         image_size: side of the square of pixels that the vision tower reads.
         patch_size: side of one patch in pixels.
+        end_tokens: ids that end an answer, the tokenizer's own first.
         select_strategy: `default` if the class token is dropped, `full` if it stands before the patches.
     """
 
@@ -48,6 +50,7 @@ class Processing:
     image_token_id: int | None
     image_size: int
     patch_size: int
+    end_tokens: tuple[int, ...]
     select_strategy: SelectStrategy = "default"
 
     @property
@@ -111,18 +114,16 @@ def load_processing(directory: Path) -> Processing:
     else:
         # This project's own key; published models keep the class token.
         strategy = "full" if getattr(config, "keep_class_token", True) else "default"
+    tokenizer = _read(AutoTokenizer, directory, "the tokenizer")
     processing = Processing(
-        tokenizer=_read(AutoTokenizer, directory, "the tokenizer"),
+        tokenizer=tokenizer,
         image_processor=_read(AutoImageProcessor, directory, "the image processor", backend="pil"),
         image_token_id=int(config.image_token_index) if in_prompt else None,
         image_size=_pixels(directory, "image_size", tower.image_size),
         patch_size=_pixels(directory, "patch_size", tower.patch_size, most=tower.image_size),
+        end_tokens=find_end_tokens(tokenizer, directory),
         select_strategy=cast(SelectStrategy, strategy),
     )
-    if processing.tokenizer.eos_token_id is None:
-        raise CheckpointError(
-            f"{directory}: the tokenizer has no token that ends an answer; expected eos_token in tokenizer_config.json"
-        )
     _check_pixels(processing, directory)
     return processing
 

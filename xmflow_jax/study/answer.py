@@ -88,7 +88,7 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
     knockouts = [row.knockout for row in study.rows]
     built = build_study(knockouts, text.layers, text.heads)
     drawn = {one for own in built.actions for one in own if isinstance(one, DrawnEdges)}
-    tokenizer = setting.processing.tokenizer
+    tokenizer, vocabulary = setting.processing.tokenizer, text.vocabulary
     # Counted from the folder: batches come in the order of an undisturbed run, so a resumed run makes the same cards.
     cards_left = 0 if setting.card is None else setting.cards - int((read_cards(run.path)["task"] == study.task).sum())
 
@@ -97,7 +97,7 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
 
     def prepare(question: Question) -> PreparedQuestion:
         prompt = prepare_question(question, setting.processing, setting.template)
-        check_length(prompt, setting)
+        check_prompt(prompt, setting)
         return prompt
 
     batching = (setting.processing, setting.template, setting.batch_size)
@@ -129,7 +129,9 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
 
             def options(tokens: Int[np.ndarray, "batch step"]) -> Int[np.ndarray, "batch 2"]:
                 given = zip(prompts[some], base.answers[some], tokens[:, 0].tolist(), strict=True)
-                return np.array([option_tokens(own.question, told, first, tokenizer) for own, told, first in given])
+                return np.array(
+                    [option_tokens(own.question, told, first, tokenizer, vocabulary) for own, told, first in given]
+                )
 
             own = pieces_of(knockouts, fit.pieces)[piece]
             return answer_batch(
@@ -137,7 +139,7 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
                 setting.model.state,
                 prompts[some],
                 built if fit.pieces == 1 else build_study(own, text.layers, text.heads),
-                end_tokens(setting.processing),
+                setting.processing.end_tokens,
                 setting.answer_length,
                 select,
                 setting.engine,
@@ -154,7 +156,10 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
         followed: list[TrackedWords] = []
         if (states := answered.states) is not None:
             given = zip(prompts, answers, base_tokens, strict=True)
-            followed = [tracked_words(own.question, answer, int(first[0]), tokenizer) for own, answer, first in given]
+            followed = [
+                tracked_words(own.question, answer, int(first[0]), tokenizer, vocabulary)
+                for own, answer, first in given
+            ]
             lens = answer_lens(setting.model, states, followed)
         cards: list[Mapping[str, Any]] = []
         rows, tracked, rest = [], [], []
@@ -196,21 +201,24 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
     return fit
 
 
-def check_length(prompt: PreparedQuestion, setting: Setting) -> None:
-    """Learned positions end somewhere; an index beyond them would silently read the last one.
+def check_prompt(prompt: PreparedQuestion, setting: Setting) -> None:
+    """Learned positions and embeddings end somewhere; an index beyond them would silently read the last one.
 
     Raises:
-        QuestionSetAside: prompt and answer are longer than the model has positions for.
+        QuestionSetAside: prompt and answer are longer than the model has positions for, or a token of the prompt has no
+            embedding.
     """
     text = setting.model.config.text
+    # The image's positions hold the image's features, whatever their token's id is.
+    words = prompt.token_ids[prompt.token_ids != setting.processing.image_token_id]
+    if (largest := int(words.max(initial=0))) >= text.vocabulary:
+        piece = setting.processing.tokenizer.convert_ids_to_tokens(largest)
+        raise QuestionSetAside(
+            f"the tokenizer gives {piece!r} the id {largest}, but the model has {text.vocabulary} embeddings"
+        )
     longest = len(prompt.token_ids) + setting.answer_length - 1
     if isinstance(text, Gpt2Config) and longest > text.positions:
         raise QuestionSetAside(
             f"its prompt of {len(prompt.token_ids)} tokens and an answer of up to {setting.answer_length} exceed the "
             f"model's {text.positions} positions"
         )
-
-
-def end_tokens(processing: Processing) -> tuple[int, ...]:
-    """Ids that end an answer."""
-    return (int(processing.tokenizer.eos_token_id),)

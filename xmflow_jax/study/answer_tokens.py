@@ -16,7 +16,7 @@ _BEFORE: Final = ("", " ", "\n")
 NO_TOKEN: Final = -1
 
 
-def token_finder(base_answer: str, base_token: int, tokenizer: Any) -> Callable[[str], int]:
+def token_finder(base_answer: str, base_token: int, tokenizer: Any, vocabulary: int) -> Callable[[str], int]:
     """From a word, spelt as it is, to its first token in the base answer's place, or `NO_TOKEN`. The base answer itself
     has the very token that the base run gave.
 
@@ -24,6 +24,7 @@ def token_finder(base_answer: str, base_token: int, tokenizer: Any) -> Callable[
         base_answer: the base run's whole answer.
         base_token: its first token.
         tokenizer: of transformers.
+        vocabulary: how many embeddings the model has; a tokenizer can have more tokens.
     """
     before = next(
         (lead for lead in _BEFORE if _first_token(tokenizer, base_answer, lead, base_token) == base_token), _BEFORE[0]
@@ -33,24 +34,26 @@ def token_finder(base_answer: str, base_token: int, tokenizer: Any) -> Callable[
         if form == base_answer:
             return base_token
         found = _first_token(tokenizer, form, before, NO_TOKEN)
-        return NO_TOKEN if found == tokenizer.unk_token_id else found
+        return NO_TOKEN if found == tokenizer.unk_token_id or found >= vocabulary else found
 
     return token
 
 
-def option_tokens(question: Question, base_answer: str, base_token: int, tokenizer: Any) -> Int[np.ndarray, " 2"]:
+def option_tokens(
+    question: Question, base_answer: str, base_token: int, tokenizer: Any, vocabulary: int
+) -> Int[np.ndarray, " 2"]:
     """First tokens of the true and of the false option, capitalised if the base answer is.
 
     `NO_TOKEN` twice where the question does not name both, the vocabulary does not know one, or both begin with the
     same token: its probability would say nothing about which of them is meant.
 
     Args:
-        base_answer, base_token, tokenizer: as for `token_finder`.
+        base_answer, base_token, tokenizer, vocabulary: as for `token_finder`.
     """
     options = [(option or "").strip().lower() for option in (question.true_option, question.false_option)]
     if base_answer[:1].isupper():
         options = [option[:1].upper() + option[1:] for option in options]
-    token = token_finder(base_answer, base_token, tokenizer)
+    token = token_finder(base_answer, base_token, tokenizer, vocabulary)
     found = [token(option) if option else NO_TOKEN for option in options]
     if NO_TOKEN in found or found[0] == found[1]:
         found = [NO_TOKEN, NO_TOKEN]

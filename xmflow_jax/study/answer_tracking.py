@@ -36,15 +36,16 @@ class TrackedWords:
     tokens: Int[np.ndarray, " word"]
 
 
-def tracked_words(question: Question, base_answer: str, base_token: int, tokenizer: Any) -> TrackedWords:
+def tracked_words(
+    question: Question, base_answer: str, base_token: int, tokenizer: Any, vocabulary: int
+) -> TrackedWords:
     """The words to follow. The form in which the base run gave its answer has the very token that it gave.
 
     Args:
         base_answer: the base run's whole answer.
-        base_token: its first token.
-        tokenizer: of transformers.
+        base_token, tokenizer, vocabulary: as for `token_finder`.
     """
-    token = token_finder(base_answer, base_token, tokenizer)
+    token = token_finder(base_answer, base_token, tokenizer, vocabulary)
 
     def forms(text: str) -> tuple[str, str]:
         return text.lower(), text[:1].upper() + text[1:]

@@ -11,7 +11,7 @@ from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.base_answers import BaseAnswers, answer_base
 from xmflow_jax.metrics.scorers import scorer_named
 from xmflow_jax.results import SET_ASIDE, RunFolder
-from xmflow_jax.study.answer import Setting, check_length, end_tokens
+from xmflow_jax.study.answer import Setting, check_prompt
 from xmflow_jax.study.evaluation_options import EvaluationOptions
 from xmflow_jax.study.fit import Fit, as_fits
 from xmflow_jax.study.inputs import Inputs, short_name
@@ -44,6 +44,7 @@ def evaluation_configuration(options: EvaluationOptions, inputs: Inputs, identit
         "model": {"name": short_name(shared.model), "digest": identity.digest, "dtype": identity.dtype},
         "data": inputs.digests(),
         "template": asdict(inputs.template),
+        "end_tokens": list(inputs.processing.end_tokens),
         "images": options.shown,
         "scorers": scorers,
         "samples": shared.samples,
@@ -85,7 +86,7 @@ def answer_questions(
 
     def as_asked(question: Question) -> PreparedQuestion:
         prompt = prepare_question(question, setting.processing, setting.template)
-        check_length(prompt, setting)
+        check_prompt(prompt, setting)
         return prompt
 
     prepare: Prepare = as_asked
@@ -118,7 +119,7 @@ def _answer_batch(
                 setting.model.graphdef,
                 setting.model.state,
                 prompts[first : first + fit.questions],
-                end_tokens(setting.processing),
+                setting.processing.end_tokens,
                 setting.answer_length,
                 fit.questions,
             )

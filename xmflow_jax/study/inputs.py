@@ -104,6 +104,7 @@ def run_configuration(
         "model": {"name": short_name(options.model), "digest": identity.digest, "dtype": identity.dtype},
         "data": inputs.digests(),
         "template": asdict(inputs.template),
+        "end_tokens": list(inputs.processing.end_tokens),
         "pathways": {
             study.task: list(dict.fromkeys(f"{row.pathway}@{row.style}:{row.window}" for row in study.rows))
             for study in studies
