@@ -152,29 +152,30 @@ def test_every_departed_answer_is_decoded_once_and_no_other_is_touched(batch: in
     known = rng.integers(1, steps, (batch, 13))
     first_layer = rng.integers(0, last_layer, 13)
     group = rng.integers(0, groups, 13)
-    of_group = [departed & (group == number) for number in range(groups)]
+    of_group = np.stack([departed & (group == number) for number in range(groups)])
     shapes, decoded = set(), np.zeros((batch, 13), int)
 
     def run(tiles, first):  # type: ignore[no-untyped-def]
-        assert len(tiles) == len(first) == groups
-        for own, mine, layers in zip(tiles, of_group, first, strict=True):
-            shapes.add(own.config.shape)
-            at = np.broadcast_to(own.prompt[:, None], own.config.shape)[own.used], own.config[own.used]
+        assert len(tiles.config) == len(first) == groups
+        shapes.add(tiles.config.shape)
+        assert (np.diff(tiles.known, axis=2) >= 0).all()
+        for own, mine, layers in zip(range(groups), of_group, first, strict=True):
+            config, used = tiles.config[own], tiles.used[own]
+            at = np.broadcast_to(tiles.prompt[:, None], config.shape)[used], config[used]
             assert mine[at].all()
             np.add.at(decoded, at, 1)
-            np.testing.assert_array_equal(own.tokens[own.used], tokens[at])
-            np.testing.assert_array_equal(own.known[own.used], known[at])
-            assert (own.known[~own.used] == steps).all()
+            np.testing.assert_array_equal(tiles.tokens[own][used], tokens[at])
+            np.testing.assert_array_equal(tiles.known[own][used], known[at])
+            assert (tiles.known[own][~used] == steps).all()
             for slot, layer in enumerate(layers):
-                used = own.config[:, slot][own.used[:, slot]]
-                assert layer == first_layer[used].min(initial=last_layer)
-        return tuple(own.tokens + 100 for own in tiles)
+                assert layer == first_layer[config[:, slot][used[:, slot]]].min(initial=last_layer)
+        return tiles.tokens + 100
 
     found = continue_departed(run, of_group, tokens, known, first_layer, last_layer)
     np.testing.assert_array_equal(found, tokens + 100 * departed[..., None])
     np.testing.assert_array_equal(decoded, departed)
     assert len(shapes) <= 1
     for slots in (1, 4):
-        tiles = build_tiles(departed, tokens, known, first_layer, slots)
-        assert len(tiles.prompt) == sum(-(-int(own.sum()) // slots) for own in departed)
+        tiles = build_tiles(of_group, tokens, known, first_layer, slots)
+        assert len(tiles.prompt) == sum(-(-int(own.max()) // slots) for own in of_group.sum(2).T)
         assert tiles.used.sum() == departed.sum()

@@ -46,7 +46,7 @@ def test_a_suffix_row_without_sources_outputs_zero() -> None:
     """The fast engine's softmax over prefix and suffix, with everything blocked for one of two configurations."""
     shape = (1, 2, 3, 4, 6)
     query, key, value = (jax.random.normal(jax.random.key(i), shape) for i in range(3))
-    prefix_key, prefix_value = (jax.random.normal(jax.random.key(i), (1, 4, 5, 6)) for i in (4, 5))
+    prefix_key, prefix_value = (jax.random.normal(jax.random.key(4 + i), (1, 4, *((6, 5), (5, 6))[i])) for i in (0, 1))
     everything, none = jnp.ones((1, 1, 8), bool), jnp.zeros((1, 0, 8), bool)
     no_outputs = jnp.zeros((1, 2, 0), bool)
     no_edges = jnp.zeros((1, 2, 0, 1), bool)

@@ -197,9 +197,11 @@ def test_generated_positions_read_no_blocked_source(family: str) -> None:
         louder = case.base._replace(visual=tuple(part * 2 + 1 for part in case.base.visual))
     else:
         told = [np.pad(prompt.roles[roles.IMAGE], (0, 32))[: case.batch.tokens.shape[1]] for prompt in case.prompts]
-        image = np.stack(told)[None, :, None, :, None]
-        key, value = (jnp.where(image, part * 2 + 1, part) for part in (case.base.key, case.base.value))
-        louder = case.base._replace(key=key, value=value)
+        image, key, value = np.stack(told)[None, :, None], case.base.key, case.base.value
+        louder = case.base._replace(
+            key=jnp.where(image[..., None, :], key * 2 + 1, key),
+            value=jnp.where(image[..., None], value * 2 + 1, value),
+        )
     quiet, loud = case.fast(), case.fast(louder)
     np.testing.assert_array_equal(quiet.tokens[:, 0], loud.tokens[:, 0])
     np.testing.assert_array_equal(np.asarray(quiet.logits)[:, 0], np.asarray(loud.logits)[:, 0])

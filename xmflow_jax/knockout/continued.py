@@ -1,12 +1,14 @@
 """Answers that departed from their draft, decoded on: each with its own configuration in force.
 
 Departed answers are few, so they are not worth a trie. All configurations of a tile (`tiles.py`) read the prompt's
-prefix as one operand, as in the suffix passes. The rows of prompt and draft run once more, slot by slot, each from the
-first layer that it blocks anything in, and leave keys and values; then come the tokens, one after the other, from the
-first departure on, of all tiles of all groups together.
+prefix as one operand, as in the suffix passes. The rows of prompt and draft run once more, each slot's from the first
+layer on that it blocks anything in, and leave keys and values; then come the tokens, one after the other, from the
+first departure on, of all groups together: with half of the slots, until one of the other half has departed.
 """
 
-from typing import Any
+import math
+from functools import partial
+from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from xmflow_jax.knockout.arrays import Positions, Switches, with_room
+from xmflow_jax.knockout.greedy import greedy_token
 from xmflow_jax.knockout.suffix import BaseRun, recomputed_block, rows_from
 from xmflow_jax.knockout.suffix_attention import Rows
 from xmflow_jax.knockout.tiles import Tiles
@@ -23,8 +26,15 @@ Tree = Any
 
 # Keys and values of tiles' own rows, from each tile's first row on.
 Cache = tuple[
-    Float[Array, "layer tile slot row kv_heads head_width"], Float[Array, "layer tile slot row kv_heads head_width"]
+    Float[Array, "layer group tile slot row kv_heads head_width"],
+    Float[Array, "layer group tile slot row kv_heads head_width"],
 ]
+
+# Rows at a time from which on a matmul of many costs as much as many: below it is mostly the reading of weights.
+MATMUL_ROWS: Final = 32
+
+# (step, tokens, cache) between two tokens.
+State = tuple[Int[Array, ""], Int[Array, "group tile slot step"], Cache]
 
 
 def continue_answers(
@@ -36,119 +46,141 @@ def continue_answers(
     start: tuple[Int[Array, " batch"], ...],
     length: Int[Array, " batch"],
     end_tokens: Int[Array, " end"],
-    tiles: tuple[Tiles, ...],
+    tiles: Tiles,
     first_layer: Int[Array, "group slot"],
     rows: tuple[int, ...],
     longest: int,
-    prefix: tuple[int, ...],
-) -> tuple[Int[Array, "tile slot step"], ...]:
-    """The whole answers of some tiles of every group; places after the end hold an end token.
+    prefix: int,
+) -> Int[Array, "group tile slot step"]:
+    """The whole answers of some tiles; places after the end hold an end token.
 
     Args:
         base: as for `drafted_pass`, and likewise switches and positions.
         start: of every group, the first recomputed row of each of the batch's prompts.
         length: of the batch's prompts.
-        tiles: of every group, all of the same shape.
         first_layer: no configuration of a slot blocks anything before it.
-        rows, prefix: static; of every group, as for `drafted_pass`.
+        rows: static; of every group, as for `drafted_pass`.
         longest: static; so many rows cover the longest answer as well, in every group.
+        prefix: static; the largest of all groups.
     """
     model = nnx.merge(graphdef, params)
     decoder = model.language_model
     block_of, stacked = split_blocks(decoder.layers)
-    layers, steps = decoder.config.layers, tiles[0].tokens.shape[2]
-    kv_heads, width = base.key.shape[2], base.key.shape[4]
-    positions = jax.tree.map(jnp.asarray, positions)
+    layers, steps = decoder.config.layers, tiles.tokens.shape[3]
+    kv_heads, width = base.value.shape[2], base.value.shape[4]
+    groups, count, slots = tiles.config.shape
+    until, window = length[tiles.prompt], base.first[tiles.prompt]
+    begin = jnp.stack([one[tiles.prompt] for one in start])
+    mine = jax.tree.map(lambda leaf: jnp.asarray(leaf)[tiles.prompt], positions)
 
-    def advance(
-        x: Array, index: Array, own: tuple[Array, Array], at: Rows, some: Tiles, mine: Positions, prefix: int
-    ) -> Array:
-        """One block over query rows whose keys and values are among `own`, the tiles' rows."""
-        shared = base.key[index][some.prompt, :, :prefix], base.value[index][some.prompt, :, :prefix]
-        visual = None
-        if base.visual is not None:
-            visual = jax.tree.map(lambda leaf: leaf[some.prompt], layer_slice(base.visual, index))
-        on = layer_slice(switches, (some.config, index))
-        rotation = decoder.rotation(at.query[:, None])
-        block = block_of(layer_slice(stacked, index))
-        return recomputed_block(block, x, rotation, own, shared, visual, at, on, mine)
+    def of_prompts(leaf: Array, index: Any) -> Array:
+        """A layer of what the batch's prompts have, for the tiles. A single prompt's is not gathered: it is large."""
+        own: Array = leaf[index] if leaf.shape[1] == count == 1 else leaf[index, tiles.prompt]
+        return own
 
-    def recompute(some: Tiles, start: Array, first_layer: Array, rows: int, prefix: int) -> Cache:
-        """Keys and values of the rows of prompt and draft, of all slots."""
-        begin, window = start[some.prompt], base.first[some.prompt]
-        mine = jax.tree.map(lambda leaf: leaf[some.prompt], positions)
-        at = Rows(begin[:, None] + jnp.arange(rows), begin, rows)
-        rotation = decoder.rotation(at.query[:, None])
+    def shared(index: Array) -> tuple[tuple[Array, Array], tuple[Array, Array] | None]:
+        """What all of a prompt's configurations read in a layer: of its prefix, and of its image."""
+        before = of_prompts(base.key, index)[..., :prefix], of_prompts(base.value, index)[:, :, :prefix]
+        return before, jax.tree.map(lambda leaf: of_prompts(leaf, index), base.visual)
 
-        def keys_values(x: Array, index: Any) -> tuple[Array, Array]:
-            key, value = block_of(layer_slice(stacked, index)).keys_values(x, rotation)
-            return key, value
+    def base_rows(group: int, index: Any) -> Array:
+        """The base run's rows of prompt and draft, before a layer [tile, 1, row, width]."""
+        return rows_from(of_prompts(base.hidden, index), begin[group] - window, rows[group])[:, None]
 
-        def base_rows(index: Array) -> Array:
-            """A layer's input in the base run [tile, 1, row, width]."""
-            return rows_from(base.hidden[index][some.prompt], begin - window, rows)[:, None]
+    def put(cache: Cache, new: tuple[Array, ...], group: int, index: Any, chosen: Array) -> Cache:
+        """With keys and values of some slots' rows of prompt and draft."""
+        at = index, group, slice(None), chosen, slice(rows[group])
+        key, value = (part.at[at].set(jnp.swapaxes(one, 0, 1)) for part, one in zip(cache, new, strict=True))
+        return key, value
 
-        def one_slot(slot: Array, cache: Cache) -> Cache:
-            config: Any = jax.lax.dynamic_slice_in_dim(jnp.asarray(some.config), slot, 1, axis=1)
-            of_slot = some._replace(config=config)
+    def recompute(
+        group: int, index: Array, block: Any, read: tuple[Any, Any], x: Array, cache: Cache
+    ) -> tuple[Array, Cache]:
+        """A layer over a group's rows of prompt and draft [tile, slot, row, width]."""
+        at, first = row_of[group], first_layer[group]
+        rotation, unchanged = decoder.rotation(at.query[:, None]), base_rows(group, index)
+        # Slots in the order in which they begin to differ, and as many of them at a time as make a large enough matmul.
+        order = jnp.argsort(first)
+        together = math.gcd(slots, max(1, MATMUL_ROWS // (count * at.rows)))
 
-            def put(cache: Cache, index: Any, own: tuple[Array, Array]) -> Cache:
-                at = index, slice(None), slot, slice(rows)
-                key, value = (part.at[at].set(new[:, 0]) for part, new in zip(cache, own, strict=True))
-                return key, value
+        def some_slots(place: Array, state: tuple[Array, Cache]) -> tuple[Array, Cache]:
+            x, cache = state
+            chosen = jax.lax.dynamic_slice_in_dim(order, place * together, together)
+            # Up to the first layer that it blocks anything in, a configuration has the base run's rows.
+            query = jnp.where((first[chosen] < index)[:, None, None], x[:, chosen], unchanged)
+            own = block.keys_values(query, rotation)
+            on = layer_slice(switches, (tiles.config[group][:, chosen], index))
+            done = recomputed_block(block, query, rotation, own, *read, at, on, mine)
+            return x.at[:, chosen].set(done), put(cache, own, group, index, chosen)
 
-            def layer(index: Array, state: tuple[Array, Cache]) -> tuple[Array, Cache]:
-                x, cache = state
-                own = keys_values(x, index)
-                return advance(x, index, own, at, of_slot, mine, prefix), put(cache, index, own)
+        new = block.keys_values(unchanged, rotation)
+        alike = tuple(jnp.broadcast_to(part, (count, slots, *part.shape[2:])) for part in new)
+        steps = -(-jnp.sum(first <= index) // together)
+        return jax.lax.fori_loop(0, steps, some_slots, (x, put(cache, alike, group, index, jnp.arange(slots))))
 
-            first = first_layer[slot]
-            x, cache = jax.lax.fori_loop(first, layers - 1, layer, (base_rows(first), cache))
-            # Of the last block only keys and values are needed: what comes next is known.
-            return put(cache, layers - 1, keys_values(x, layers - 1))
+    def recompute_all(index: Array, state: tuple[list[Array], Cache]) -> tuple[list[Array], Cache]:
+        """A layer, weights and prefix of which all groups share."""
+        xs, cache = [*state[0]], state[1]
+        block, read = block_of(layer_slice(stacked, index)), shared(index)
+        for group, x in enumerate(xs):
+            xs[group], cache = recompute(group, index, block, read, x, cache)
+        return xs, cache
 
-        # Before its first blocked layer, a configuration has the base run's.
-        unchanged = jax.lax.map(lambda index: keys_values(base_rows(index), index), jnp.arange(layers))
-        empty = jnp.zeros((layers, *some.config.shape, longest, kv_heads, width), base.key.dtype)
-        key, value = (empty.at[:, :, :, :rows].set(part) for part in unchanged)
-        return jax.lax.fori_loop(0, some.config.shape[1], one_slot, (key, value))
-
-    caches = [recompute(*own) for own in zip(tiles, start, first_layer, rows, prefix, strict=True)]
-    cache = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *caches)
-    whole = jax.tree.map(lambda *parts: jnp.concatenate(parts), *tiles)
-    begin = jnp.concatenate([one[some.prompt] for one, some in zip(start, tiles, strict=True)])
-    until = length[whole.prompt]
-    count, slots = whole.config.shape
+    row_of = [Rows(one[:, None] + jnp.arange(own), one, own) for one, own in zip(begin, rows, strict=True)]
+    empty = jnp.zeros((layers, groups, count, slots, longest, kv_heads, width), base.key.dtype)
+    start_rows = [jnp.zeros((count, slots, own, base.hidden.shape[3]), base.hidden.dtype) for own in rows]
+    last, cache = layers - 1, (empty, empty)
+    reached, cache = jax.lax.fori_loop(0, last, recompute_all, (start_rows, cache))
+    for group, x in enumerate(reached):
+        # Of the last block only keys and values are needed: what comes next is known.
+        query = jnp.where((first_layer[group] < last)[:, None, None], x, base_rows(group, last))
+        rotation = decoder.rotation(row_of[group].query[:, None])
+        new = block_of(layer_slice(stacked, last)).keys_values(query, rotation)
+        cache = put(cache, new, group, last, jnp.arange(slots))
     # Some of so many rows of a group may lie behind the arrays' end, where there is nothing to block.
-    mine = with_room(jax.tree.map(lambda leaf: leaf[whole.prompt], positions), longest)
+    roomy = with_room(mine, longest)
 
-    def one_token(state: tuple[Array, Array, Cache]) -> tuple[Array, Array, Cache]:
+    def one_token(state: State, width: int) -> State:
+        """The next token of each tile's first `width` slots."""
         step, tokens, cache = state
         place = (until + step)[:, None]
-        token = jax.lax.dynamic_index_in_dim(tokens, step, axis=2)
+        token = jax.lax.dynamic_index_in_dim(tokens[:, :, :width], step, axis=3)
         rotation = decoder.rotation(place[:, None])
 
         def layer(index: Array, state: tuple[Array, Cache]) -> tuple[Array, Cache]:
             x, cache = state
-            new = block_of(layer_slice(stacked, index)).keys_values(x, rotation)
-            at = index, jnp.arange(count)[:, None], jnp.arange(slots), place - begin[:, None]
-            key, value = (part.at[at].set(one[:, :, 0]) for part, one in zip(cache, new, strict=True))
-            own = Rows(place, begin, longest)
-            return advance(x, index, (key[index], value[index]), own, whole, mine, max(prefix)), (key, value)
+            block = block_of(layer_slice(stacked, index))
+            before, visual = shared(index)
+            row = jnp.broadcast_to((place - begin[..., None]), (groups, count, width))
+            at = (index, *jnp.indices(row.shape, sparse=True), row)
+            new = block.keys_values(x, rotation)
+            key, value = (part.at[at].set(one[..., 0, :, :]) for part, one in zip(cache, new, strict=True))
+
+            def of_group(x: Array, begin: Array, config: Array, own: tuple[Array, Array]) -> Array:
+                on = layer_slice(switches, (config, index))
+                at = Rows(place, begin, longest)
+                return recomputed_block(block, x, rotation, own, before, visual, at, on, roomy)
+
+            read = key[index, :, :, :width], value[index, :, :, :width]
+            config = jnp.asarray(tiles.config)[:, :, :width]
+            return jax.vmap(of_group)(x, begin, config, read), (key, value)
 
         x = decoder.embed(token, place[:, None])
         x, cache = jax.lax.fori_loop(0, layers, layer, (x, cache))
-        following = jnp.argmax(decoder.logits(x[:, :, 0]), axis=-1).astype(tokens.dtype)
+        following = greedy_token(decoder.logits(x[..., 0, :])).astype(tokens.dtype)
         following = jnp.where(jnp.isin(token[..., 0], end_tokens), end_tokens[0].astype(tokens.dtype), following)
-        following = jnp.where(step + 1 < whole.known, tokens[:, :, step + 1], following)
-        return step + 1, tokens.at[:, :, step + 1].set(following), cache
+        following = jnp.where(step + 1 < tiles.known[:, :, :width], tokens[:, :, :width, step + 1], following)
+        return step + 1, tokens.at[:, :, :width, step + 1].set(following), cache
 
-    def unfinished(state: tuple[Array, Array, Cache]) -> Array:
+    def unfinished(state: State, width: int) -> Array:
+        """Tokens are missing, and no slot but the first `width` has departed yet."""
         step, tokens, _ = state
-        last = jax.lax.dynamic_index_in_dim(tokens, step, axis=2)[..., 0]
-        return (step < steps - 1) & ~jnp.all(jnp.isin(last, end_tokens) | (whole.known == steps))
+        last = jax.lax.dynamic_index_in_dim(tokens, step, axis=3)[..., 0]
+        ended = jnp.all(jnp.isin(last, end_tokens) | (tiles.known == steps))
+        return (step < steps - 1) & ~ended & jnp.all(step + 1 < tiles.known[:, :, width:])
 
     # Rows behind a departure hold the draft's tokens; they are overwritten before they are read.
-    departed = jnp.min(whole.known) - 1
-    answers = jax.lax.while_loop(unfinished, one_token, (departed, jnp.asarray(whole.tokens), cache))[1]
-    return tuple(jnp.split(answers, len(tiles)))
+    state: State = (jnp.min(tiles.known) - 1, jnp.asarray(tiles.tokens), cache)
+    for width in dict.fromkeys((max(1, slots // 2), slots)):
+        state = jax.lax.while_loop(partial(unfinished, width=width), partial(one_token, width=width), state)
+    return state[1]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from xmflow_jax.knockout.greedy import greedy_token
 from xmflow_jax.knockout.split import FIRST, SECOND, SHARED, over_questions
 from xmflow_jax.knockout.suffix import BASE_PARTS, BaseRun
 from xmflow_jax.models.attention import attend
@@ -49,8 +50,8 @@ def decode_base(
     """
     decoder = nnx.merge(graphdef, params).language_model
     block_of, stacked = split_blocks(decoder.layers)
-    layers, batch, kv_heads, positions, width = base.key.shape
-    first = jnp.argmax(base.logits, axis=-1)
+    layers, batch, kv_heads, positions, width = base.value.shape
+    first = greedy_token(base.logits)
     tokens = jnp.full((batch, steps), end_tokens[0], first.dtype).at[:, 0].set(first)
     new = jnp.zeros((layers, batch, steps, kv_heads, width), base.key.dtype)
     read = jnp.zeros((layers, batch, steps, base.hidden.shape[-1]), base.hidden.dtype)
@@ -75,7 +76,7 @@ def decode_base(
             key, value = block.keys_values(x, rotation)
             own_key = jax.lax.dynamic_update_slice_in_dim(own_key, key, step, axis=1)
             own_value = jax.lax.dynamic_update_slice_in_dim(own_value, value, step, axis=1)
-            keys = jnp.concatenate([base_key.swapaxes(1, 2), own_key], axis=1)
+            keys = jnp.concatenate([jnp.moveaxis(base_key, 3, 1), own_key], axis=1)
             values = jnp.concatenate([base_value.swapaxes(1, 2), own_value], axis=1)
             x = x + block.attention_output(attend(query, keys, values, block.scale, allowed))
             if visual is not None:
@@ -88,7 +89,7 @@ def decode_base(
         own = (stacked, base.key, base.value, new_key, new_value, base.visual)
         x, (new_key, new_value, states) = jax.lax.scan(layer, x, own)
         read = jax.lax.dynamic_update_slice_in_dim(read, states, step, axis=2)
-        following = jnp.argmax(decoder.logits(x[:, 0]), axis=-1)
+        following = greedy_token(decoder.logits(x[:, 0]))
         ended = jnp.isin(token[:, 0], end_tokens)
         following = jnp.where(ended, end_tokens[0], following)
         return step + 1, tokens.at[:, step + 1].set(following), new_key, new_value, read

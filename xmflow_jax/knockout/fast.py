@@ -49,8 +49,8 @@ run_drafted = over_questions(
 )
 run_continued = over_questions(
     continue_answers,
-    {**_PASS, "end_tokens": SHARED, "tiles": FIRST, "first_layer": SHARED},
-    FIRST,
+    {**_PASS, "end_tokens": SHARED, "tiles": Tiles(FIRST, SECOND, SECOND, SECOND), "first_layer": SHARED},  # type: ignore[arg-type]
+    SECOND,
     ["graphdef", "rows", "longest", "prefix"],
 )
 run_extend = over_questions(extend_base, {"base": BASE_PARTS, "hidden": SECOND, "length": FIRST}, BASE_PARTS, ["rows"])
@@ -209,11 +209,11 @@ def decode_on(
     """
     if not found.groups:  # nothing is blocked, and nothing departs
         return drafts.tokens
-    departed = [np.zeros_like(drafts.departed) for _ in found.groups]
+    departed = np.zeros((len(found.groups), *drafts.departed.shape), bool)
     for own, one in zip(departed, found.groups, strict=True):
         own[:, one.group.trie.configurations] = drafts.departed[:, one.group.trie.configurations]
 
-    def run(tiles: tuple[Tiles, ...], first_layer: Int[np.ndarray, "group slot"]) -> Any:
+    def run(tiles: Tiles, first_layer: Int[np.ndarray, "group slot"]) -> Any:
         return run_continued(
             graphdef,
             params,
@@ -227,7 +227,7 @@ def decode_on(
             first_layer,
             rows=tuple(one.group.rows for one in found.groups),
             longest=max(one.longest for one in found.groups),
-            prefix=tuple(one.group.prefix for one in found.groups),
+            prefix=max(one.group.prefix for one in found.groups),
         )
 
     first_layer, last_layer = first_blocked_layers(study.switches), study.layers - 1

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from xmflow_jax.knockout.greedy import greedy_token
+
 
 class Measured(NamedTuple):
     """The study's measure (arXiv 2411.18620): softmax at temperature 1 at the first answer position.
@@ -26,10 +28,10 @@ class Measured(NamedTuple):
 @jax.jit
 def measure(base: Float[Array, "batch vocabulary"], knockout: Float[Array, "batch config vocabulary"]) -> Measured:
     """Tokens and probabilities from logits."""
-    token = jnp.argmax(base, axis=-1)
+    token = greedy_token(base)
     base_prob = jnp.take_along_axis(jax.nn.softmax(base, axis=-1), token[:, None], axis=-1)[:, 0]
     prob = jnp.take_along_axis(jax.nn.softmax(knockout, axis=-1), token[:, None, None], axis=-1)[..., 0]
-    return Measured(token, base_prob, jnp.argmax(knockout, axis=-1), prob)
+    return Measured(token, base_prob, greedy_token(knockout), prob)
 
 
 class Margins(NamedTuple):

@@ -30,10 +30,11 @@ from xmflow_jax.knockout.schedule import Trie, build_trie
 ROW_STEP = 8
 PREFIX_STEP = 16
 
-# Row-layers that a group may compute beyond the necessary, so that it compiles fewer segments: a group of single rows
-# is cheap to run and as slow to compile as any.
+# Row-layers that a group may compute beyond the necessary, so that it compiles fewer segments: a group of few rows is
+# cheap to run and as slow to compile as any.
 WASTE = 0.04
-WASTE_OF_SINGLE_ROWS = 0.25
+WASTE_OF_FEW_ROWS = 0.25
+FEW_ROWS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,11 +179,21 @@ def group_tries(
 
 @dataclass(frozen=True)
 class Group:
-    """One group's static shape on a batch: see `suffix_pass`."""
+    """One group's static shape on a batch: see `suffix_pass`.
 
-    trie: Trie
+    Attributes:
+        fine, coarse: the same configurations in more segments and in fewer.
+    """
+
+    fine: Trie
+    coarse: Trie
     rows: int
     prefix: int
+
+    @property
+    def trie(self) -> Trie:
+        """The one that suits its rows."""
+        return self.coarse if self.rows <= FEW_ROWS else self.fine
 
 
 @dataclass(frozen=True)
@@ -226,15 +237,15 @@ def place_study(
         action for action in possible if (first[Reach(action, True)] != first[Reach(action, False)]).any()
     )
     groups, begins, starts = [], [], []
-    tries, of_single_rows = (group_tries(study, possible, shortened, x) for x in (WASTE, WASTE_OF_SINGLE_ROWS))
-    for (done, trie), (_, coarser) in zip(tries, of_single_rows, strict=True):
+    fine, coarse = (group_tries(study, possible, shortened, waste) for waste in (WASTE, WASTE_OF_FEW_ROWS))
+    for (done, finer), (_, coarser) in zip(fine, coarse, strict=True):
         # A prompt in which an action can change nothing needs at least its last row.
         begin = np.min([np.where(first[reach] < 0, length - 1, first[reach]) for reach in done], axis=0)
         needed = int((length - begin).max())
         rows = needed if needed == 1 else min(padded, round_up(needed, ROW_STEP))
-        trie = coarser if rows == 1 else trie
         start = np.minimum(begin, padded - rows).astype(np.int32)
-        groups.append(Group(trie, rows, min(padded, round_up(max(1, int(start.max())), PREFIX_STEP))))
+        prefix = min(padded, round_up(max(1, int(start.max())), PREFIX_STEP))
+        groups.append(Group(finer, coarser, rows, prefix))
         begins.append(begin)
         starts.append(start)
     if not groups:

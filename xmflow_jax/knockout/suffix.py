@@ -14,6 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from xmflow_jax.knockout.arrays import Positions, Switches, refuse_cross_attention
+from xmflow_jax.knockout.greedy import greedy_token
 from xmflow_jax.knockout.schedule import Segment, Trie
 from xmflow_jax.knockout.split import FIRST, SECOND, rows_per_device, spread_rows
 from xmflow_jax.knockout.suffix_attention import Rows, cross_attend, dropped_rows, suffix_attend
@@ -27,7 +28,8 @@ class BaseRun(NamedTuple):
     """What the base pass leaves for the configurations.
 
     Attributes:
-        key, value: of every layer and position.
+        key, value: of every layer and position; of keys the positions come last, as their product with queries reads
+            them.
         hidden: input of every layer at the suffix rows `first`, `first + 1`, ...
         first: first suffix row of each prompt.
         logits: at the answer position.
@@ -36,7 +38,7 @@ class BaseRun(NamedTuple):
             the whole study; None where the image stands in the prompt.
     """
 
-    key: Float[Array, "layer batch kv_heads position head_width"]
+    key: Float[Array, "layer batch kv_heads head_width position"]
     value: Float[Array, "layer batch kv_heads position head_width"]
     hidden: Float[Array, "layer batch row width"]
     first: Int[Array, " batch"]
@@ -75,7 +77,7 @@ def base_pass(
     decoder = model.language_model
 
     def collect(x: Array, key: Array, value: Array) -> tuple[Array, Array, Array]:
-        return key.swapaxes(1, 2), value.swapaxes(1, 2), rows_from(x, first, rows)
+        return jnp.moveaxis(key, 1, 3), value.swapaxes(1, 2), rows_from(x, first, rows)
 
     # Of the last block only the answer's row is needed, beside everyone's keys and values.
     last_layer = decoder.config.layers - 1
@@ -115,7 +117,7 @@ def recomputed_block(
     Args:
         rotation: of the query rows.
         own: keys and values of every configuration's rows [batch, config, row, kv_heads, head_width].
-        prefix: keys and values of the base run [batch, kv_heads, prefix, head_width].
+        prefix: keys and values of the base run, as of `suffix_attend`.
         visual: what cross-attention reads in this layer [batch, visual, heads, head_width].
         switches: this layer's, as of `suffix_attend`.
     """
@@ -163,7 +165,7 @@ def answer_states(
         if answer_only:
             query_rows = length[:, None] - 1 + jnp.arange(answers)
             x = jax.vmap(lambda one, row: jax.lax.dynamic_slice_in_dim(one, row, answers, 1))(x, length - 1 - start)
-        shared = base.key[index, :, :, :prefix], base.value[index, :, :, :prefix]
+        shared = base.key[index, ..., :prefix], base.value[index, :, :, :prefix]
         visual = None if base.visual is None else layer_slice(base.visual, index)
         at = Rows(query_rows, start, rows)
         query_rotation = decoder.rotation(query_rows[:, None])
@@ -244,10 +246,8 @@ def drafted_pass(
         return _at_ends(trie, base.logits, None), _at_ends(trie, draft, None)
     # One answer row after the other: the logits of all of them, for every configuration, would be large.
     first = model.language_model.logits(x[:, :, 0])
-    following = jax.lax.map(
-        lambda row: jnp.argmax(model.language_model.logits(row), axis=-1), jnp.moveaxis(x[:, :, 1:], 2, 0)
-    )
-    tokens = jnp.concatenate([jnp.argmax(first, axis=-1)[None], following]).astype(draft.dtype)
+    following = jax.lax.map(lambda row: greedy_token(model.language_model.logits(row)), jnp.moveaxis(x[:, :, 1:], 2, 0))
+    tokens = jnp.concatenate([greedy_token(first)[None], following]).astype(draft.dtype)
     return _at_ends(trie, base.logits, first), _at_ends(trie, draft, jnp.moveaxis(tokens, 0, 2))
 
 

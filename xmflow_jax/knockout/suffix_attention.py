@@ -67,7 +67,7 @@ def suffix_attend(
     query: Float[Array, "batch config query heads head_width"],
     key: Float[Array, "batch config row kv_heads head_width"],
     value: Float[Array, "batch config row kv_heads head_width"],
-    prefix_key: Float[Array, "batch kv_heads prefix head_width"],
+    prefix_key: Float[Array, "batch kv_heads head_width prefix"],
     prefix_value: Float[Array, "batch kv_heads prefix head_width"],
     scale: float,
     at: Rows,
@@ -80,7 +80,7 @@ def suffix_attend(
         switches: this layer's, [prompt, configuration, ...]; a prompt axis of 1 stands for all prompts alike.
     """
     batch, configs, rows, heads, width = query.shape
-    kv_heads, prefix = prefix_key.shape[1:3]
+    kv_heads, prefix = prefix_value.shape[1:3]
     before = (jnp.arange(prefix) < at.start[:, None])[:, None, None, None, :]
     causal = (at.query[:, :, None] >= (at.start[:, None] + jnp.arange(at.rows))[:, None, :])[:, None, None]
     edges: dict[str, Edges] = {}
@@ -100,7 +100,7 @@ def suffix_attend(
     ) -> Array:
         """One key-value head and its queries [batch, query head, config, query, width]."""
         edges = alike | own
-        prefix_logits = wide_einsum("bgcrd,bpd->bgcrp", query, prefix_key) * scale
+        prefix_logits = wide_einsum("bgcrd,bdp->bgcrp", query, prefix_key) * scale
         own_logits = wide_einsum("bgcrd,bcsd->bgcrs", query, key) * scale
         prefix_allowed, own_allowed = before, causal
         if "mask" in edges:

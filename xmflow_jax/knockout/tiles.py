@@ -1,7 +1,8 @@
 """Departed answers, in few static shapes: which of them are decoded on together, and what comes back.
 
-A tile is a prompt with a few of its departed configurations, its slots. A call takes some tiles of every group of
-configurations (`plan.Group`), because what it costs is mostly the reading of the weights, once for each token.
+A tile is a prompt with a few of its departed configurations, its slots, of every group of configurations
+(`plan.Group`): what they read of the prompt they share, and most of what a call costs is the reading of the weights,
+once for each token.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,56 +22,62 @@ MOST_TILES: Final = 8
 
 
 class Tiles(NamedTuple):
-    """Some prompts of a batch, each with a few configurations, its slots.
+    """Some prompts of a batch, each with a few configurations of every group, its slots.
 
     Attributes:
         prompt: rows of the batch.
         config: of the study.
         tokens: the answers as far as they are known.
-        known: how many of their tokens are; all of them in a slot that is left over.
+        known: how many of their tokens are, in ascending order; all of them in a slot that is left over.
     """
 
     prompt: Int[np.ndarray, " tile"]
-    config: Int[np.ndarray, "tile slot"]
-    tokens: Int[np.ndarray, "tile slot step"]
-    known: Int[np.ndarray, "tile slot"]
+    config: Int[np.ndarray, "group tile slot"]
+    tokens: Int[np.ndarray, "group tile slot step"]
+    known: Int[np.ndarray, "group tile slot"]
 
     @property
-    def used(self) -> Bool[np.ndarray, "tile slot"]:
+    def used(self) -> Bool[np.ndarray, "group tile slot"]:
         """Slots that are not left over."""
-        used: Bool[np.ndarray, "tile slot"] = self.known < self.tokens.shape[2]
+        used: Bool[np.ndarray, "group tile slot"] = self.known < self.tokens.shape[3]
         return used
 
 
 def build_tiles(
-    departed: Bool[np.ndarray, "batch config"],
+    departed: Bool[np.ndarray, "group batch config"],
     tokens: Int[np.ndarray, "batch config step"],
     known: Int[np.ndarray, "batch config"],
     first_layer: Int[np.ndarray, " config"],
     slots: int,
 ) -> Tiles:
-    """The departed answers as tiles, sorted by where they departed and then by their first layer; a slot that is left
-    over has its neighbour's configuration.
+    """The departed answers as tiles, sorted by where they departed and then by their first layer, as their slots are.
 
     Args:
+        departed: of each group.
         first_layer: in which each configuration blocks anything.
     """
-    prompts: list[int] = []
-    configs, used = [], []
-    for row, own in enumerate(departed):
-        of_prompt = np.flatnonzero(own)
-        of_prompt = of_prompt[np.lexsort((first_layer[of_prompt], known[row, of_prompt]))]
-        for begin in range(0, len(of_prompt), slots):
-            some = of_prompt[begin : begin + slots]
-            prompts.append(row)
-            configs.append(np.pad(some, (0, slots - len(some)), mode="edge"))
-            used.append(np.arange(slots) < len(some))
-    prompt, config = np.array(prompts, np.int32), np.array(configs, np.int32).reshape(-1, slots)
-    order = np.lexsort((first_layer[config[:, 0]], known[prompt, config[:, 0]]))
-    prompt, config = prompt[order], config[order]
-    at = prompt[:, None], config
-    mine = np.array(used, bool).reshape(-1, slots)[order]
-    return Tiles(prompt, config, tokens[at], np.where(mine, known[at], tokens.shape[2]).astype(np.int32))
+    groups, prompts = departed.shape[:2]
+    tiles: list[Tiles] = []
+    for row in range(prompts):
+        chosen = [np.flatnonzero(own) for own in departed[:, row]]
+        chosen = [own[np.lexsort((first_layer[own], known[row, own]))] for own in chosen]
+        count = max(-(-len(own) // slots) for own in chosen)
+        room = [np.arange(count * slots) < len(own) for own in chosen]
+        config = np.stack([np.pad(own, (0, count * slots - len(own))) for own in chosen])
+        mine = np.where(room, known[row, config], tokens.shape[2])
+        shape = groups, count, slots
+        config, mine = config.reshape(shape).astype(np.int32), mine.reshape(shape).astype(np.int32)
+        tiles.append(Tiles(np.full(count, row, np.int32), config, tokens[row, config], mine))
+    whole = join_tiles(tiles)
+    layer = np.where(whole.used, first_layer[whole.config], len(first_layer))
+    order = np.lexsort((layer.min((0, 2)), whole.known.min((0, 2))))
+    return Tiles(whole.prompt[order], whole.config[:, order], whole.tokens[:, order], whole.known[:, order])
+
+
+def join_tiles(parts: Sequence[Tiles]) -> Tiles:
+    """Tiles behind tiles."""
+    prompt, *others = zip(*parts, strict=True)
+    return Tiles(np.concatenate(prompt), *(np.concatenate(leaves, axis=1) for leaves in others))
 
 
 def take_tiles(tiles: Tiles, first: int, size: int, answers: Int[np.ndarray, "batch config step"]) -> Tiles:
@@ -79,10 +86,11 @@ def take_tiles(tiles: Tiles, first: int, size: int, answers: Int[np.ndarray, "ba
     Args:
         answers: of all prompts, as far as they are known.
     """
-    slots, steps = tiles.config.shape[1], answers.shape[2]
-    nothing = np.zeros((max(0, first + size - max(first, len(tiles.prompt))), slots), np.int32)
-    filler = Tiles(nothing[:, 0], nothing, answers[nothing, nothing], nothing + steps)
-    return Tiles(*(np.concatenate([own[first : first + size], rest]) for own, rest in zip(tiles, filler, strict=True)))
+    groups, count, slots, steps = tiles.tokens.shape
+    nothing = np.zeros((groups, max(0, first + size - max(first, count)), slots), np.int32)
+    filler = Tiles(nothing[0, :, 0], nothing, answers[nothing, nothing], nothing + steps)
+    some = slice(first, first + size)
+    return join_tiles([Tiles(tiles.prompt[some], *(leaf[:, some] for leaf in tiles[1:])), filler])
 
 
 def first_blocked_layers(switches: Switches) -> Int[np.ndarray, " config"]:
@@ -91,14 +99,14 @@ def first_blocked_layers(switches: Switches) -> Int[np.ndarray, " config"]:
     return np.logical_or.reduce(on).argmax(1)
 
 
-def first_layers(tiles: Tiles, first_layer: Int[np.ndarray, " config"], most: int) -> Int[np.ndarray, " slot"]:
+def first_layers(tiles: Tiles, first_layer: Int[np.ndarray, " config"], most: int) -> Int[np.ndarray, "group slot"]:
     """The first layer that any tile blocks anything in, slot by slot; `most` where the slot is left over in all."""
-    return np.where(tiles.used, first_layer[tiles.config], most).min(0, initial=most).astype(np.int32)
+    return np.where(tiles.used, first_layer[tiles.config], most).min(1, initial=most).astype(np.int32)
 
 
 def continue_departed(
-    run: Callable[[tuple[Tiles, ...], Any], Any],
-    departed: Sequence[Bool[np.ndarray, "batch config"]],
+    run: Callable[[Tiles, Int[np.ndarray, "group slot"]], Any],
+    departed: Bool[np.ndarray, "group batch config"],
     tokens: Int[np.ndarray, "batch config step"],
     known: Int[np.ndarray, "batch config"],
     first_layer: Int[np.ndarray, " config"],
@@ -108,7 +116,7 @@ def continue_departed(
     """The answers with those that departed decoded on.
 
     Args:
-        run: (every group's tiles, first layers [group, slot]) -> every group's whole answers [tile, slot, step].
+        run: (tiles, first layers) -> their whole answers [group, tile, slot, step].
         departed: of each group of configurations.
         last_layer: of the model.
         devices: that the batch is spread over; a call then holds as many tiles of each of them, one device's after
@@ -118,22 +126,15 @@ def continue_departed(
     size = min(own, MOST_TILES)
     parts = [slice(first, first + own) for first in range(0, len(tokens), own)]
     slots = min(MOST_SLOTS, AT_ONCE // size)
-    waiting = [
-        [build_tiles(group[part], tokens[part], known[part], first_layer, slots) for part in parts]
-        for group in departed
-    ]
+    waiting = [build_tiles(departed[:, part], tokens[part], known[part], first_layer, slots) for part in parts]
     whole = tokens.copy()
     running = []
-    for first in range(0, max((len(tiles.prompt) for group in waiting for tiles in group), default=0), size):
-        chosen = [
-            [take_tiles(tiles, first, size, tokens[part]) for tiles, part in zip(group, parts, strict=True)]
-            for group in waiting
-        ]
-        some = tuple(Tiles(*(np.concatenate(leaves) for leaves in zip(*group, strict=True))) for group in chosen)
-        running.append((chosen, run(some, np.stack([first_layers(one, first_layer, last_layer) for one in some]))))
+    for first in range(0, max(len(tiles.prompt) for tiles in waiting), size):
+        chosen = [take_tiles(tiles, first, size, tokens[part]) for tiles, part in zip(waiting, parts, strict=True)]
+        some = join_tiles(chosen)
+        running.append((chosen, run(some, first_layers(some, first_layer, last_layer))))
     for chosen, answers in running:
-        for group, found in zip(chosen, to_host(answers), strict=True):
-            for tiles, part, mine in zip(group, parts, np.split(found, devices), strict=True):
-                prompt = np.broadcast_to(tiles.prompt[:, None], tiles.config.shape)
-                whole[part][prompt[tiles.used], tiles.config[tiles.used]] = mine[tiles.used]
+        for tiles, part, mine in zip(chosen, parts, np.split(to_host(answers), devices, axis=1), strict=True):
+            prompt = np.broadcast_to(tiles.prompt[:, None], tiles.config.shape)
+            whole[part][prompt[tiles.used], tiles.config[tiles.used]] = mine[tiles.used]
     return whole

@@ -110,7 +110,7 @@ def blocked_weights_fast(
     """Of a batch's first prompt, through the fast engine's masks; zero at rows that it does not recompute."""
     one = jax.tree.map(lambda part: part[:1], positions)
     rows, first, length = base.hidden.shape[2], int(base.first[0]), int(batch.length[0])
-    prefix = min(base.key.shape[3], round_up(max(1, first), PREFIX_STEP))
+    prefix = min(base.value.shape[3], round_up(max(1, first), PREFIX_STEP))
     source = _padded(probe, batch.tokens.shape[1])
     weights = to_host(
         _fast(
@@ -208,8 +208,8 @@ def _fast(
         key, _ = block.keys_values(x, rotation)
         own = jax.lax.dynamic_slice_in_dim(source, base.first[0], rows)[:, None, None]
         own = jnp.broadcast_to(own, key.shape).astype(key.dtype)
-        prefix_key = base.key[layer, :, :, :prefix]
-        before = _like(source[:prefix], prefix_key.swapaxes(1, 2)).swapaxes(1, 2)
+        prefix_key = base.key[layer, ..., :prefix]
+        before = jnp.swapaxes(_like(source[:prefix], jnp.moveaxis(prefix_key, 3, 1)), 1, 2)
         query = block.queries(x, rotation)
         weights = suffix_attend(query, key, own, prefix_key, before, block.scale, at, on, positions)
         return weights[0, 0, :, :, 0].T
