@@ -69,7 +69,7 @@ def build_tiles(
         config, mine = config.reshape(shape).astype(np.int32), mine.reshape(shape).astype(np.int32)
         tiles.append(Tiles(np.full(count, row, np.int32), config, tokens[row, config], mine))
     whole = join_tiles(tiles)
-    layer = np.where(whole.used, first_layer[whole.config], len(first_layer))
+    layer = np.where(whole.used, first_layer[whole.config], np.inf)
     order = np.lexsort((layer.min((0, 2)), whole.known.min((0, 2))))
     return Tiles(whole.prompt[order], whole.config[:, order], whole.tokens[:, order], whole.known[:, order])
 
