@@ -160,6 +160,7 @@ def test_the_record_holds_model_data_template_and_scorer(plain: EvaluationResult
     assert len(chosen["model"]["digest"]) == 64
     assert list(chosen["data"]) == [path.name for path in options["data"]]
     assert "{question}" in chosen["template"]["text"]
+    assert chosen["end_tokens"] == [2]
     assert (chosen["scorers"], chosen["images"]) == (["exact"], "own")
     assert record["sessions"][0]["batch_size"] == 2
     assert {"jax", "xmflow-jax"} <= set(record["sessions"][0]["versions"])

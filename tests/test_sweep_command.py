@@ -101,6 +101,7 @@ def test_summary_figures_and_record(run: Path) -> None:
     record = json.loads((run / "run.json").read_text())
     assert record["configuration"]["template"]["name"] == "vicuna_v1"
     assert record["configuration"]["model"]["dtype"] == "float32"
+    assert record["configuration"]["end_tokens"] == [2]
     assert record["sessions"][0]["versions"]["jax"] == jax.__version__
 
 
