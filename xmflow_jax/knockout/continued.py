@@ -30,7 +30,7 @@ Cache = tuple[
     Float[Array, "layer group tile slot row kv_heads head_width"],
 ]
 
-# Rows at a time from which on a matmul of many costs as much as many: below it is mostly the reading of weights.
+# From so many rows on a matmul takes time by its rows; with fewer it is mostly the reading of weights.
 MATMUL_ROWS: Final = 32
 
 # (step, tokens, cache) between two tokens.

@@ -107,6 +107,6 @@ def decode_base(
 greedy_draft = over_questions(
     decode_base,
     {"params": SHARED, "base": BASE_PARTS, "length": FIRST, "end_tokens": SHARED},
-    Draft(FIRST, SECOND),  # type: ignore[arg-type]
+    Draft._make((FIRST, SECOND)),
     ["graphdef", "steps"],
 )

@@ -29,7 +29,7 @@ from xmflow_jax.knockout.plain import encode_images
 from xmflow_jax.knockout.plan import Placement, Study, place_study
 from xmflow_jax.knockout.split import FIRST, SECOND, SHARED, over_questions, to_host
 from xmflow_jax.knockout.suffix import BASE_PARTS, BaseRun, base_pass, drafted_pass, extend_base, suffix_pass
-from xmflow_jax.knockout.tiles import Tiles, continue_departed, first_blocked_layers
+from xmflow_jax.knockout.tiles import TILES_PARTS, Tiles, continue_departed, first_blocked_layers
 from xmflow_jax.models.partitioning import DATA, mesh_size
 
 Tree = Any
@@ -49,7 +49,7 @@ run_drafted = over_questions(
 )
 run_continued = over_questions(
     continue_answers,
-    {**_PASS, "end_tokens": SHARED, "tiles": Tiles(FIRST, SECOND, SECOND, SECOND), "first_layer": SHARED},  # type: ignore[arg-type]
+    {**_PASS, "end_tokens": SHARED, "tiles": TILES_PARTS, "first_layer": SHARED},
     SECOND,
     ["graphdef", "rows", "longest", "prefix"],
 )

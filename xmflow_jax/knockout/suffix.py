@@ -48,7 +48,7 @@ class BaseRun(NamedTuple):
 
 
 # Where the batch axis of each field is.
-BASE_PARTS = BaseRun(SECOND, SECOND, SECOND, FIRST, FIRST, FIRST, SECOND)  # type: ignore[arg-type]
+BASE_PARTS = BaseRun._make((SECOND, SECOND, SECOND, FIRST, FIRST, FIRST, SECOND))
 
 
 def rows_from(

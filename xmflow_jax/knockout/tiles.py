@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from xmflow_jax.knockout.arrays import Switches
-from xmflow_jax.knockout.split import to_host
+from xmflow_jax.knockout.split import FIRST, SECOND, to_host
 
 # Departed answers of a group in a call, and the most of one prompt's and the most prompts among them. For a batch of
 # some size it is one shape, since every shape is another program.
@@ -41,6 +41,10 @@ class Tiles(NamedTuple):
         """Slots that are not left over."""
         used: Bool[np.ndarray, "group tile slot"] = self.known < self.tokens.shape[3]
         return used
+
+
+# Where the tile axis of each field is; tiles are spread as their prompts are.
+TILES_PARTS = Tiles._make((FIRST, SECOND, SECOND, SECOND))
 
 
 def build_tiles(
