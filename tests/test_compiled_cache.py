@@ -36,16 +36,18 @@ def compiled(folder: Path, *arguments: str) -> str:
     return done.stderr
 
 
-def test_jax_itself_is_stuck_and_goes_on_once_mended(tmp_path: Path) -> None:
+def test_a_cache_with_an_unfinished_program_is_mended(tmp_path: Path) -> None:
+    """Without that, JAX 0.10 adds no program any more and every process complains; later versions get along with such
+    a cache. Once mended, none complains, programs are added, and the one that was cut short is compiled again."""
     assert compiled(tmp_path, "0") == ""
     program = max(tmp_path.glob("*-cache"), key=lambda path: path.stat().st_size)
     program.write_bytes(program.read_bytes()[:100])
     (tmp_path / f"{program.name.removesuffix('-cache')}-atime").unlink()
-    assert "Error writing persistent compilation cache entry" in compiled(tmp_path, "1")
-    count = len(list(tmp_path.glob("*-cache")))
+    known = set(tmp_path.glob("*-cache"))
     assert compiled(tmp_path, "2", "mend") == ""
-    assert len(list(tmp_path.glob("*-cache"))) >= count
+    assert set(tmp_path.glob("*-cache")) - known
     assert compiled(tmp_path, "0") == ""
+    assert program.stat().st_size > 100
 
 
 def write(folder: Path, *names: str) -> None:

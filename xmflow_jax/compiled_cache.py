@@ -2,7 +2,7 @@
 
 JAX writes a program as `KEY-cache` and then the time of its last use as `KEY-atime`, neither of them atomically. A kill
 in between leaves a program that may be cut short and has no time; from then on no program can be added, because JAX
-reads all times for that. Source: `jax/_src/lru_cache.py`, JAX 0.10.
+reads all times for that. Source: `jax/_src/lru_cache.py`, JAX 0.10; JAX 0.12 gets along with such a cache itself.
 """
 
 import os

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.knockout.tiny_study import LLAVA_OUTPUTS, arrays, both_engines, run_plain, tiny_llava, tiny_prompt
+from tests.knockout.tiny_study import LLAVA_OUTPUTS, arrays, both_engines, run_plain, tiny_llava, tiny_prompt, widest
 from xmflow_jax.data import roles
 from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout.arrays import Switches, build_positions, edge_mask, layer_edit
 from xmflow_jax.knockout.configuration import NOTHING, Knockout, block, keep_only, zero_output
-from xmflow_jax.knockout.fast import sweep_fast
+from xmflow_jax.knockout.fast import encode, run_base, run_suffixes
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
-from xmflow_jax.knockout.plan import build_study, check_positions
+from xmflow_jax.knockout.plan import build_study, check_positions, place_study
 from xmflow_jax.knockout.suffix_attention import Rows, suffix_attend
 from xmflow_jax.models.attention import attend, attention_weights, causal_mask
 
@@ -99,26 +99,32 @@ def test_the_empty_knockout_is_base_bit_for_bit_in_the_fast_engine() -> None:
 
 
 def test_rows_recomputed_with_nothing_blocked_are_base() -> None:
-    """The suffix pass itself, told to recompute a suffix in which its switches are all off, gives the base run."""
-    config, graphdef, params = tiny_llava()
-    study = build_study([block(IMAGE_TO_QUESTION, range(4))], config.text.layers, config.text.heads)
-    batch, positions = arrays([PROMPT, tiny_prompt(3, question=6)], study)
-    off = jax.tree.map(np.zeros_like, study.switches)
-    # The schedule still says that layer 0 is blocked; only the switches that the kernel sees are off.
-    swept = sweep_fast(graphdef, params, batch, positions, type(study)(study.knockouts, study.actions, study.switches))
-    from xmflow_jax.knockout.fast import encode, run_base, run_suffixes
-    from xmflow_jax.knockout.plan import place_study
+    """The suffix pass itself, told to recompute a suffix in which its switches are all off, gives the base run.
 
-    placement = place_study(study, positions, batch.length, batch.tokens.shape[1])
-    features = encode(graphdef, params, batch.pixels)
-    run = run_base(graphdef, params, batch.tokens, batch.length, features, placement.first, rows=placement.rows)
-    (group,) = placement.groups
-    again = run_suffixes(
-        graphdef, params, run, group.trie, off, positions, placement.starts[0], batch.length,
-        rows=group.rows, prefix=group.prefix,
-    )  # fmt: skip
-    np.testing.assert_allclose(again[:, 0], run.logits, rtol=0, atol=2e-6)
-    assert np.abs(np.asarray(swept.knockout)[:, 0] - np.asarray(run.logits)).max() > 1e-3
+    In float64, because the two passes sum in another order, and by how much float32 then differs depends on the
+    processor: 1e-12 is a millionth of float32's rounding of these logits, and a bug would be as large as ever.
+    """
+    with jax.enable_x64(True):
+        config, graphdef, params = tiny_llava()
+        params = widest(params)
+        study = build_study([block(IMAGE_TO_QUESTION, range(4))], config.text.layers, config.text.heads)
+        batch, positions = arrays([PROMPT, tiny_prompt(3, question=6)], study)
+        batch = batch._replace(pixels=batch.pixels.astype(np.float64))
+        placement = place_study(study, positions, batch.length, batch.tokens.shape[1])
+        features = encode(graphdef, params, batch.pixels)
+        run = run_base(graphdef, params, batch.tokens, batch.length, features, placement.first, rows=placement.rows)
+        (group,), (start,) = placement.groups, placement.starts
+
+        def recomputed(switches: Switches) -> np.ndarray:
+            """The schedule says in any case that layers are blocked; the kernel sees the switches alone."""
+            shape = {"rows": group.rows, "prefix": group.prefix}
+            given = (graphdef, params, run, group.trie, switches, positions, start, batch.length)
+            return np.asarray(run_suffixes(*given, **shape)[:, 0])
+
+        off = jax.tree.map(np.zeros_like, study.switches)
+        assert run.logits.dtype == np.float64
+        np.testing.assert_allclose(recomputed(off), run.logits, rtol=0, atol=1e-12)
+        assert np.abs(recomputed(study.switches) - np.asarray(run.logits)).max() > 1e-3
 
 
 def perturbed(prompt: Any, role: str) -> Any:
