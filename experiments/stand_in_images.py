@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from xmflow_jax.data.question import Question
-from xmflow_jax.data.sources import read_questions
+from xmflow_jax.data.sources.files import read_questions
 from xmflow_jax.errors import DataError, XmflowError
 
 _GREY = (128, 128, 128)

@@ -14,8 +14,8 @@ from pathlib import Path
 from flax import nnx
 
 from xmflow_jax.errors import CheckpointError, XmflowError
+from xmflow_jax.families.registry import family_of
 from xmflow_jax.weights import orbax
-from xmflow_jax.weights.families import family_of
 from xmflow_jax.weights.load import DTYPES, load_model
 from xmflow_jax.weights.safetensors_files import INDEX
 from xmflow_jax.weights.source import resolve_source

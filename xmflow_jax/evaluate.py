@@ -17,16 +17,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
-from xmflow_jax.command import prepare_process, progress_bar, run_command, say
-from xmflow_jax.compiled_cache import remove_unfinished_programs
-from xmflow_jax.study.evaluation_options import EvaluationOptions, evaluation_options, parse_arguments
+from xmflow_jax.cli.evaluate_arguments import EvaluationOptions, evaluation_options, parse_arguments
+from xmflow_jax.cli.frame import prepare_process, progress_bar, run_command, say
+from xmflow_jax.machine.compiled_cache import remove_unfinished_programs
 from xmflow_jax.study.shown_images import OWN
 
 if TYPE_CHECKING:  # What takes seconds to import is imported where it is used, so that --help answers at once.
     import pandas as pd
 
     from xmflow_jax.data.question import Question
-    from xmflow_jax.results import RunFolder
+    from xmflow_jax.run.folder import RunFolder
 
 Say = Callable[[str], None]
 
@@ -40,7 +40,7 @@ class EvaluationResult:
 
     Attributes:
         folder: the run folder.
-        rows: one per answered question (`xmflow_jax.results.ANSWER_SCHEMA`).
+        rows: one per answered question (`xmflow_jax.run.folder.ANSWER_SCHEMA`).
         accuracy: the table of `xmflow_jax.analysis.accuracy.accuracy_table`, in percent; empty where no question has a
             gold answer.
         predictions: the file for the benchmark's server; None where the questions are not all of one such benchmark.
@@ -60,7 +60,7 @@ def evaluate_model(say: Say = lambda line: None, progress: bool = False, **optio
     Args:
         say: called with each line of news; by default nothing is printed.
         progress: show a bar with the time left on standard error.
-        options: the keywords of `xmflow_jax.study.evaluation_options.evaluation_options`: those fields of
+        options: the keywords of `xmflow_jax.cli.evaluate_arguments.evaluation_options`: those fields of
             `SweepOptions` that are not about knockouts, `scorer`, `blank_images` and `shuffle_images`.
 
     Raises:
@@ -75,14 +75,14 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
     import jax
 
     from xmflow_jax.knockout import FAST
-    from xmflow_jax.knockout.memory import memory_planned
-    from xmflow_jax.results import check_folder, open_run
-    from xmflow_jax.session import default_batch_size, device_layout, free_memory, machine
+    from xmflow_jax.machine.memory import memory_planned
+    from xmflow_jax.run.folder import check_folder, open_run
     from xmflow_jax.study.answer import Setting
+    from xmflow_jax.study.batches import waiting_line
     from xmflow_jax.study.evaluation import answer_questions, by_task, evaluation_configuration
     from xmflow_jax.study.inputs import read_inputs, short_name
     from xmflow_jax.study.options import EVERY
-    from xmflow_jax.study.pending import waiting_line
+    from xmflow_jax.study.session import default_batch_size, device_layout, free_memory, machine
     from xmflow_jax.study.shown_images import SHUFFLED, shuffled_images
     from xmflow_jax.weights.load import identify_model, load_model
 
@@ -140,8 +140,8 @@ def _report(
 ) -> EvaluationResult:
     """Accuracies and predictions, from the landed rows alone."""
     from xmflow_jax.analysis.accuracy import accuracy_lines, accuracy_table
-    from xmflow_jax.result_parts import write_atomically
-    from xmflow_jax.study.scoring import submission
+    from xmflow_jax.run.parts import write_atomically
+    from xmflow_jax.scoring.answers import submission
 
     run.write_record()
     rows, aside = run.read_answers(), run.read_skipped()

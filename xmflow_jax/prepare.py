@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xmflow_jax.command import say
-from xmflow_jax.data.prepared import BENCHMARKS, benchmark_builder, is_prepared
+from xmflow_jax.cli.frame import say
+from xmflow_jax.data.sources.prepared import BENCHMARKS, benchmark_builder, is_prepared
 from xmflow_jax.errors import DataError, OptionError, XmflowError
 
 if TYPE_CHECKING:  # TFDS takes seconds to import.
-    from xmflow_jax.data.tfds.question_builder import QuestionBuilder
+    from xmflow_jax.data.sources.tfds.question_builder import QuestionBuilder
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def prepare(
     """Build a benchmark; it appears whole or not at all. One that is built already is left as it is.
 
     Args:
-        name: one of `xmflow_jax.data.prepared.BENCHMARKS`.
+        name: one of `xmflow_jax.data.sources.prepared.BENCHMARKS`.
         manual_dir: the folder of the downloaded files, or of the folders that they unpack to.
         out: where data sets lie, by default where TFDS keeps them.
         rebuild: build it anew where it is built already.

@@ -11,21 +11,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from xmflow_jax.command import prepare_process, progress_bar, run_command, say
-from xmflow_jax.compiled_cache import remove_unfinished_programs
-from xmflow_jax.processes import Processes, gather, join, share
-from xmflow_jax.study.arguments import parse_arguments
-from xmflow_jax.study.mesh import check_mesh, parse_mesh
+from xmflow_jax.cli.frame import prepare_process, progress_bar, run_command, say
+from xmflow_jax.cli.sweep_arguments import parse_arguments
+from xmflow_jax.machine.compiled_cache import remove_unfinished_programs
+from xmflow_jax.machine.mesh import check_mesh, parse_mesh
+from xmflow_jax.machine.processes import Processes, gather, join, share
 from xmflow_jax.study.options import SweepOptions, check_options
 
 if TYPE_CHECKING:  # What takes seconds to import is imported where it is used, so that --help answers at once.
     import pandas as pd
 
     from xmflow_jax.analysis.model_shape import ModelShape
-    from xmflow_jax.results import RunFolder
+    from xmflow_jax.run.folder import RunFolder
     from xmflow_jax.study.answer import Setting
-    from xmflow_jax.study.fit import Fit
-    from xmflow_jax.study.plan import TaskStudy
+    from xmflow_jax.study.memory_fit import Fit
+    from xmflow_jax.study.task_studies import TaskStudy
 
 Say = Callable[[str], None]
 
@@ -67,16 +67,16 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     """Everything is examined first: options, machine, folder, data, model; weights are read after that."""
     import jax
 
-    from xmflow_jax.knockout.memory import memory_planned
-    from xmflow_jax.report.preview import write_preview
-    from xmflow_jax.report.question_card import cards_per_task, question_card
-    from xmflow_jax.results import check_folder, finished_questions, free_bytes, open_run
-    from xmflow_jax.session import default_batch_size, device_layout, free_memory, model_shape, provenance
+    from xmflow_jax.machine.memory import memory_planned
+    from xmflow_jax.run.folder import check_folder, finished_questions, free_bytes, open_run
     from xmflow_jax.study.answer import Setting, answer_task
+    from xmflow_jax.study.batches import waiting_line
     from xmflow_jax.study.estimate import check_space, estimate_work, usable_prompts
     from xmflow_jax.study.inputs import read_inputs, run_configuration, short_name
-    from xmflow_jax.study.pending import waiting_line
-    from xmflow_jax.study.plan import plan_studies
+    from xmflow_jax.study.preview import write_preview
+    from xmflow_jax.study.question_card import cards_per_task, question_card
+    from xmflow_jax.study.session import default_batch_size, device_layout, free_memory, model_shape, provenance
+    from xmflow_jax.study.task_studies import plan_studies
     from xmflow_jax.weights.load import identify_model, load_model
 
     mesh = None if options.mesh is None else parse_mesh(options.mesh)
@@ -168,7 +168,7 @@ def _without_work(out: Path, figures: tuple[Path, ...] = ()) -> SweepResult:
     import pandas as pd
 
     from xmflow_jax.analysis.summary import SUMMARY_COLUMNS
-    from xmflow_jax.results import ROW_SCHEMA
+    from xmflow_jax.run.folder import ROW_SCHEMA
 
     return SweepResult(
         out, pd.DataFrame(columns=ROW_SCHEMA.names), pd.DataFrame(columns=list(SUMMARY_COLUMNS)), figures
@@ -183,7 +183,7 @@ def _self_check(studies: "Sequence[TaskStudy]", setting: "Setting", done: set[tu
     """
     from xmflow_jax.study.answer import check_prompt
     from xmflow_jax.study.estimate import usable_prompts
-    from xmflow_jax.study.fit import Fit, try_smaller
+    from xmflow_jax.study.memory_fit import Fit, try_smaller
     from xmflow_jax.study.self_check import check_engines
 
     for study in studies:
@@ -204,8 +204,8 @@ def _report(
 ) -> SweepResult:
     """Summary and figures, from the landed rows alone."""
     from xmflow_jax.report.rebuild import rebuild
-    from xmflow_jax.results import NOT_SELECTED, SET_ASIDE
-    from xmflow_jax.study.plan import missing_pathways
+    from xmflow_jax.run.folder import NOT_SELECTED, SET_ASIDE
+    from xmflow_jax.study.task_studies import missing_pathways
 
     run.write_record()
     rows, skipped = run.read_rows(), run.read_skipped()

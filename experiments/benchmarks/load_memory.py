@@ -17,9 +17,9 @@ from socket import socket
 from tempfile import TemporaryDirectory
 
 from xmflow_jax.convert import convert
-from xmflow_jax.models.clip import ClipVisionConfig
-from xmflow_jax.models.llama import LlamaConfig
-from xmflow_jax.models.llava import LlavaConfig
+from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.nn.clip import ClipVisionConfig
+from xmflow_jax.nn.llama import LlamaConfig
 from xmflow_jax.weights.random_checkpoint import write_random
 
 # What issue 3 asks for: peak over size.
@@ -54,7 +54,7 @@ def peak():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 import jax, numpy as np
 from jax.sharding import AxisType, Mesh
-from xmflow_jax.models.partitioning import DATA, MODEL
+from xmflow_jax.machine.partitioning import DATA, MODEL
 from xmflow_jax.weights import shards
 from xmflow_jax.weights.load import load_model
 jax.distributed.initialize(sys.argv[2], 2, int(sys.argv[3]))

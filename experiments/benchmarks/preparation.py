@@ -19,9 +19,9 @@ import jax
 
 from xmflow_jax.data.processing import load_processing
 from xmflow_jax.data.prompt import prepare_question
-from xmflow_jax.data.shapes.source import shapes_questions
-from xmflow_jax.data.sources import read_questions
-from xmflow_jax.data.study_csv import STUDY_TASKS
+from xmflow_jax.data.sources.files import read_questions
+from xmflow_jax.data.sources.shapes.source import shapes_questions
+from xmflow_jax.data.sources.study_csv import STUDY_TASKS
 from xmflow_jax.data.templates import default_template
 from xmflow_jax.evaluate import evaluate_model
 from xmflow_jax.study.shipped import shipped_checkpoint

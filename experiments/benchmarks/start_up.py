@@ -32,7 +32,7 @@ import atexit, json, os, sys, time
 from collections import defaultdict
 spent, seen = defaultdict(float), {}
 atexit.register(lambda: open(os.environ["START_UP_REPORT"], "w").write(json.dumps({"spent": spent, "seen": seen})))
-from xmflow_jax.command import prepare_process
+from xmflow_jax.cli.frame import prepare_process
 from xmflow_jax.sweep import main
 prepare_process()
 import jax

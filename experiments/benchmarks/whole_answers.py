@@ -20,12 +20,12 @@ import numpy as np
 
 from experiments.benchmarks.workload import PRESETS, random_question, study_rows
 from xmflow_jax.data.batch import build_batch, in_batches, prompt_bucket
-from xmflow_jax.knockout import fast
 from xmflow_jax.knockout.arrays import build_positions
-from xmflow_jax.knockout.decode import greedy_draft
-from xmflow_jax.knockout.draft import Checked, generated_room
+from xmflow_jax.knockout.fast import engine as fast
+from xmflow_jax.knockout.fast.decoding import greedy_draft
+from xmflow_jax.knockout.fast.drafts import Checked, generated_room
+from xmflow_jax.knockout.fast.placement import Study, build_study, place_study
 from xmflow_jax.knockout.measure import measure
-from xmflow_jax.knockout.plan import Study, build_study, place_study
 from xmflow_jax.weights.load import LoadedModel, load_model
 
 # What issue 5 asks for, where 90 % of the answers do not change.
@@ -100,12 +100,12 @@ def shipped_work(name: str, questions: int, batch_size: int, scratch: Path) -> I
     """A shipped model's own study, task by task."""
     from xmflow_jax.data.processing import load_processing
     from xmflow_jax.data.prompt import prepare_question
-    from xmflow_jax.data.shapes.source import shapes_questions
-    from xmflow_jax.data.sources import read_questions
+    from xmflow_jax.data.sources.files import read_questions
+    from xmflow_jax.data.sources.shapes.source import shapes_questions
     from xmflow_jax.data.templates import default_template
     from xmflow_jax.study.options import SweepOptions
-    from xmflow_jax.study.plan import plan_studies
     from xmflow_jax.study.shipped import shipped_checkpoint
+    from xmflow_jax.study.task_studies import plan_studies
 
     directory = shipped_checkpoint(name)
     processing, model = load_processing(directory), load_model(directory, "float32")

@@ -6,10 +6,19 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from xmflow_jax.data.shapes.questions import Asked, ask
-from xmflow_jax.data.shapes.scenes import CELL, IMAGE_SIZE, VALUES, Scene, draw_generator, draw_scene, footprints, paint
-from xmflow_jax.data.shapes.tokenizer import CUE, END, vocabulary
-from xmflow_jax.data.study_csv import STUDY_TASKS
+from xmflow_jax.data.sources.shapes.questions import Asked, ask
+from xmflow_jax.data.sources.shapes.scenes import (
+    CELL,
+    IMAGE_SIZE,
+    VALUES,
+    Scene,
+    draw_generator,
+    draw_scene,
+    footprints,
+    paint,
+)
+from xmflow_jax.data.sources.shapes.tokenizer import CUE, END, vocabulary
+from xmflow_jax.data.sources.study_csv import STUDY_TASKS
 
 # A question, the cue, and the answer; the longest has 13 + 2 + 1.
 TEXT_LENGTH: Final = 16

@@ -21,15 +21,15 @@ from xmflow_jax.data.batch import in_batches, prompt_bucket
 from xmflow_jax.data.processing import Processing, load_processing
 from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.question import Question
-from xmflow_jax.data.shapes.source import drawn_questions, shapes_questions
-from xmflow_jax.data.sources import read_questions
+from xmflow_jax.data.sources.files import read_questions
+from xmflow_jax.data.sources.shapes.source import drawn_questions, shapes_questions
 from xmflow_jax.data.templates import default_template
-from xmflow_jax.knockout.configuration import block
+from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
+from xmflow_jax.knockout.actions import block
+from xmflow_jax.knockout.batch_answers import answer_batch
+from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.pathways import Pathway
-from xmflow_jax.knockout.plan import build_study
-from xmflow_jax.knockout.study_batch import answer_batch
-from xmflow_jax.metrics.exact import exact_match
-from xmflow_jax.models.cross_attention import CrossAttentionConfig
+from xmflow_jax.scoring.exact import exact_match
 from xmflow_jax.weights.load import LoadedModel, load_model
 
 # Questions of each task from which the best guess of every question's text is learnt.

@@ -12,13 +12,13 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from experiments.shapes.batches import ATTRIBUTE_IDS, END_ID, Batch
-from xmflow_jax.data.shapes.scenes import VALUES
-from xmflow_jax.data.shapes.tokenizer import BEGIN, vocabulary
-from xmflow_jax.models.attention import MASKED, attend, causal_mask
-from xmflow_jax.models.clip import ClipVision, ClipVisionConfig
-from xmflow_jax.models.cross_attention import CrossAttentionModel
-from xmflow_jax.models.layers import split_blocks
-from xmflow_jax.models.llava import Llava
+from xmflow_jax.data.sources.shapes.scenes import VALUES
+from xmflow_jax.data.sources.shapes.tokenizer import BEGIN, vocabulary
+from xmflow_jax.families.llava.modeling import Llava
+from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionModel
+from xmflow_jax.nn.attention import MASKED, attend, causal_mask
+from xmflow_jax.nn.clip import ClipVision, ClipVisionConfig
+from xmflow_jax.nn.layers import split_blocks
 
 Tree = Any
 BEGIN_ID = vocabulary().index(BEGIN)

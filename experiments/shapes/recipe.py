@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Final
 
-from xmflow_jax.data.shapes.scenes import IMAGE_SIZE
-from xmflow_jax.data.shapes.tokenizer import vocabulary
-from xmflow_jax.models.clip import ClipVisionConfig
-from xmflow_jax.models.cross_attention import CrossAttentionConfig
-from xmflow_jax.models.gpt2 import Gpt2Config
-from xmflow_jax.models.llama import LlamaConfig
-from xmflow_jax.models.llava import LlavaConfig
+from xmflow_jax.data.sources.shapes.scenes import IMAGE_SIZE
+from xmflow_jax.data.sources.shapes.tokenizer import vocabulary
+from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
+from xmflow_jax.nn.clip import ClipVisionConfig
+from xmflow_jax.nn.gpt2 import Gpt2Config
+from xmflow_jax.nn.llama import LlamaConfig
 
 PATCH_SIZE: Final = 16
 LAYERS: Final = 12

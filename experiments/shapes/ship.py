@@ -13,10 +13,10 @@ import pandas as pd
 
 from experiments.shapes.evaluate import evaluate
 from experiments.shapes.recipe import Recipe
-from xmflow_jax.data.shapes.tokenizer import CROSS_ATTENTION_TEMPLATE, LLAVA_TEMPLATE, write_shapes_tokenizer
-from xmflow_jax.data.study_csv import STUDY_TASKS
+from xmflow_jax.data.sources.shapes.tokenizer import CROSS_ATTENTION_TEMPLATE, LLAVA_TEMPLATE, write_shapes_tokenizer
+from xmflow_jax.data.sources.study_csv import STUDY_TASKS
 from xmflow_jax.data.templates import write_prompt_file
-from xmflow_jax.models.llava import LlavaConfig
+from xmflow_jax.families.llava.modeling import LlavaConfig
 from xmflow_jax.study.shipped import write_image_processor
 from xmflow_jax.weights.export import write_checkpoint
 

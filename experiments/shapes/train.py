@@ -38,8 +38,8 @@ from experiments.shapes.batches import Batch, draw_batch  # noqa: E402
 from experiments.shapes.losses import PatchReader, decoder_loss, vision_loss  # noqa: E402
 from experiments.shapes.recipe import RECIPES, Recipe  # noqa: E402
 from experiments.shapes.ship import ship  # noqa: E402
-from xmflow_jax.data.study_csv import STUDY_TASKS  # noqa: E402
-from xmflow_jax.weights.families import build_model  # noqa: E402
+from xmflow_jax.data.sources.study_csv import STUDY_TASKS  # noqa: E402
+from xmflow_jax.families.registry import build_model  # noqa: E402
 
 Tree = Any
 Loss = Callable[[Tree, Batch], tuple[jax.Array, dict[str, jax.Array]]]

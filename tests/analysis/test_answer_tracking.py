@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tests.result_rows import lens_row
+from tests.run.result_rows import lens_row
 from xmflow_jax.analysis.answer_tracking import TRACKING_COLUMNS, track_answers
 from xmflow_jax.analysis.bootstrap import bootstrap_intervals
-from xmflow_jax.result_parts import table_of
-from xmflow_jax.result_schemas import LENS_SCHEMA, TRACKED
+from xmflow_jax.run.parts import table_of
+from xmflow_jax.run.schemas import LENS_SCHEMA, TRACKED
 
 LAYERS, QUESTIONS = (-1, 0, 1), 6
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.result_rows import row
+from tests.run.result_rows import row
 from xmflow_jax.analysis.heads import summarize_heads
 from xmflow_jax.analysis.recommendation import recommend, recommendation_json
 from xmflow_jax.analysis.summary import SUMMARY_COLUMNS, Resampling, summarize

@@ -6,7 +6,7 @@ import pytest
 
 from xmflow_jax.analysis.model_shape import ModelShape, saving
 from xmflow_jax.knockout.costs import rows_operations
-from xmflow_jax.models.llama import LlamaConfig
+from xmflow_jax.nn.llama import LlamaConfig
 
 SHAPE = ModelShape(
     layers=5, width=24, heads=4, kv_heads=2, head_width=6, mlp_width=40, image_positions=7, text_positions=9

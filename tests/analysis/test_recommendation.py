@@ -25,7 +25,7 @@ from xmflow_jax.analysis.findings import findings
 from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.analysis.recommendation import Recommendation, recommend, recommendation_json
 from xmflow_jax.analysis.summary import Resampling, summarize
-from xmflow_jax.results import ROW_SCHEMA
+from xmflow_jax.run.folder import ROW_SCHEMA
 
 FEW = Resampling(resamples=1000)
 SHAPE = ModelShape(

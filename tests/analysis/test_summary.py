@@ -5,7 +5,7 @@ import pytest
 from xmflow_jax.analysis.bootstrap import bootstrap_intervals
 from xmflow_jax.analysis.permutation import holm, sign_flip_p_values
 from xmflow_jax.analysis.summary import CONTROL_COLUMNS, MARGIN_COLUMNS, SUMMARY_COLUMNS, Resampling, summarize
-from xmflow_jax.results import ROW_SCHEMA
+from xmflow_jax.run.folder import ROW_SCHEMA
 
 
 def rows(

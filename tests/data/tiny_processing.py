@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from xmflow_jax.data.demo_tokenizer import write_demo_tokenizer
+from xmflow_jax.data.sources.demo_tokenizer import write_demo_tokenizer
 
 CENTRE_CROP = "centre crop"
 PAD_TO_SQUARE = "pad to square"

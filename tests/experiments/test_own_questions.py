@@ -11,7 +11,7 @@ from PIL import Image
 from experiments.examples import own_questions
 from experiments.examples.own_questions import disc_questions, main
 from xmflow_jax import run_sweep
-from xmflow_jax.results import read_rows
+from xmflow_jax.run.folder import read_rows
 from xmflow_jax.study.shipped import write_random_tiny
 
 LAYERS = 2

@@ -13,11 +13,11 @@ from experiments.shapes import train as training
 from experiments.shapes.batches import ATTRIBUTE_IDS, STUDY_TASKS, draw_batch, patch_labels, token_ids
 from experiments.shapes.losses import BEGIN_ID, cross_attention_hidden, llava_hidden
 from experiments.shapes.recipe import RECIPES, DecoderStage, Recipe, VisionStage
-from xmflow_jax.data.shapes.questions import ask
-from xmflow_jax.data.shapes.scenes import VALUES, draw_generator, draw_scene, footprints
-from xmflow_jax.data.shapes.tokenizer import CUE, vocabulary, write_shapes_tokenizer
-from xmflow_jax.models.llava import LlavaConfig
-from xmflow_jax.weights.families import build_model
+from xmflow_jax.data.sources.shapes.questions import ask
+from xmflow_jax.data.sources.shapes.scenes import VALUES, draw_generator, draw_scene, footprints
+from xmflow_jax.data.sources.shapes.tokenizer import CUE, vocabulary, write_shapes_tokenizer
+from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.families.registry import build_model
 
 QUESTIONS = {"ChooseAttr": 1, "ChooseRel": 2}
 

@@ -8,15 +8,15 @@ import pytest
 from flax import nnx
 
 from tests.knockout.tiny_study import arrays, tiny_prompt
-from xmflow_jax.knockout.configuration import NOTHING, block
+from xmflow_jax.families.llava.modeling import Llava, LlavaConfig
+from xmflow_jax.knockout.actions import NOTHING, block
 from xmflow_jax.knockout.costs import executed_operations, image_operations, necessary_operations, usual_operations
-from xmflow_jax.knockout.fast import encode, run_base
+from xmflow_jax.knockout.fast.engine import encode, run_base
+from xmflow_jax.knockout.fast.placement import build_study, place_study
 from xmflow_jax.knockout.pathways import Pathway
-from xmflow_jax.knockout.plan import build_study, place_study
-from xmflow_jax.models.attention import CAUSAL_BLOCK
-from xmflow_jax.models.clip import ClipVisionConfig
-from xmflow_jax.models.llama import LlamaConfig
-from xmflow_jax.models.llava import Llava, LlavaConfig
+from xmflow_jax.nn.attention import CAUSAL_BLOCK
+from xmflow_jax.nn.clip import ClipVisionConfig
+from xmflow_jax.nn.llama import LlamaConfig
 
 # XLA counts a scan's body once. So every scan here runs once: one block of the tower is needed, one of the decoder's
 # two is not the last, and there is one key-value head. Wide enough that matrices outweigh norms, masks and softmax.

@@ -13,8 +13,7 @@ from tests.knockout.tiny_cross_attention import tiny_cross_attention, tiny_text_
 from tests.knockout.tiny_study import arrays, both_engines_of, run_plain, tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
 from xmflow_jax.errors import OptionError
-from xmflow_jax.knockout.arrays import layer_edit
-from xmflow_jax.knockout.configuration import (
+from xmflow_jax.knockout.actions import (
     CROSS_OUTPUT,
     MASK,
     NOTHING,
@@ -27,13 +26,14 @@ from xmflow_jax.knockout.configuration import (
     pathway_study,
     zero_output,
 )
+from xmflow_jax.knockout.arrays import layer_edit
 from xmflow_jax.knockout.costs import executed_operations, necessary_operations
-from xmflow_jax.knockout.decode import greedy_answers
-from xmflow_jax.knockout.fast import encode, knock_out, run_base, sweep_fast
+from xmflow_jax.knockout.fast.decoding import greedy_answers
+from xmflow_jax.knockout.fast.engine import encode, knock_out, run_base, sweep_fast
+from xmflow_jax.knockout.fast.placement import build_study, place_study
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
-from xmflow_jax.knockout.plan import build_study, place_study
 from xmflow_jax.knockout.windows import SINGLE, STYLES, TO_END
-from xmflow_jax.models.attention import CAUSAL_BLOCK
+from xmflow_jax.nn.attention import CAUSAL_BLOCK
 
 BOUND = 1e-5
 LAYERS, HEADS = 4, 4

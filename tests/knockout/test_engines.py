@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.knockout.tiny_study import LLAVA_OUTPUTS, arrays, both_engines, run_plain, tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
-from xmflow_jax.knockout.configuration import (
+from xmflow_jax.knockout.actions import (
     MASK,
     MODES,
     NOTHING,
@@ -21,9 +21,9 @@ from xmflow_jax.knockout.configuration import (
     pathway_study,
     zero_output,
 )
-from xmflow_jax.knockout.fast import sweep_fast
+from xmflow_jax.knockout.fast.engine import sweep_fast
+from xmflow_jax.knockout.fast.placement import build_study, place_study
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
-from xmflow_jax.knockout.plan import build_study, place_study
 from xmflow_jax.knockout.windows import STYLES
 
 BOUND = 1e-5

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models.torch_encoder_decoder import IMAGE, LAYERS, WORDS, build_encoder_decoder
-from tests.models.torch_llava import build_torch_llava, make_prompts
+from tests.families.llava.torch_llava import build_torch_llava, make_prompts
+from tests.families.vision_encoder_decoder.torch_encoder_decoder import IMAGE, LAYERS, WORDS, build_encoder_decoder
 from xmflow_jax.data.batch import Batch
-from xmflow_jax.knockout.fast import encode, run_base
+from xmflow_jax.families.llava.config import llava_config
+from xmflow_jax.knockout.fast.engine import encode, run_base
 from xmflow_jax.knockout.lens import Lens, read_answer_states, read_lens
-from xmflow_jax.weights.audit import llava_config
 from xmflow_jax.weights.load import LoadedModel, load_model
 
 # The words that are followed are other ones in each prompt.

@@ -5,19 +5,19 @@ import pytest
 
 from experiments.benchmarks.workload import PRESETS, random_question, study_rows
 from tests.knockout.tiny_study import VOCABULARY, arrays, tiny_llava, tiny_prompt
+from xmflow_jax.knockout.actions import block
 from xmflow_jax.knockout.arrays import build_positions
-from xmflow_jax.knockout.configuration import block
 from xmflow_jax.knockout.costs import (
     executed_operations,
     necessary_operations,
     rows_operations,
     usual_operations,
 )
-from xmflow_jax.knockout.fast import encode, run_base, run_suffixes
+from xmflow_jax.knockout.fast.engine import encode, run_base, run_suffixes
+from xmflow_jax.knockout.fast.placement import build_study, place_study
 from xmflow_jax.knockout.pathways import Pathway
-from xmflow_jax.knockout.plan import build_study, place_study
-from xmflow_jax.models.attention import CAUSAL_BLOCK
-from xmflow_jax.models.llama import LlamaConfig
+from xmflow_jax.nn.attention import CAUSAL_BLOCK
+from xmflow_jax.nn.llama import LlamaConfig
 
 
 def test_one_row_by_hand() -> None:

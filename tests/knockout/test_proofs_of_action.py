@@ -10,13 +10,13 @@ import pytest
 from tests.knockout.tiny_study import LLAVA_OUTPUTS, arrays, both_engines, run_plain, tiny_llava, tiny_prompt, widest
 from xmflow_jax.data import roles
 from xmflow_jax.errors import OptionError
+from xmflow_jax.knockout.actions import NOTHING, Knockout, block, keep_only, zero_output
 from xmflow_jax.knockout.arrays import Switches, build_positions, edge_mask, layer_edit
-from xmflow_jax.knockout.configuration import NOTHING, Knockout, block, keep_only, zero_output
-from xmflow_jax.knockout.fast import encode, run_base, run_suffixes
+from xmflow_jax.knockout.fast.attention import Rows, suffix_attend
+from xmflow_jax.knockout.fast.engine import encode, run_base, run_suffixes
+from xmflow_jax.knockout.fast.placement import build_study, check_positions, place_study
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
-from xmflow_jax.knockout.plan import build_study, check_positions, place_study
-from xmflow_jax.knockout.suffix_attention import Rows, suffix_attend
-from xmflow_jax.models.attention import attend, attention_weights, causal_mask
+from xmflow_jax.nn.attention import attend, attention_weights, causal_mask
 
 PROMPT = tiny_prompt(0)
 IMAGE_TO_QUESTION = Pathway("Image", "Question")

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.families.llava.torch_llava import HEAD_LAYOUTS, build_torch_llava
 from tests.knockout.tiny_study import LLAVA_OUTPUTS, TinyPrompt, arrays, run_plain, tiny_prompt
-from tests.models.torch_llava import HEAD_LAYOUTS, build_torch_llava
-from xmflow_jax.knockout.configuration import (
+from xmflow_jax.knockout.actions import (
     ATTENTION_OUTPUT,
     Edges,
     Knockout,
@@ -24,10 +24,10 @@ from xmflow_jax.knockout.configuration import (
     pathway_study,
     zero_output,
 )
-from xmflow_jax.knockout.fast import sweep_fast
+from xmflow_jax.knockout.fast.engine import sweep_fast
+from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.measure import Measured, measure
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
-from xmflow_jax.knockout.plan import build_study
 from xmflow_jax.knockout.windows import STYLES
 from xmflow_jax.weights.load import load_model
 

@@ -8,9 +8,9 @@ from flax import nnx
 
 from tests.knockout.tiny_study import VOCABULARY, TinyPrompt
 from xmflow_jax.data import roles
-from xmflow_jax.models.clip import ClipVisionConfig
-from xmflow_jax.models.cross_attention import CrossAttentionConfig, CrossAttentionModel
-from xmflow_jax.models.gpt2 import Gpt2Config
+from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig, CrossAttentionModel
+from xmflow_jax.nn.clip import ClipVisionConfig
+from xmflow_jax.nn.gpt2 import Gpt2Config
 
 
 @lru_cache

@@ -12,14 +12,14 @@ from flax import nnx
 
 from xmflow_jax.data import roles
 from xmflow_jax.data.batch import Batch, build_batch
+from xmflow_jax.families.llava.modeling import Llava, LlavaConfig
+from xmflow_jax.knockout.actions import ATTENTION_OUTPUT, MLP_OUTPUT, Knockout
 from xmflow_jax.knockout.arrays import Positions, build_positions
-from xmflow_jax.knockout.configuration import ATTENTION_OUTPUT, MLP_OUTPUT, Knockout
-from xmflow_jax.knockout.fast import sweep_fast
+from xmflow_jax.knockout.fast.engine import sweep_fast
+from xmflow_jax.knockout.fast.placement import Study, build_study
 from xmflow_jax.knockout.plain import sweep_plain
-from xmflow_jax.knockout.plan import Study, build_study
-from xmflow_jax.models.clip import ClipVisionConfig
-from xmflow_jax.models.llama import LlamaConfig
-from xmflow_jax.models.llava import Llava, LlavaConfig
+from xmflow_jax.nn.clip import ClipVisionConfig
+from xmflow_jax.nn.llama import LlamaConfig
 
 VOCABULARY = 50
 # What a model without cross-attention can leave out.

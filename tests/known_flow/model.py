@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from xmflow_jax.data.shapes.tokenizer import BEGIN, LLAVA_TEMPLATE, vocabulary, write_shapes_tokenizer
+from xmflow_jax.data.sources.shapes.tokenizer import BEGIN, LLAVA_TEMPLATE, vocabulary, write_shapes_tokenizer
 from xmflow_jax.data.templates import write_prompt_file
-from xmflow_jax.models.clip import ClipVisionConfig
-from xmflow_jax.models.llama import LlamaConfig
-from xmflow_jax.models.llava import Llava, LlavaConfig
+from xmflow_jax.families.llava.modeling import Llava, LlavaConfig
+from xmflow_jax.nn.clip import ClipVisionConfig
+from xmflow_jax.nn.llama import LlamaConfig
 from xmflow_jax.study.shipped import write_image_processor
 from xmflow_jax.weights.export import write_checkpoint
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.known_flow.model import ANSWERS, IMAGE_SIZE, NONE, PATCH
 from xmflow_jax.data.question import Box
-from xmflow_jax.data.study_csv import CENTRAL_OBJECT, object_cells, write_study_csv
+from xmflow_jax.data.sources.study_csv import CENTRAL_OBJECT, object_cells, write_study_csv
 
 TASK: Final = "QueryAttr"
 # Patches along a side of the object.

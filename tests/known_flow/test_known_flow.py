@@ -10,7 +10,7 @@ import pytest
 from tests.known_flow.model import Flow, describe, write_flow_model
 from tests.known_flow.questions import write_questions
 from xmflow_jax.report import rebuild
-from xmflow_jax.results import read_rows
+from xmflow_jax.run.folder import read_rows
 from xmflow_jax.sweep import run_sweep
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from tests.report.written_run import data_of, write_run
 from xmflow_jax.report.__main__ import main
 from xmflow_jax.report.comparison import Comparison, comparison_data, write_comparison
-from xmflow_jax.report.comparison_figures import comparison_figure
-from xmflow_jax.report.curves import CRITICAL
+from xmflow_jax.report.figures.comparison import comparison_figure
+from xmflow_jax.report.figures.curves import CRITICAL
 
 
 @pytest.fixture(scope="module")

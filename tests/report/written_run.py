@@ -10,17 +10,17 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from tests.result_rows import row, skipped
+from tests.run.result_rows import row, skipped
 from xmflow_jax.analysis.answer_tracking import track_answers
 from xmflow_jax.analysis.heads import summarize_heads
 from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.analysis.question_matrix import pool_tasks
 from xmflow_jax.analysis.recommendation import recommend
 from xmflow_jax.analysis.summary import Resampling, summarize
-from xmflow_jax.report.page_data import run_data
+from xmflow_jax.report.page.data import run_data
 from xmflow_jax.report.run_content import COMMAND_KEY, PLANNED_KEY, SHAPE_KEY, read_content
-from xmflow_jax.result_schemas import TRACKED
-from xmflow_jax.results import SET_ASIDE, open_run
+from xmflow_jax.run.folder import SET_ASIDE, open_run
+from xmflow_jax.run.schemas import TRACKED
 
 HOSTILE = "</script><script>window.hostile = 1</script><img src=x onerror='window.hostile = 2'> & {{data}} \u2028 $x$"
 TASKS = ("ChooseAttr", "Query<b>Attr</b>")

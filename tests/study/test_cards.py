@@ -8,17 +8,17 @@ from pathlib import Path
 import jax
 import pytest
 
-from xmflow_jax.data.demo import write_demo_questions
 from xmflow_jax.data.processing import load_processing
-from xmflow_jax.data.sources import read_questions
+from xmflow_jax.data.sources.demo import write_demo_questions
+from xmflow_jax.data.sources.files import read_questions
 from xmflow_jax.data.templates import resolve_template
 from xmflow_jax.knockout import FAST
-from xmflow_jax.report.question_card import question_card
-from xmflow_jax.results import RunFolder, open_run, read_cards, read_rows
+from xmflow_jax.run.folder import RunFolder, open_run, read_cards, read_rows
 from xmflow_jax.study.answer import Setting, answer_task
 from xmflow_jax.study.options import EVERY, SweepOptions
-from xmflow_jax.study.plan import TaskStudy, plan_studies
+from xmflow_jax.study.question_card import question_card
 from xmflow_jax.study.shipped import write_random_tiny
+from xmflow_jax.study.task_studies import TaskStudy, plan_studies
 from xmflow_jax.weights.load import identify_model, load_model
 
 CARDS = 3

@@ -6,19 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.result_rows import lens_row, row
+from tests.run.result_rows import lens_row, row
 from xmflow_jax.data import roles
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.data.question import Box, Question
 from xmflow_jax.errors import RunFolderError
+from xmflow_jax.families.llava.modeling import LlavaConfig
 from xmflow_jax.knockout.costs import image_operations, last_block_operations, rows_operations
-from xmflow_jax.models.clip import ClipVisionConfig
-from xmflow_jax.models.llama import LlamaConfig
-from xmflow_jax.models.llava import LlavaConfig
-from xmflow_jax.results import open_run, read_lens, write_lens
+from xmflow_jax.nn.clip import ClipVisionConfig
+from xmflow_jax.nn.llama import LlamaConfig
+from xmflow_jax.run.folder import open_run, read_lens, write_lens
 from xmflow_jax.study.estimate import Estimate, check_space, duration, estimate_work, matmul_rate, scaled
 from xmflow_jax.study.options import SweepOptions
-from xmflow_jax.study.plan import plan_studies
+from xmflow_jax.study.task_studies import plan_studies
 
 LAYERS = 4
 MODEL = LlavaConfig(

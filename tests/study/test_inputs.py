@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.data import benchmark_files as files
+from tests.data.sources import benchmark_files as files
 from xmflow_jax.data.question import Question
 from xmflow_jax.errors import DataError
 from xmflow_jax.prepare import prepare

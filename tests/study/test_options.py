@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from xmflow_jax.cli.sweep_arguments import parse_arguments
 from xmflow_jax.errors import OptionError
-from xmflow_jax.study.arguments import parse_arguments
 from xmflow_jax.study.options import SweepOptions, check_options
 
 

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.study.test_fit import COUNT, ROWS, Device, check_equal
-from xmflow_jax import session
-from xmflow_jax.knockout import memory
-from xmflow_jax.knockout.memory import MemoryShort, memory_planned
-from xmflow_jax.knockout.split import FIRST, over_questions
-from xmflow_jax.session import Layout, free_memory
-from xmflow_jax.study.fit import Fit, answer_as_fits, try_smaller
+from tests.study.test_memory_fit import COUNT, ROWS, Device, check_equal
+from xmflow_jax.machine import memory
+from xmflow_jax.machine.memory import MemoryShort, memory_planned
+from xmflow_jax.machine.passes import FIRST, over_questions
+from xmflow_jax.study import session
+from xmflow_jax.study.memory_fit import Fit, answer_as_fits, try_smaller
+from xmflow_jax.study.session import Layout, free_memory
 
 SIDE = 64
 ran: list[int] = []

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from xmflow_jax.data.question import Question
-from xmflow_jax.knockout.configuration import Action, pathway_study
+from xmflow_jax.knockout.actions import Action, pathway_study
 from xmflow_jax.knockout.measure import Margins, Measured
 from xmflow_jax.knockout.pathways import Pathway
-from xmflow_jax.result_parts import table_of
+from xmflow_jax.run.parts import table_of
 from xmflow_jax.study.rows import first_token_answers, question_rows, whole_answers
 
 QUESTION = Question("007", "42", Path("42.jpg"), "Is it red or blue?", "red", "ChooseAttr")

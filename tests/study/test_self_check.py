@@ -9,20 +9,20 @@ import jax
 import numpy as np
 import pytest
 
-from xmflow_jax.data.demo import write_demo_questions
-from xmflow_jax.data.demo_tokenizer import write_demo_tokenizer
 from xmflow_jax.data.processing import load_processing
 from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
-from xmflow_jax.data.sources import read_questions
+from xmflow_jax.data.sources.demo import write_demo_questions
+from xmflow_jax.data.sources.demo_tokenizer import write_demo_tokenizer
+from xmflow_jax.data.sources.files import read_questions
 from xmflow_jax.data.templates import NAMED_TEMPLATES
 from xmflow_jax.errors import SelfCheckError
-from xmflow_jax.knockout import fast
-from xmflow_jax.knockout.configuration import TOGETHER, StudyRow, pathway_study
+from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
+from xmflow_jax.knockout.actions import TOGETHER, StudyRow, pathway_study
+from xmflow_jax.knockout.fast import engine as fast
+from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.pathways import parse_pathways
-from xmflow_jax.knockout.plan import build_study
-from xmflow_jax.models.clip import ClipVisionConfig
-from xmflow_jax.models.cross_attention import CrossAttentionConfig
-from xmflow_jax.models.gpt2 import Gpt2Config
+from xmflow_jax.nn.clip import ClipVisionConfig
+from xmflow_jax.nn.gpt2 import Gpt2Config
 from xmflow_jax.study import blocked_weights
 from xmflow_jax.study.blocked_weights import probes
 from xmflow_jax.study.self_check import HANDFUL, check_engines, handful
@@ -89,7 +89,7 @@ edge_mask = blocked_weights.arrays.edge_mask
     ("engine", "place", "program"),
     [
         ("plain", "xmflow_jax.knockout.arrays.edge_mask", "_plain"),
-        ("fast", "xmflow_jax.knockout.suffix_attention.edge_mask", "_fast"),
+        ("fast", "xmflow_jax.knockout.fast.attention.edge_mask", "_fast"),
     ],
 )
 def test_a_mask_that_blocks_nothing(

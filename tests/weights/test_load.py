@@ -14,7 +14,7 @@ import pytest
 
 from tests.weights.tiny_checkpoint import TINY, edit_config, edit_tensors, write_tiny
 from xmflow_jax.errors import CheckpointError, OptionError
-from xmflow_jax.weights.keys import LAYOUTS
+from xmflow_jax.weights.key_matching import LAYOUTS
 from xmflow_jax.weights.load import LoadedModel, load_model
 
 TIED = replace(TINY, text=replace(TINY.text, tied=True))

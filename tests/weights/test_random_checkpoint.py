@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.models.torch_llava import jax_logits, largest_difference, make_prompts, torch_logits
+from tests.families.llava.torch_llava import jax_logits, largest_difference, make_prompts, torch_logits
 from tests.weights.tiny_checkpoint import TINY, write_tiny
 from xmflow_jax.errors import OptionError
-from xmflow_jax.models.llava import LlavaConfig
+from xmflow_jax.families.llava.modeling import LlavaConfig
 from xmflow_jax.weights.load import load_model
 
 TIED = replace(TINY, text=replace(TINY.text, tied=True))

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from tests.weights.test_encoder_decoder_checkpoints import CONFIGS
+from tests.families.vision_encoder_decoder.test_checkpoints import CONFIGS
 from tests.weights.test_load import assert_same_parameters
 from tests.weights.tiny_checkpoint import TINY, write_tiny
 from xmflow_jax.convert import convert
-from xmflow_jax.models.partitioning import DATA, MODEL, parameter_shardings, split_bytes
+from xmflow_jax.machine.partitioning import DATA, MODEL, parameter_shardings, split_bytes
 from xmflow_jax.study.shipped import shipped_checkpoint
 from xmflow_jax.weights import shards
 from xmflow_jax.weights.load import abstract_model, load_model, shapes

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from xmflow_jax.models.clip import ClipVisionConfig
-from xmflow_jax.models.llama import LlamaConfig
-from xmflow_jax.models.llava import LlavaConfig
+from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.nn.clip import ClipVisionConfig
+from xmflow_jax.nn.llama import LlamaConfig
 from xmflow_jax.weights.random_checkpoint import write_random
 
 VISION = ClipVisionConfig(image_size=28, patch_size=14, width=16, mlp_width=24, layers=2, heads=2)

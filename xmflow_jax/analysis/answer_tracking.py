@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from xmflow_jax.analysis.bootstrap import CONFIDENCE, RESAMPLES, bootstrap_intervals
-from xmflow_jax.result_schemas import TRACKED
+from xmflow_jax.run.schemas import TRACKED
 
 TRACKING_COLUMNS: Final = ("task", "normed", "word", "layer", "n", "probability", "low", "high")
 
@@ -23,7 +23,7 @@ def track_answers(
     bit would stand out from its neighbours, where they nearly do, by an interval that no other layer has.
 
     Args:
-        lens: lens rows (`LENS_SCHEMA`), as `xmflow_jax.results.read_lens` gives them.
+        lens: lens rows (`LENS_SCHEMA`), as `xmflow_jax.run.folder.read_lens` gives them.
     """
     tables = []
     for task, own in lens.groupby("task", sort=True):

@@ -5,7 +5,7 @@ from typing import Final
 import pandas as pd
 
 from xmflow_jax.analysis.summary import SUMMARY_COLUMNS, TAU, Resampling, summarize
-from xmflow_jax.knockout.configuration import TOGETHER
+from xmflow_jax.knockout.actions import TOGETHER
 
 # Where the summary's columns take one more.
 _PLACE: Final = SUMMARY_COLUMNS.index("layer")
@@ -19,7 +19,7 @@ def summarize_heads(rows: pd.DataFrame, tau: float = TAU, resampling: Resampling
     was blocked alone.
 
     Args:
-        rows: a run's rows (`xmflow_jax.results.read_rows`).
+        rows: a run's rows (`xmflow_jax.run.folder.read_rows`).
         tau, resampling: as for `summarize`.
 
     Raises:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from xmflow_jax.knockout.configuration import TOGETHER
+from xmflow_jax.knockout.actions import TOGETHER
 
 ALL_TASKS: Final = "All tasks"
 CONFIGURATION: Final = ("pathway", "style", "layer")

@@ -89,7 +89,7 @@ def summarize(rows: pd.DataFrame, tau: float = TAU, resampling: Resampling | Non
     control's edges that are the pathway's too.
 
     Args:
-        rows: a run's rows (`xmflow_jax.results.read_rows`).
+        rows: a run's rows (`xmflow_jax.run.folder.read_rows`).
         tau: percentage points that a critical layer's accuracy drop exceeds.
         resampling: how intervals are made; default: `Resampling()`.
 

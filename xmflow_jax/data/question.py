@@ -36,7 +36,7 @@ class Question:
         answers: what each human asked answered, where the benchmark scores against several; `answer` is then the one
             that its authors chose. Both are empty where a test set keeps its answers back.
         answer_type, question_type: the benchmark's own groups for its tables of accuracy.
-        scorer: the rule that an answer is scored by, a name in `xmflow_jax.metrics.scorers`.
+        scorer: the rule that an answer is scored by, a name in `xmflow_jax.scoring.scorers`.
     """
 
     question_id: str

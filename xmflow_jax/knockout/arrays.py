@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool
 
 from xmflow_jax.data.roles import IMAGE
 from xmflow_jax.errors import OptionError
-from xmflow_jax.knockout.configuration import (
+from xmflow_jax.knockout.actions import (
     ATTENTION_OUTPUT,
     CROSS_OUTPUT,
     MLP_OUTPUT,
@@ -29,7 +29,7 @@ from xmflow_jax.knockout.configuration import (
     RoleSet,
 )
 from xmflow_jax.knockout.controls import draw_edges
-from xmflow_jax.models.attention import LayerEdit
+from xmflow_jax.nn.attention import LayerEdit
 
 # Built with numpy on the host, traced as jax arrays inside the engines.
 Masks = Any

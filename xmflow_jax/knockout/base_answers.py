@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from xmflow_jax.data.batch import Prompt, build_batch
-from xmflow_jax.knockout.decode import greedy_draft
-from xmflow_jax.knockout.fast import encode, run_base
-from xmflow_jax.knockout.split import to_host
+from xmflow_jax.knockout.fast.decoding import greedy_draft
+from xmflow_jax.knockout.fast.engine import encode, run_base
+from xmflow_jax.machine.passes import to_host
 
 Tree = Any
 

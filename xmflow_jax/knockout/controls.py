@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from xmflow_jax.data.roles import ALL, IMAGE, IMAGE_CENTRAL_OBJECT, IMAGE_WITHOUT_CENTRAL_OBJECT
-from xmflow_jax.knockout.configuration import DrawnEdges, Edges, RoleSet
+from xmflow_jax.knockout.actions import DrawnEdges, Edges, RoleSet
 
 # Sources whose control is other image patches.
 OBJECT_ROLES: Final = (IMAGE_CENTRAL_OBJECT, IMAGE_WITHOUT_CENTRAL_OBJECT)

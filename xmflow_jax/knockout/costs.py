@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from xmflow_jax.knockout.plan import Placement
-from xmflow_jax.models.cross_attention import CrossAttentionConfig
-from xmflow_jax.models.gpt2 import Gpt2Config
-from xmflow_jax.models.llama import LlamaConfig
-from xmflow_jax.models.llava import LlavaConfig
+from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
+from xmflow_jax.knockout.fast.placement import Placement
+from xmflow_jax.nn.gpt2 import Gpt2Config
+from xmflow_jax.nn.llama import LlamaConfig
 
 TextConfig = LlamaConfig | Gpt2Config
 ModelConfig = LlavaConfig | CrossAttentionConfig

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from xmflow_jax.knockout.suffix import BaseRun
+from xmflow_jax.knockout.fast.passes import BaseRun
 
 Tree = Any
 

@@ -44,9 +44,9 @@ def rebuild_runs(folders: Sequence[Path], tau: float, out: Path, depth: str | No
     """
     # Imported here because pandas and matplotlib take seconds to import.
     from xmflow_jax.report.comparison import write_comparison
-    from xmflow_jax.report.page_data import unfinished
+    from xmflow_jax.report.page.data import unfinished
     from xmflow_jax.report.rebuild import rebuild_from_folder
-    from xmflow_jax.results import check_folder
+    from xmflow_jax.run.folder import check_folder
 
     if len(folders) > 1:  # before the work, not after it
         check_folder(out)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from xmflow_jax.report.comparison_figures import LAYER, PERCENT, draw_comparison
-from xmflow_jax.report.curves import pathway_looks
-from xmflow_jax.report.page import comparison_page
-from xmflow_jax.results import make_folder, write_atomically
+from xmflow_jax.report.figures.comparison import LAYER, PERCENT, draw_comparison
+from xmflow_jax.report.figures.curves import pathway_looks
+from xmflow_jax.report.page.pages import comparison_page
+from xmflow_jax.run.folder import make_folder, write_atomically
 
 PAGE: Final = "comparison.html"
 
@@ -45,7 +45,7 @@ def write_comparison(folder: Path, runs: Mapping[Path, Mapping[str, Any]], depth
 
     Args:
         folder: made if need be.
-        runs: each run folder's `xmflow_jax.report.page_data.run_data`.
+        runs: each run folder's `xmflow_jax.report.page.data.run_data`.
         depth: `LAYER` or `PERCENT`, as for `comparison_data`.
 
     Raises:

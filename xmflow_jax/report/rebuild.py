@@ -15,13 +15,13 @@ from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.analysis.question_matrix import pool_tasks
 from xmflow_jax.analysis.recommendation import Recommendation, recommend, recommendation_json
 from xmflow_jax.analysis.summary import TAU, Resampling, summarize
-from xmflow_jax.report.answer_tracking import draw_answer_tracking
-from xmflow_jax.report.curves import DELTA_ACCURACY, RELATIVE_CHANGE, draw_overview, draw_task_curves
-from xmflow_jax.report.heat_maps import draw_head_maps, draw_heat_maps
-from xmflow_jax.report.page import run_page
-from xmflow_jax.report.page_data import run_data
+from xmflow_jax.report.figures.answer_tracking import draw_answer_tracking
+from xmflow_jax.report.figures.curves import DELTA_ACCURACY, RELATIVE_CHANGE, draw_overview, draw_task_curves
+from xmflow_jax.report.figures.heat_maps import draw_head_maps, draw_heat_maps
+from xmflow_jax.report.page.data import run_data
+from xmflow_jax.report.page.pages import run_page
 from xmflow_jax.report.run_content import RunContent, read_content
-from xmflow_jax.results import make_folder, write_atomically, write_lens
+from xmflow_jax.run.folder import make_folder, write_atomically, write_lens
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Rebuilt:
         figures: the files drawn.
         lines: the three findings, in plain words; then what could not be made, and why.
         page: `report.html`.
-        data: what the page shows (`xmflow_jax.report.page_data.run_data`).
+        data: what the page shows (`xmflow_jax.report.page.data.run_data`).
         damage: what of the folder is missing or damaged, a sentence without full stop each.
     """
 
@@ -50,7 +50,7 @@ def rebuild(folder: Path, rows: pd.DataFrame, shape: ModelShape | None, seed: in
     and `heads.csv`, where heads were blocked one by one.
 
     Args:
-        rows: the run's (`xmflow_jax.results.read_rows`).
+        rows: the run's (`xmflow_jax.run.folder.read_rows`).
         shape: of model and prompt, for what pruning saves; None leaves that out.
         seed: of the intervals; the same seed gives the same bytes.
         tau: percentage points that a critical layer's accuracy drop exceeds.

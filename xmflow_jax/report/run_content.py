@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.errors import RunFolderError
-from xmflow_jax.result_parts import part_paths, read_part
-from xmflow_jax.result_schemas import KEYS, SCHEMAS
-from xmflow_jax.results import read_record
+from xmflow_jax.run.folder import read_record
+from xmflow_jax.run.parts import part_paths, read_part
+from xmflow_jax.run.schemas import KEYS, SCHEMAS
 
 # Damaged parts of a kind that are told one by one.
 TOLD_PARTS: Final = 3

@@ -13,20 +13,20 @@ from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.templates import Template
 from xmflow_jax.errors import QuestionSetAside
-from xmflow_jax.knockout.configuration import Action, DrawnEdges
+from xmflow_jax.knockout.actions import Action, DrawnEdges
+from xmflow_jax.knockout.batch_answers import Answered, answer_batch
 from xmflow_jax.knockout.controls import control_overlap, question_key
-from xmflow_jax.knockout.plan import build_study
-from xmflow_jax.knockout.study_batch import Answered, answer_batch
-from xmflow_jax.models.gpt2 import Gpt2Config
-from xmflow_jax.results import NOT_SELECTED, SET_ASIDE, RunFolder, read_cards
+from xmflow_jax.knockout.fast.placement import build_study
+from xmflow_jax.nn.gpt2 import Gpt2Config
+from xmflow_jax.run.folder import NOT_SELECTED, SET_ASIDE, RunFolder, read_cards
+from xmflow_jax.scoring.answers import score_answer
 from xmflow_jax.study.answer_tokens import option_tokens
-from xmflow_jax.study.answer_tracking import TrackedWords, answer_lens, lens_rows, tracked_words
-from xmflow_jax.study.fit import Fit, answer_as_fits, pieces_of
+from xmflow_jax.study.batches import pending_batches, skipped_row, timed
+from xmflow_jax.study.lens import TrackedWords, answer_lens, lens_rows, tracked_words
+from xmflow_jax.study.memory_fit import Fit, answer_as_fits, pieces_of
 from xmflow_jax.study.options import CORRECT, EVERY, WRONG
-from xmflow_jax.study.pending import pending_batches, skipped_row, timed
-from xmflow_jax.study.plan import TaskStudy
 from xmflow_jax.study.rows import first_token_answers, question_rows, whole_answers
-from xmflow_jax.study.scoring import score_answer
+from xmflow_jax.study.task_studies import TaskStudy
 from xmflow_jax.weights.load import LoadedModel
 
 

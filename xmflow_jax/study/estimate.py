@@ -22,18 +22,18 @@ from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.templates import Template
 from xmflow_jax.errors import QuestionSetAside, RunFolderError
+from xmflow_jax.families.registry import ModelConfig
 from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.controls import question_key
 from xmflow_jax.knockout.costs import necessary_operations
+from xmflow_jax.knockout.fast.placement import build_study, place_study
 from xmflow_jax.knockout.lens import TOP, Lens
 from xmflow_jax.knockout.measure import Margins, Measured
-from xmflow_jax.knockout.plan import build_study, place_study
-from xmflow_jax.result_parts import part_bytes
-from xmflow_jax.result_schemas import TRACKED
-from xmflow_jax.study.answer_tracking import TrackedWords, lens_rows
-from xmflow_jax.study.plan import TaskStudy
+from xmflow_jax.run.parts import part_bytes
+from xmflow_jax.run.schemas import TRACKED
+from xmflow_jax.study.lens import TrackedWords, lens_rows
 from xmflow_jax.study.rows import question_rows
-from xmflow_jax.weights.families import ModelConfig
+from xmflow_jax.study.task_studies import TaskStudy
 
 # A sweep's rate over a matmul's: padding, attention and the rows of small models keep it below 1.
 EFFICIENCY = 0.5

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from xmflow_jax.data.prepared import DEFAULT_SPLIT, read_benchmark
 from xmflow_jax.data.processing import Processing, load_processing
 from xmflow_jax.data.question import Question
-from xmflow_jax.data.shapes.source import shapes_questions
-from xmflow_jax.data.sources import question_files, questions_digest, read_questions
+from xmflow_jax.data.sources.files import question_files, questions_digest, read_questions
+from xmflow_jax.data.sources.prepared import DEFAULT_SPLIT, read_benchmark
+from xmflow_jax.data.sources.shapes.source import shapes_questions
 from xmflow_jax.data.templates import Template, default_template, resolve_template
+from xmflow_jax.families.vision_encoder_decoder.config import model_config
 from xmflow_jax.study.options import (
     CORRECT,
     DEMO_DATA,
@@ -24,9 +25,8 @@ from xmflow_jax.study.options import (
     SHAPES_LLAVA,
     SweepOptions,
 )
-from xmflow_jax.study.plan import TaskStudy, choose_samples
 from xmflow_jax.study.shipped import shipped_checkpoint, write_demo, write_preset, write_random_tiny
-from xmflow_jax.weights.encoder_decoder_config import model_config
+from xmflow_jax.study.task_studies import TaskStudy, choose_samples
 from xmflow_jax.weights.load import ModelIdentity
 from xmflow_jax.weights.source import resolve_source
 

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from xmflow_jax.data.prepared import BENCHMARKS
 from xmflow_jax.data.question import Question
-from xmflow_jax.data.sources import check_questions
+from xmflow_jax.data.sources.files import check_questions
+from xmflow_jax.data.sources.prepared import BENCHMARKS
 from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout import ENGINES, FAST
-from xmflow_jax.knockout.configuration import MASK, MODES
+from xmflow_jax.knockout.actions import MASK, MODES
 from xmflow_jax.knockout.pathways import parse_pathways
 from xmflow_jax.knockout.windows import CENTRED, STYLES
-from xmflow_jax.processes import check_told
-from xmflow_jax.study.mesh import parse_mesh
+from xmflow_jax.machine.mesh import parse_mesh
+from xmflow_jax.machine.processes import check_told
 
 # Shipped models and data by name; the first of each is the default. The others show that everything runs, and no more.
 SHAPES_LLAVA: Final = "shapes-llava"

@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Int
 
 from xmflow_jax.data.question import Question
-from xmflow_jax.knockout.configuration import Action, StudyRow
+from xmflow_jax.knockout.actions import Action, StudyRow
 from xmflow_jax.knockout.measure import Margins, Measured
-from xmflow_jax.metrics.effects import relative_change
-from xmflow_jax.study.scoring import score_answer
+from xmflow_jax.scoring.answers import score_answer
+from xmflow_jax.scoring.effects import relative_change
 
 
 def question_rows(

@@ -17,15 +17,15 @@ from jaxtyping import Float
 from xmflow_jax.data.batch import Batch, build_batch
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.errors import SelfCheckError
-from xmflow_jax.knockout import fast
+from xmflow_jax.knockout.actions import NOTHING, TOGETHER, StudyRow
 from xmflow_jax.knockout.arrays import Positions, build_positions, build_switches
-from xmflow_jax.knockout.configuration import NOTHING, TOGETHER, StudyRow
-from xmflow_jax.knockout.decode import Draft, greedy_draft
-from xmflow_jax.knockout.draft import answer_lengths, generated_room, tokens_checked
+from xmflow_jax.knockout.fast import engine as fast
+from xmflow_jax.knockout.fast.decoding import Draft, greedy_draft
+from xmflow_jax.knockout.fast.drafts import answer_lengths, generated_room, tokens_checked
+from xmflow_jax.knockout.fast.passes import BaseRun
+from xmflow_jax.knockout.fast.placement import Placement, Study, build_study, impossible_actions, place_study
 from xmflow_jax.knockout.plain import sweep_plain
-from xmflow_jax.knockout.plan import Placement, Study, build_study, impossible_actions, place_study
-from xmflow_jax.knockout.split import to_host
-from xmflow_jax.knockout.suffix import BaseRun
+from xmflow_jax.machine.passes import to_host
 from xmflow_jax.study.blocked_weights import Probe, blocked_weights_fast, blocked_weights_plain, key_of, probes
 from xmflow_jax.weights.load import LoadedModel
 

@@ -8,13 +8,13 @@ random weights mean nothing.
 import json
 from pathlib import Path
 
-from xmflow_jax.data.demo import write_demo_questions
-from xmflow_jax.data.demo_tokenizer import write_demo_tokenizer
+from xmflow_jax.data.sources.demo import write_demo_questions
+from xmflow_jax.data.sources.demo_tokenizer import write_demo_tokenizer
 from xmflow_jax.errors import OptionError
-from xmflow_jax.models.clip import ClipVisionConfig
-from xmflow_jax.models.cross_attention import XMFLOW_12X1024
-from xmflow_jax.models.llama import LlamaConfig
-from xmflow_jax.models.llava import LlavaConfig
+from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.families.vision_encoder_decoder.modeling import XMFLOW_12X1024
+from xmflow_jax.nn.clip import ClipVisionConfig
+from xmflow_jax.nn.llama import LlamaConfig
 from xmflow_jax.weights.random_checkpoint import write_random
 
 IMAGE_SIZE = 56

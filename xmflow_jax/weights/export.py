@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from flax import nnx
 
+from xmflow_jax.families.registry import ModelConfig, family_of
 from xmflow_jax.weights import orbax
-from xmflow_jax.weights.families import ModelConfig, family_of
 from xmflow_jax.weights.random_checkpoint import published_config
 
 

@@ -19,12 +19,12 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
 from xmflow_jax.errors import CheckpointError, OptionError
-from xmflow_jax.models.partitioning import parameter_shardings
+from xmflow_jax.families.registry import ModelConfig, build_model, family_of
+from xmflow_jax.families.vision_encoder_decoder.config import model_config
+from xmflow_jax.machine.partitioning import parameter_shardings
 from xmflow_jax.weights import orbax
 from xmflow_jax.weights.digest import cast_digest, stored_digest
-from xmflow_jax.weights.encoder_decoder_config import model_config
-from xmflow_jax.weights.families import ModelConfig, build_model, family_of
-from xmflow_jax.weights.keys import canonical_names, key_table, tied_names
+from xmflow_jax.weights.key_matching import canonical_names, key_table, tied_names
 from xmflow_jax.weights.rules import LINEAR, Rule
 from xmflow_jax.weights.safetensors_files import FLOATING, StoredTensor, list_tensors, read_tensor
 from xmflow_jax.weights.shards import aligned_empty, place_parameter

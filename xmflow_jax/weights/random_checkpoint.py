@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from xmflow_jax.errors import OptionError
-from xmflow_jax.models.llava import LlavaConfig
-from xmflow_jax.weights.encoder_decoder_config import published_encoder_decoder
-from xmflow_jax.weights.families import ModelConfig
-from xmflow_jax.weights.keys import key_table, layouts, published_name
+from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.families.registry import ModelConfig
+from xmflow_jax.families.vision_encoder_decoder.config import published_encoder_decoder
+from xmflow_jax.weights.key_matching import key_table, layouts, published_name
 from xmflow_jax.weights.load import abstract_model, shapes
 from xmflow_jax.weights.rules import AS_IS, Rule
 from xmflow_jax.weights.safetensors_files import INDEX, SINGLE

@@ -1,0 +1,73 @@
+"""Answers that may end with any of several tokens, and answers of one token, against transformers' `generate`."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.knockout.test_torch_knockout import PROMPTS, build
+from tests.knockout.tiny_study import TinyPrompt, arrays
+from xmflow_jax.knockout.actions import NOTHING
+from xmflow_jax.knockout.fast.decoding import greedy_answers
+from xmflow_jax.knockout.fast.engine import encode, run_base
+from xmflow_jax.knockout.fast.placement import build_study
+
+STEPS = 5
+
+
+def published(model, prompt: TinyPrompt, ends: list[int], steps: int) -> list[int]:  # type: ignore[no-untyped-def]
+    tokens = torch.tensor(prompt.token_ids[None].astype(np.int64))
+    found = model.generate(
+        input_ids=tokens,
+        attention_mask=torch.ones_like(tokens),
+        pixel_values=torch.tensor(prompt.pixels.transpose(0, 3, 1, 2)),
+        do_sample=False,
+        max_new_tokens=steps,
+        eos_token_id=ends,
+        pad_token_id=ends[0],
+    )
+    return found[0, tokens.shape[1] :].tolist()
+
+
+def test_several_end_tokens_and_answers_of_one_token(tmp_path: Path) -> None:
+    model, loaded = build(tmp_path)
+    batch, _ = arrays(PROMPTS, build_study([NOTHING], 5, 4))
+    features = encode(loaded.graphdef, loaded.state, batch.pixels)
+    first = (batch.length - 1).astype(np.int32)
+    base = run_base(loaded.graphdef, loaded.state, batch.tokens, batch.length, features, first, rows=1)
+
+    def ours(ends: list[int], steps: int) -> list[list[int]]:
+        end_tokens = np.array(ends, np.int32)
+        found = greedy_answers(loaded.graphdef, loaded.state, base, batch.length, end_tokens, steps)
+        return np.asarray(found).tolist()
+
+    used = {token for prompt in PROMPTS for token in published(model, prompt, [0], STEPS)}
+    never, absent = sorted(set(range(50)) - used)[:2]
+    free = ours([never, absent], STEPS)
+    assert free == [published(model, prompt, [never, absent], STEPS) for prompt in PROMPTS]
+    # Each answer ends by another of the two tokens, at another step; the first token fills both.
+    ends = [free[0][0], next(token for token in free[1][1:] if token != free[0][0])]
+    ended = ours(ends, STEPS)
+    lengths = []
+    for row, prompt in enumerate(PROMPTS):
+        expected = published(model, prompt, ends, STEPS)
+        assert ended[row] == expected + [ends[0]] * (STEPS - len(expected))
+        assert len(expected) < STEPS or expected[-1] in ends
+        lengths.append(len(expected))
+    assert lengths[0] == 1 < lengths[1]
+    assert ours([never], 1) == [answer[:1] for answer in free]
+
+
+@pytest.mark.parametrize("fill", [7, 13])
+def test_a_batch_whose_answers_all_end_at_once(tmp_path: Path, fill: int) -> None:
+    """The loop stops before its first step, and the places after the end are filled all the same."""
+    _, loaded = build(tmp_path)
+    batch, _ = arrays(PROMPTS[:1], build_study([NOTHING], 5, 4))
+    features = encode(loaded.graphdef, loaded.state, batch.pixels)
+    first = (batch.length - 1).astype(np.int32)
+    base = run_base(loaded.graphdef, loaded.state, batch.tokens, batch.length, features, first, rows=1)
+    end = int(np.argmax(base.logits[0]))
+    ends = np.array([fill, end], np.int32)
+    found = np.asarray(greedy_answers(loaded.graphdef, loaded.state, base, batch.length, ends, STEPS))
+    assert found.tolist() == [[end] + [fill] * (STEPS - 1)]

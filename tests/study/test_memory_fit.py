@@ -1,0 +1,136 @@
+"""Less at a time where memory ends: the same rows, and a clear end where nothing fits."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from tests.knockout.tiny_study import tiny_llava, tiny_prompt
+from xmflow_jax.data import roles
+from xmflow_jax.errors import OptionError
+from xmflow_jax.knockout.actions import pathway_study
+from xmflow_jax.knockout.batch_answers import Answered, answer_batch
+from xmflow_jax.knockout.fast.placement import build_study
+from xmflow_jax.knockout.pathways import Pathway
+from xmflow_jax.study.memory_fit import OUT_OF_MEMORY, Fit, answer_as_fits, pieces_of, try_smaller
+
+ROWS = pathway_study([(Pathway("Image", "Last"), "single"), (Pathway(roles.QUESTION, "Last"), "single")], 3, 1)
+COUNT = 5
+
+
+class Device:
+    """A device that holds so many questions times configurations, and the real engine."""
+
+    def __init__(self, room: float, wanted: range = range(COUNT)) -> None:
+        self.room, self.wanted = room, wanted
+        self.tried: list[tuple[int, int]] = []
+
+    def __call__(self, some: slice, piece: int, fit: Fit) -> Answered:
+        own = pieces_of([row.knockout for row in ROWS], fit.pieces)[piece]
+        self.tried.append((fit.questions, len(own)))
+        if fit.questions * len(own) > self.room:
+            raise jax.errors.JaxRuntimeError(f"{OUT_OF_MEMORY}: Out of memory allocating 9 bytes.")
+        _, graphdef, params = tiny_llava(3)
+        study = build_study(own, 3, 4)
+        chosen = lambda tokens, logits: np.isin(np.arange(COUNT)[some], self.wanted)  # noqa: E731
+        prompts = [tiny_prompt(seed) for seed in range(COUNT)][some]
+        pairs = lambda tokens: np.tile([[3, 5]], (len(tokens), 1))  # noqa: E731
+        return answer_batch(graphdef, params, prompts, study, (2,), 3, chosen, full_size=fit.questions, options=pairs)
+
+
+def check_equal(found: Answered, expected: Answered) -> None:
+    for field in ("measured", "margins", "tokens"):
+        for own, other in zip(
+            jax.tree.leaves(getattr(found, field)), jax.tree.leaves(getattr(expected, field)), strict=True
+        ):
+            assert own.shape == other.shape
+            np.testing.assert_allclose(own[expected.selected], other[expected.selected], rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(found.selected, expected.selected)
+    assert found.impossible == expected.impossible
+    assert found.states is not None
+    assert expected.states is not None
+    np.testing.assert_allclose(
+        np.asarray(found.states)[:COUNT][expected.selected],
+        np.asarray(expected.states)[:COUNT][expected.selected],
+        rtol=0,
+        atol=1e-5,
+    )
+
+
+@pytest.fixture(name="roomy", scope="module")
+def fixture_roomy() -> Answered:
+    found, fit = answer_as_fits(Device(np.inf), COUNT, Fit(COUNT), 1, len(ROWS), print)
+    assert fit == Fit(COUNT)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("room", "fit"), [(2 * len(ROWS), Fit(2)), (len(ROWS), Fit(1)), (3, Fit(1, 2)), (1, Fit(1, len(ROWS)))]
+)
+def test_less_at_a_time_gives_the_same(roomy: Answered, room: int, fit: Fit) -> None:
+    said: list[str] = []
+    found, fitted = answer_as_fits(Device(room), COUNT, Fit(COUNT), 1, len(ROWS), said.append)
+    assert fitted == fit
+    check_equal(found, roomy)
+    assert said
+    assert f"going on with {fit.questions} question(s) at a time" in said[-1]
+    assert ("pieces" in said[-1]) == (fit.pieces > 1)
+
+
+def test_a_group_of_which_nothing_is_selected(roomy: Answered) -> None:
+    found, _ = answer_as_fits(Device(len(ROWS), range(3, 5)), COUNT, Fit(1), 1, len(ROWS), print)
+    assert found.selected.tolist() == [False] * 3 + [True] * 2
+    assert found.measured is not None
+    assert roomy.measured is not None
+    np.testing.assert_allclose(found.measured.knockout_prob[3:], roomy.measured.knockout_prob[3:], rtol=0, atol=1e-5)
+
+
+def test_what_fitted_is_where_the_next_batch_begins() -> None:
+    device = Device(2 * len(ROWS))
+    _, fit = answer_as_fits(device, COUNT, Fit(COUNT), 1, len(ROWS), print)
+    before = len(device.tried)
+    answer_as_fits(device, COUNT, fit, 1, len(ROWS), print)
+    assert {questions for questions, _ in device.tried[before:]} == {2}
+
+
+def test_devices_with_questions_of_their_own_keep_at_least_one_each() -> None:
+    said: list[str] = []
+
+    def never(some: slice, piece: int, fit: Fit) -> Any:
+        assert fit.questions % 3 == 0
+        raise jax.errors.JaxRuntimeError(f"{OUT_OF_MEMORY}: no")
+
+    with pytest.raises(OptionError, match=r"not even one configuration of 3 question\(s\).*--mesh model=M"):
+        answer_as_fits(never, 12, Fit(12), 3, 2, said.append)
+    assert [line.split("with ")[1] for line in said] == [
+        "6 question(s) at a time",
+        "3 question(s) at a time",
+        "3 question(s) at a time and the configurations in 2 pieces",
+    ]
+
+
+def test_other_errors_are_not_swallowed() -> None:
+    def broken(some: slice, piece: int, fit: Fit) -> Any:
+        raise jax.errors.JaxRuntimeError("INTERNAL: broken")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        answer_as_fits(broken, 2, Fit(2), 1, 2, print)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        try_smaller(lambda size: broken(slice(0), 0, Fit(size)), Fit(2), 1, print)
+
+
+def test_the_engines_check_takes_less_too_or_is_given_up() -> None:
+    said: list[str] = []
+
+    def room_for(most: int) -> Any:
+        def work(size: int) -> None:
+            if size > most:
+                raise jax.errors.JaxRuntimeError(f"{OUT_OF_MEMORY}: no")
+
+        return work
+
+    assert try_smaller(room_for(3), Fit(8), 1, said.append) == Fit(2)
+    assert len(said) == 2
+    assert try_smaller(room_for(0), Fit(2), 1, said.append) == Fit(1)
+    assert "not checked" in said[-1]

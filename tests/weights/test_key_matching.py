@@ -1,0 +1,111 @@
+"""Every parameter has a rule, and names that do not fit are refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.weights.tiny_checkpoint import TINY, edit_tensors, write_tiny
+from xmflow_jax.errors import CheckpointError
+from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.weights.key_matching import EMBEDDING, HEAD, LAYOUTS, canonical_names, key_table, published_name
+from xmflow_jax.weights.load import abstract_model, load_model, shapes
+
+TIED = replace(TINY, text=replace(TINY.text, tied=True))
+
+
+@pytest.mark.parametrize("config", [TINY, TIED, replace(TINY, projector_bias=False)], ids=["plain", "tied", "no bias"])
+def test_table_and_model_have_the_same_parameters(config: LlavaConfig) -> None:
+    table = key_table(config)
+    assert {rule.path for rule in table} == shapes(abstract_model(config, "float32")[1]).keys()
+    assert len({rule.path for rule in table}) == len(table)
+
+
+def names_in(layout: str, config: LlavaConfig = TINY) -> list[str]:
+    return [published_name(name, layout) for rule in key_table(config) for name in rule.names()]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_is_recognised(layout: str) -> None:
+    published = names_in(layout)
+    buffers = [
+        published_name("vision_tower.embeddings.position_ids", layout),
+        published_name("language_model.layers.0.self_attn.rotary_emb.inv_freq", layout),
+    ]
+    found = canonical_names([*published, *buffers], TINY, "here")
+    assert set(found.values()) == set(published)
+    assert found[HEAD] == published_name(HEAD, layout)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("present", [{EMBEDDING}, {HEAD}, {EMBEDDING, HEAD}], ids=["embedding", "head", "both"])
+def test_a_tied_model_needs_one_of_embedding_and_head(layout: str, present: set[str]) -> None:
+    rest = [name for name in names_in(layout, TIED) if name != published_name(EMBEDDING, layout)]
+    found = canonical_names([*rest, *(published_name(name, layout) for name in present)], TIED, "here")
+    assert {EMBEDDING, HEAD} & found.keys() == present
+    with pytest.raises(CheckpointError, match=r"2 missing: .*embed_tokens"):
+        canonical_names(rest, TIED, "here")
+
+
+def test_untied_model_without_head() -> None:
+    published = [name for name in names_in("hub") if "lm_head" not in name]
+    with pytest.raises(CheckpointError, match=r"1 missing: language_model\.lm_head\.weight \(only a model with tie"):
+        canonical_names(published, TINY, "here")
+
+
+@pytest.mark.parametrize(
+    ("removed", "added", "named"),
+    [
+        (["vision_tower.vision_model.pre_layrnorm.bias"], [], "1 missing: vision_tower.vision_model.pre_layrnorm.bias"),
+        (["multi_modal_projector.linear_1.weight"], [], "1 missing: multi_modal_projector.linear_1.weight"),
+        ([], ["image_newline"], "1 not understood: image_newline"),
+        ([], ["language_model.model.layers.3.mlp.up_proj.weight"], "1 not understood: language_model.model.layers.3"),
+        ([], ["language_model.model.layers.0.self_attn.q_proj.bias"], "1 not understood"),
+        # One layout's tensor beside another's: which of the two is meant?
+        ([], ["model.language_model.embed_tokens.weight"], "1 not understood: model.language_model.embed_tokens"),
+        ([], ["lm_head.weight"], "1 not understood: lm_head.weight"),
+        (["language_model.lm_head.weight"], ["lm_head.weight"], "1 missing.*1 not understood: lm_head.weight"),
+    ],
+)
+def test_missing_and_left_over(removed: list[str], added: list[str], named: str) -> None:
+    published = [name for name in names_in("hub") if name not in removed] + added
+    with pytest.raises(CheckpointError, match=named) as refusal:
+        canonical_names(published, TINY, "here")
+    assert "\n" not in str(refusal.value)
+
+
+def test_original_authors_layout_is_refused_in_one_line() -> None:
+    published = ["model.mm_projector.0.weight", "model.vision_tower.vision_tower.vision_model.pre_layrnorm.bias"]
+    with pytest.raises(CheckpointError, match=r"missing: .*, \.\.\..*2 not understood: model.mm_projector.0.weight"):
+        canonical_names(published, TINY, "here")
+
+
+def test_every_single_dropped_tensor_is_noticed(tmp_path: Path) -> None:
+    """No parameter is ever left as it was initialised."""
+    published = names_in("hub")
+    for dropped in published:
+        with pytest.raises(CheckpointError, match=f"1 missing: {dropped}"):
+            canonical_names([name for name in published if name != dropped], TINY, "here")
+
+
+def test_a_dropped_vision_tensor_stops_the_load(tmp_path: Path) -> None:
+    directory = write_tiny(tmp_path)
+    name = "vision_tower.vision_model.encoder.layers.1.mlp.fc1.weight"
+    edit_tensors(directory, lambda tensors: tensors.pop(name))
+    with pytest.raises(CheckpointError, match=f"1 missing: {name}"):
+        load_model(directory)
+
+
+def test_layers_and_axes_land_where_they_belong(tmp_path: Path) -> None:
+    directory = write_tiny(tmp_path)
+    tensors: dict[str, np.ndarray] = {}
+    edit_tensors(directory, tensors.update)
+    state = load_model(directory).state
+    up = np.asarray(state["language_model"]["layers"]["mlp"]["up_proj"]["kernel"].get_value())
+    for layer in range(TINY.text.layers):
+        np.testing.assert_array_equal(up[layer], tensors[f"language_model.model.layers.{layer}.mlp.up_proj.weight"].T)
+    patch = np.asarray(state["vision_tower"]["embeddings"]["patch_embedding"].get_value())
+    published = tensors["vision_tower.vision_model.embeddings.patch_embedding.weight"]
+    assert patch.shape == (14, 14, 3, 16)
+    assert patch[3, 5, 1, 7] == published[7, 1, 3, 5]

@@ -1,0 +1,273 @@
+"""The study's line figures: what blocking each pathway around each layer does to the answer.
+
+One figure per task and an overview with a small panel per task. They show `relative_change` of the summary table
+(`xmflow_jax.analysis.summary`), which is their only input, or its `delta_accuracy`; bands are the 95 % intervals, and
+rings are critical layers.
+"""
+
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+
+from xmflow_jax.report.figures.files import ACCURACY, figure_names, figure_style, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+RELATIVE_CHANGE: Final = "relative_change"
+DELTA_ACCURACY: Final = "delta_accuracy"
+AXIS_LABELS: Final = {
+    RELATIVE_CHANGE: "Change in probability (%)",
+    DELTA_ACCURACY: "Accuracy lost (points)",
+}
+# What stands behind a task's name in the files of each measure.
+_FILES: Final = {RELATIVE_CHANGE: "", DELTA_ACCURACY: ACCURACY}
+NOT_ARROW: Final = "\N{RIGHTWARDS ARROW WITH STROKE}"
+
+# What else than lines of pathways is drawn, by the artists' gid.
+BAND: Final = "interval"
+CRITICAL: Final = "critical"
+CONTROL: Final = "matched control"
+CROSS_ATTENTION: Final = "cross-attention"
+
+# (colour, marker). Okabe and Ito's palette, made for colour-blind readers, without its yellow, which is too faint for
+# lines on white. A pathway keeps its look in every figure of every study; the marker tells lines apart in grey print.
+_LOOKS: Final = {
+    "Image->Question": ("#0072B2", "o"),
+    "Image->Last": ("#E69F00", "s"),
+    "Question->Last": ("#009E73", "^"),
+    "Last->Last": ("#000000", "D"),
+    "Image Central Object->Question": ("#D55E00", "v"),
+    "Image Without Central Object->Question": ("#56B4E9", "P"),
+    "Image->All": ("#CC79A7", "X"),
+}
+_OTHER_COLOURS: Final = ("#882255", "#999933", "#6A51A3", "#8C564B", "#7F7F7F")
+_OTHER_MARKERS: Final = ("<", ">", "p", "*", "h", "d")
+
+# The study's own windows are centred; another style is told by the line and named in the legend.
+_LINES: Final = {"centred": "-", "from-start": "--", "to-end": "-.", "single": ":"}
+
+
+def draw_task_curves(
+    summary: pd.DataFrame,
+    folder: Path,
+    measure: str = RELATIVE_CHANGE,
+    cross_attention_layers: Sequence[int] = (),
+) -> list[Path]:
+    """Write `<task>.png` and `<task>.pdf` for every task of the summary; returns the paths in the tasks' order.
+
+    A task's name is made safe for files by `figure_names`; figures of `delta_accuracy` are `<task>-accuracy`. No rows,
+    no files.
+
+    Args:
+        summary: what `summarize` returned, whole, so that colours agree between tasks.
+        folder: an existing folder.
+        measure: `RELATIVE_CHANGE` or `DELTA_ACCURACY`.
+        cross_attention_layers: drawn as dotted lines, where the model reads the image in some layers only.
+
+    Raises:
+        RunFolderError: a file cannot be written.
+    """
+    paths = []
+    for task, name in figure_names(summary["task"]).items():
+        figure = task_figure(summary, task, measure, cross_attention_layers)
+        paths += save_figure(figure, folder, name + _FILES[measure])
+    return paths
+
+
+def draw_overview(
+    summary: pd.DataFrame,
+    path: Path,
+    measure: str = RELATIVE_CHANGE,
+    cross_attention_layers: Sequence[int] = (),
+) -> list[Path]:
+    """Write the figure of all tasks as PNG and PDF; returns their paths. No rows, no files.
+
+    Args:
+        summary: what `summarize` returned.
+        path: `figures/overview`, with either suffix or none; its folder exists. `-accuracy` is put behind the name of
+            the figure of `delta_accuracy`.
+        measure: as for `draw_task_curves`.
+        cross_attention_layers: as for `draw_task_curves`.
+
+    Raises:
+        RunFolderError: a file cannot be written.
+    """
+    if summary.empty:
+        return []
+    name = path.stem if path.suffix in (".png", ".pdf") else path.name
+    figure = overview_figure(summary, measure, cross_attention_layers)
+    return save_figure(figure, path.parent, name + _FILES[measure])
+
+
+def task_figure(
+    summary: pd.DataFrame, task: str, measure: str = RELATIVE_CHANGE, cross_attention_layers: Sequence[int] = ()
+) -> "Figure":
+    """The figure of one task: a line per pathway and window style, and a band where the summary has intervals.
+
+    Raises:
+        ValueError: the summary has no rows of this task.
+    """
+    if not (summary["task"] == task).any():
+        raise ValueError(f"the summary has no task {task!r}; it has {', '.join(sorted(set(summary['task'])))}")
+    from matplotlib.figure import Figure
+
+    with figure_style():
+        figure = Figure(figsize=(7.0, 3.8), layout="constrained")
+        axes = figure.add_subplot()
+        _draw_lines(axes, summary, task, measure, marker_size=4.0, title_characters=70)
+        set_layer_ticks(axes, summary, most=17)
+        mark_layers(axes, cross_attention_layers)
+        axes.set_xlabel("Layer")
+        axes.set_ylabel(AXIS_LABELS[measure])
+        add_legend(figure, [axes], characters=100)
+    return figure
+
+
+def overview_figure(
+    summary: pd.DataFrame, measure: str = RELATIVE_CHANGE, cross_attention_layers: Sequence[int] = ()
+) -> "Figure":
+    """All tasks in one figure: small panels with the same axes, one legend.
+
+    Raises:
+        ValueError: the summary has no rows.
+    """
+    from matplotlib.figure import Figure
+
+    tasks = sorted(set(summary["task"]))
+    if not tasks:
+        raise ValueError("the summary has no rows")
+    columns = 2 if len(tasks) == 4 else min(len(tasks), 3)
+    rows = math.ceil(len(tasks) / columns)
+    with figure_style():
+        figure = Figure(figsize=(max(3.4 * columns, 7.0), 2.6 * rows + 0.4), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        panels: list[Axes] = list(grid.flat)
+        for place, (axes, task) in enumerate(zip(panels, tasks, strict=False)):
+            _draw_lines(axes, summary, task, measure, marker_size=2.5, title_characters=36)
+            set_layer_ticks(axes, summary, most=9)
+            mark_layers(axes, cross_attention_layers)
+            if place + columns >= len(tasks):  # nothing below it
+                axes.set_xlabel("Layer")
+                axes.tick_params(labelbottom=True)
+        for axes in panels[len(tasks) :]:
+            axes.set_visible(False)
+        for axes in panels[::columns]:
+            axes.set_ylabel(AXIS_LABELS[measure])
+        add_legend(figure, panels, characters=45 * max(columns, 2))
+    return figure
+
+
+def pathway_label(pathway: str) -> str:
+    """`Image->Question` as figures write it: the arrow is struck out, for the way that was blocked."""
+    source, arrow, target = pathway.partition("->")
+    return f"{source.strip()} {NOT_ARROW} {target.strip()}" if arrow else pathway
+
+
+def pathway_looks(pathways: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """(colour, marker) of each pathway, in the order of the legend: the study's own are fixed and come first."""
+    asked = set(pathways)
+    looks = {pathway: look for pathway, look in _LOOKS.items() if pathway in asked}
+    for place, pathway in enumerate(sorted(asked - _LOOKS.keys())):
+        colour = _OTHER_COLOURS[place % len(_OTHER_COLOURS)]
+        looks[pathway] = (colour, _OTHER_MARKERS[place % len(_OTHER_MARKERS)])
+    return looks
+
+
+def curve_label(pathway: str, style: str) -> str:
+    """`pathway_label`, with the window style where it is not the study's own."""
+    return pathway_label(pathway) + ("" if style == "centred" else f" ({style})")
+
+
+def _draw_lines(
+    axes: "Axes", summary: pd.DataFrame, task: str, measure: str, marker_size: float, title_characters: int
+) -> None:
+    here = summary[summary["task"] == task]
+    axes.axhline(0, color="0.5", linewidth=0.8, zorder=1)
+    for pathway, (colour, marker) in pathway_looks(summary["pathway"]).items():
+        for style in sorted(set(here.loc[here["pathway"] == pathway, "style"])):
+            line = here[(here["pathway"] == pathway) & (here["style"] == style)].sort_values("layer")
+            layers, values = line["layer"].to_numpy(), line[measure].to_numpy()
+            axes.plot(
+                layers,
+                values,
+                color=colour,
+                linestyle=_LINES.get(style, "-"),
+                linewidth=1.5,
+                marker=marker,
+                markersize=marker_size,
+                markeredgewidth=0,
+                label=plain_text(curve_label(pathway, style)),
+                zorder=3,
+            )
+            low, high = line[f"{measure}_low"].to_numpy(), line[f"{measure}_high"].to_numpy()
+            finite = np.isfinite(low) & np.isfinite(high)
+            if finite.any():
+                band = axes.fill_between(layers, low, high, where=list(finite), color=colour, alpha=0.2, linewidth=0)
+                band.set(zorder=2, gid=BAND)
+            if f"control_{measure}" in line and line[f"control_{measure}"].notna().any():
+                control = line[f"control_{measure}"].to_numpy()
+                (dots,) = axes.plot(layers, control, color=colour, linestyle=":", linewidth=1.2, zorder=2)
+                dots.set_gid(CONTROL)
+            critical = line["critical"].to_numpy(bool) & np.isfinite(values)
+            if critical.any():
+                size = (2.2 * marker_size) ** 2
+                rings = axes.scatter(layers[critical], values[critical], s=size, facecolors="none", edgecolors=colour)
+                rings.set(zorder=4, gid=CRITICAL, linewidth=0.9)
+    least, most = here["n"].min(), here["n"].max()
+    title = f"{task} (n = {least if least == most else f'{least}–{most}'})"
+    axes.set_title(plain_text("\n".join(textwrap.wrap(title, title_characters))))
+
+
+def mark_layers(axes: "Axes", layers: Sequence[int]) -> None:
+    """Dotted lines at the layers that read the image by cross-attention."""
+    for layer in layers:
+        axes.axvline(layer, color="0.6", linewidth=0.9, linestyle=":", zorder=0).set_gid(CROSS_ATTENTION)
+
+
+def set_layer_ticks(axes: "Axes", summary: pd.DataFrame, most: int) -> None:
+    """Ticks at whole layers, at most so many, on the multiples of a power of two; the same for every task."""
+    first, last = int(summary["layer"].min()), int(summary["layer"].max())
+    step = 1
+    while (last - first) // step + 1 > most:
+        step *= 2
+    axes.set_xticks(range(first + -first % step, last + 1, step))
+    axes.set_xlim(first - 0.5, last + 0.5)
+
+
+def add_legend(figure: "Figure", panels: Sequence["Axes"], characters: int) -> None:
+    """Below the axes, where it can hide no line; as many columns as fit `characters` in a row."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    # From all panels: a task may lack a pathway that another has.
+    entries: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    drawn = {artist.get_gid() for axes in panels for artist in (*axes.collections, *axes.lines)}
+    if BAND in drawn:
+        entries["95 % interval"] = Patch(color="0.5", alpha=0.3, linewidth=0)
+    if CRITICAL in drawn:
+        entries["critical layer"] = Line2D(
+            [], [], linestyle="", marker="o", color="0.3", markersize=8, fillstyle="none"
+        )
+    if CONTROL in drawn:
+        entries["matched control"] = Line2D([], [], color="0.3", linewidth=1.2, linestyle=":")
+    if CROSS_ATTENTION in drawn:
+        entries["cross-attention layer"] = Line2D([], [], color="0.6", linewidth=0.9, linestyle=":")
+    columns = min(max(characters // (max(map(len, entries)) + 6), 1), 3, len(entries))
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.2 * math.ceil(len(entries) / columns))  # the panels keep their height
+    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
+
+
+def plain_text(text: str) -> str:
+    """The text as matplotlib is to draw it: a dollar sign would start a formula."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,213 @@
+"""Heat maps of a summary: pathway by layer, and head by layer where heads were knocked out one by one.
+
+All tasks share one colour scale; white is no effect, red is harm, grey was not measured; dots are critical layers.
+"""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from xmflow_jax.report.figures.curves import (
+    AXIS_LABELS,
+    CRITICAL,
+    DELTA_ACCURACY,
+    RELATIVE_CHANGE,
+    curve_label,
+    pathway_looks,
+    plain_text,
+)
+from xmflow_jax.report.figures.files import HEADS, HEAT_MAP, figure_names, figure_style, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Harm is red: a probability that falls, an accuracy that is lost.
+_COLOURS: Final = {RELATIVE_CHANGE: "RdBu", DELTA_ACCURACY: "RdBu_r"}
+# A few answers that become many times likelier would leave everything else white.
+_MOST: Final = 100.0
+
+
+def draw_heat_maps(summary: pd.DataFrame, folder: Path, measure: str = RELATIVE_CHANGE) -> list[Path]:
+    """Write `<task>-heat-map.png` and `.pdf` for every task; returns the paths in the tasks' order. No rows, no files.
+
+    Args:
+        summary: what `summarize` returned, whole, so that colours agree between tasks.
+        folder: an existing folder.
+        measure: `RELATIVE_CHANGE` or `DELTA_ACCURACY`.
+
+    Raises:
+        RunFolderError: a file cannot be written.
+    """
+    names = figure_names(summary["task"])
+    return [
+        path
+        for task, name in names.items()
+        for path in save_figure(heat_map_figure(summary, task, measure), folder, name + HEAT_MAP)
+    ]
+
+
+def draw_head_maps(heads: pd.DataFrame, folder: Path, measure: str = RELATIVE_CHANGE) -> list[Path]:
+    """Write `<task>-heads.png` and `.pdf` for every task: a panel per pathway. No rows, no files.
+
+    Args:
+        heads: rows as the summary's with one more column, `head`.
+        folder: an existing folder.
+        measure: `RELATIVE_CHANGE` or `DELTA_ACCURACY`.
+
+    Raises:
+        RunFolderError: a file cannot be written.
+    """
+    names = figure_names(heads["task"])
+    return [
+        path
+        for task, name in names.items()
+        for path in save_figure(head_map_figure(heads, task, measure), folder, name + HEADS)
+    ]
+
+
+def heat_map_figure(summary: pd.DataFrame, task: str, measure: str = RELATIVE_CHANGE) -> "Figure":
+    """One task: a row per pathway and window style, a column per layer.
+
+    Raises:
+        ValueError: the summary has no rows of this task.
+    """
+    here = _of_task(summary, task)
+    curves = [
+        (pathway, style)
+        for pathway in pathway_looks(here["pathway"])
+        for style in sorted(set(here.loc[here["pathway"] == pathway, "style"]))
+    ]
+    layers = _layers(summary)
+    values, critical = (np.full((len(curves), len(layers)), fill) for fill in (np.nan, False))
+    for row, (pathway, style) in enumerate(curves):
+        curve = here[(here["pathway"] == pathway) & (here["style"] == style)]
+        columns = np.searchsorted(layers, curve["layer"])
+        values[row, columns], critical[row, columns] = curve[measure], curve["critical"].astype(bool)
+    labels = ["\n".join(textwrap.wrap(curve_label(*curve), 30)) for curve in curves]
+    from matplotlib.figure import Figure
+
+    with figure_style():
+        height = 0.32 * sum(label.count("\n") + 1 for label in labels)
+        figure = Figure(figsize=(7.0, 1.2 + max(height, 0.6)), layout="constrained")
+        axes = figure.add_subplot()
+        image = _draw_map(axes, values, critical, _limit(summary, measure), measure)
+        axes.set_yticks(range(len(labels)), [plain_text(label) for label in labels])
+        _finish(axes, layers, f"{task} (n = {_questions(here)})")
+        _add_scale(figure, image, [axes], measure)
+    return figure
+
+
+def head_map_figure(heads: pd.DataFrame, task: str, measure: str = RELATIVE_CHANGE) -> "Figure":
+    """One task: a panel per pathway and window style, a row per head, a column per layer.
+
+    Raises:
+        ValueError: the table has no rows of this task.
+    """
+    here = _of_task(heads, task)
+    curves = sorted(set(zip(here["pathway"], here["style"], strict=True)))
+    layers, numbers = _layers(heads), np.unique(heads["head"])
+    columns = min(len(curves), 2)
+    rows = math.ceil(len(curves) / columns)
+    from matplotlib.figure import Figure
+
+    with figure_style():
+        height = min(1.0 + 0.14 * len(numbers), 5.0)
+        figure = Figure(figsize=(max(3.8 * columns, 5.0), rows * height + 0.4), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        panels: list[Axes] = list(grid.flat)
+        for axes, (pathway, style) in zip(panels, curves, strict=False):
+            curve = here[(here["pathway"] == pathway) & (here["style"] == style)]
+            values, critical = (np.full((len(numbers), len(layers)), fill) for fill in (np.nan, False))
+            places = np.searchsorted(numbers, curve["head"]), np.searchsorted(layers, curve["layer"])
+            values[places], critical[places] = curve[measure], curve["critical"].astype(bool)
+            image = _draw_map(axes, values, critical, _limit(heads, measure), measure)
+            step = _step(len(numbers), 9)
+            axes.set_yticks(range(0, len(numbers), step), [str(head) for head in numbers[::step]])
+            axes.set_ylabel("Head")
+            _finish(axes, layers, curve_label(pathway, style))
+        for axes in panels[len(curves) :]:
+            axes.set_visible(False)
+        figure.suptitle(plain_text("\n".join(textwrap.wrap(f"{task} (n = {_questions(here)})", 70))), fontsize=11)
+        _add_scale(figure, image, panels[: len(curves)], measure)
+    return figure
+
+
+def _of_task(table: pd.DataFrame, task: str) -> pd.DataFrame:
+    if not (table["task"] == task).any():
+        raise ValueError(f"the table has no task {task!r}; it has {', '.join(sorted(set(table['task'])))}")
+    return table[table["task"] == task]
+
+
+def _layers(table: pd.DataFrame) -> np.ndarray:
+    return np.arange(table["layer"].min(), table["layer"].max() + 1)
+
+
+def _questions(table: pd.DataFrame) -> str:
+    least, most = table["n"].min(), table["n"].max()
+    return str(least) if least == most else f"{least}–{most}"
+
+
+def _limit(table: pd.DataFrame, measure: str) -> float:
+    values = np.abs(table[measure].to_numpy(float))
+    largest = float(values[np.isfinite(values)].max(initial=0.0))
+    return min(largest, _MOST) or 1.0
+
+
+def _draw_map(
+    axes: "Axes",
+    values: Float[np.ndarray, "rows layers"],
+    critical: Bool[np.ndarray, "rows layers"],
+    limit: float,
+    measure: str,
+) -> Any:
+    axes.set_facecolor("0.85")
+    image = axes.imshow(
+        np.ma.masked_invalid(values),
+        cmap=_COLOURS[measure],
+        vmin=-limit,
+        vmax=limit,
+        aspect="auto",
+        interpolation="nearest",
+    )
+    places = np.argwhere(critical & np.isfinite(values))
+    if len(places):
+        dots = axes.scatter(
+            places[:, 1], places[:, 0], s=14, color="black", edgecolors="white", linewidths=0.6, zorder=3
+        )
+        dots.set_gid(CRITICAL)
+    return image
+
+
+def _finish(axes: "Axes", layers: np.ndarray, title: str) -> None:
+    step = _step(len(layers), 17)
+    axes.set_xticks(range(0, len(layers), step), [str(layer) for layer in layers[::step]])
+    axes.set_xlabel("Layer")
+    axes.set_title(plain_text("\n".join(textwrap.wrap(title, 60))))
+    for side in ("top", "right", "bottom", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def _step(count: int, most: int) -> int:
+    step = 1
+    while (count - 1) // step + 1 > most:
+        step *= 2
+    return step
+
+
+def _add_scale(figure: "Figure", image: Any, panels: Sequence["Axes"], measure: str) -> None:
+    values = np.concatenate(
+        [np.ma.masked_invalid(np.ma.asarray(axes.images[0].get_array())).compressed() for axes in panels]
+    )
+    over, under = (values > image.norm.vmax).any(), (values < image.norm.vmin).any()
+    extend = {(False, False): "neither", (True, False): "max", (False, True): "min", (True, True): "both"}
+    bar = figure.colorbar(image, ax=list(panels), extend=extend[bool(over), bool(under)], shrink=0.9)
+    bar.set_label(AXIS_LABELS[measure])
+    bar.outline.set_visible(False)

@@ -1,0 +1,289 @@
+"""What the report's page shows of one run, as JSON values; `xmflow_jax.report.page.pages` makes the page of it.
+
+Numbers are those of the tables, unrounded; NaN is null. Every text is plain text: nothing here is markup.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import pandas as pd
+
+from xmflow_jax.analysis.critical import layer_ranges, ranges_text
+from xmflow_jax.analysis.findings import findings
+from xmflow_jax.analysis.model_shape import ModelShape
+from xmflow_jax.analysis.question_matrix import ALL_TASKS
+from xmflow_jax.analysis.recommendation import Recommendation, recommendation_json
+from xmflow_jax.report.figures.curves import DELTA_ACCURACY, RELATIVE_CHANGE, curve_label, pathway_looks
+from xmflow_jax.report.page.questions import questions_data
+from xmflow_jax.report.run_content import COMMAND_KEY, RunContent
+from xmflow_jax.run.schemas import NOT_SELECTED, SET_ASIDE
+
+# What a chart can show: the summary's column, its axis, and the unit behind a value.
+MARGIN_CHANGE: Final = "margin_change"
+MEASURES: Final = (
+    (DELTA_ACCURACY, "Accuracy lost", "points"),
+    (RELATIVE_CHANGE, "Change in probability", "%"),
+    (MARGIN_CHANGE, "Change in the margin of the true over the false option", "log-odds"),
+)
+_NUMBERS_OF: Final = {DELTA_ACCURACY: "n", RELATIVE_CHANGE: "n", MARGIN_CHANGE: "margin_n"}
+
+# Set-aside questions that are told one by one; `run.json` has them all.
+TOLD_SET_ASIDE: Final = 200
+
+WORDS: Final = {
+    "answer_prob": "Answer",
+    "answer_capital_prob": "Answer, capitalised",
+    "false_option_prob": "False option",
+    "false_option_capital_prob": "False option, capitalised",
+}
+
+
+def run_data(
+    content: RunContent,
+    summary: pd.DataFrame,
+    recommendation: Recommendation | None,
+    tracking: pd.DataFrame | None,
+    heads: pd.DataFrame | None = None,
+) -> dict[str, Any]:
+    """One run's page.
+
+    Args:
+        content: of the run folder.
+        summary: of its rows, with those of all tasks together, under `All tasks`, where there are several tasks.
+        recommendation: None where there are no rows.
+        tracking: what `track_answers` returned; None where there are no lens rows.
+        heads: what `summarize_heads` returned.
+    """
+    shape = content.shape
+    layers = shape.layers if shape is not None else int(summary["layer"].max()) + 1 if len(summary) else 0
+    pathways = list(pathway_looks(summary["pathway"])) if len(summary) else []
+    found = None if recommendation is None else json.loads(recommendation_json(recommendation))
+    return {
+        "name": content.folder.absolute().name,
+        "model": _text(content, "model", "name"),
+        "template": _text(content, "template", "name"),
+        "data": ", ".join(_part(content, "data")) or None,
+        "damage": list(content.damage),
+        "progress": _progress(content),
+        "findings": [] if recommendation is None else _findings(recommendation),
+        "layers": layers,
+        "cross_attention_layers": list(_told(shape)),
+        "questions_answered": len(content.rows[["task", "question_id"]].drop_duplicates()),
+        "confidence": None if recommendation is None else recommendation.resampling.confidence,
+        "tau": None if recommendation is None else recommendation.tau,
+        "pathways": pathways,
+        "measures": [
+            {"key": key, "label": label, "unit": unit} for key, label, unit in MEASURES if _measured(summary, key)
+        ],
+        "curves": curves_data(summary, content.rows),
+        "heads": [] if heads is None else heads_data(heads),
+        "critical": [] if found is None else [_ranges(one) for one in found["critical"]],
+        "stages": [] if found is None else found["stages"],
+        "pruning": None if found is None else found["pruning"],
+        "tracking": [] if tracking is None else _tracking(tracking),
+        "questions": questions_data(content),
+        "set_aside": _set_aside(content),
+        "run": None if content.record is None else _made(content.record),
+    }
+
+
+def curves_data(summary: pd.DataFrame, rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every curve of the summary, all tasks together first, pathways in the order of the figures' legend."""
+    if summary.empty:
+        return []
+    order = {pathway: place for place, pathway in enumerate(pathway_looks(summary["pathway"]))}
+    widths = rows.groupby(["pathway", "style"])["window"].agg(["min", "max"])
+    windows = {key: (int(least), int(most)) for key, least, most in widths.itertuples()}
+    curves = []
+    for (task, pathway, style), own in summary.groupby(["task", "pathway", "style"], sort=True):
+        own = own.sort_values("layer")
+        narrow, wide = windows[(pathway, style)]
+        curves.append(
+            {
+                "task": task,
+                "pathway": pathway,
+                "style": style,
+                "label": curve_label(str(pathway), str(style)),
+                "window": wide if narrow == wide else None,
+                "layer": own["layer"].tolist(),
+                "critical": own["critical"].astype(bool).tolist(),
+                "measures": {key: _measure(own, key) for key, _, _ in MEASURES if _measured(own, key)},
+            }
+        )
+    return sorted(curves, key=lambda one: (one["task"] != ALL_TASKS, one["task"], order[one["pathway"]]))
+
+
+def heads_data(heads: pd.DataFrame) -> list[dict[str, Any]]:
+    """Of every task, pathway and style a curve for each head that was blocked alone; all tasks together first."""
+    maps = []
+    for (task, pathway, style), own in heads.groupby(["task", "pathway", "style"], sort=True):
+        curves = [
+            {
+                "head": head,
+                "label": f"head {head}",
+                "layer": curve["layer"].tolist(),
+                "critical": curve["critical"].astype(bool).tolist(),
+                "measures": {key: _measure(curve, key) for key, _, _ in MEASURES if _measured(curve, key)},
+            }
+            for head, curve in own.groupby("head", sort=True)
+        ]
+        label = curve_label(str(pathway), str(style))
+        maps.append({"task": task, "pathway": pathway, "style": style, "label": label, "curves": curves})
+    return sorted(maps, key=lambda one: one["task"] != ALL_TASKS)
+
+
+def unfinished(progress: Mapping[str, Any]) -> str:
+    """A sentence about how far a run has come, empty where it is finished or its record does not tell."""
+    finished, planned = progress["finished"], progress["planned"]
+    if planned is None or finished >= planned:
+        return ""
+    return f"The run is not finished: {finished} of {planned} questions are done. The same command goes on from there."
+
+
+def plain_numbers(values: Iterable[Any]) -> list[Any]:
+    """Numbers as JSON has them: null for what is not finite."""
+    return [None if value is None or not math.isfinite(value) else float(value) for value in values]
+
+
+def _measured(summary: pd.DataFrame, key: str) -> bool:
+    """Whether there is such a measure at all: a task without options has no margin."""
+    return key in summary and bool(summary[key].notna().any())
+
+
+def _measure(curve: pd.DataFrame, key: str) -> dict[str, Any]:
+    numbers = {
+        "value": key,
+        "low": f"{key}_low",
+        "high": f"{key}_high",
+        "p": {DELTA_ACCURACY: "p_holm", RELATIVE_CHANGE: "relative_change_p_holm"}.get(key, ""),
+        "control": f"control_{key}",
+        "over_control": f"{key}_over_control",
+        "over_control_low": f"{key}_over_control_low",
+        "over_control_high": f"{key}_over_control_high",
+    }
+    found = {name: plain_numbers(curve[column]) for name, column in numbers.items() if column in curve}
+    kept = {name: own for name, own in found.items() if name == "value" or any(one is not None for one in own)}
+    return {"n": curve[_NUMBERS_OF[key]].astype(int).tolist(), **kept}
+
+
+def _ranges(critical: Mapping[str, Any]) -> dict[str, Any]:
+    label = curve_label(critical["pathway"], critical["style"])
+    return {**critical, "label": label, "ranges": ranges_text(layer_ranges(critical["layers"]))}
+
+
+def _findings(recommendation: Recommendation) -> list[dict[str, str]]:
+    """Each sentence cut at its colon: what it is about, and what was found."""
+    parts = [line.partition(": ") for line in findings(recommendation).lines()]
+    return [{"title": title, "text": text[:1].upper() + text[1:]} for title, _, text in parts]
+
+
+def _told(shape: ModelShape | None) -> tuple[int, ...]:
+    """Cross-attention layers to mark; where all layers are, that says nothing."""
+    if shape is None or len(shape.cross_attention_layers) == shape.layers:
+        return ()
+    return shape.cross_attention_layers
+
+
+def _tracking(tracking: pd.DataFrame) -> list[dict[str, Any]]:
+    curves = []
+    for (task, normed, word), own in tracking.groupby(["task", "normed", "word"], sort=True):
+        own = own.sort_values("layer")
+        curves.append(
+            {
+                "task": task,
+                "normed": bool(normed),
+                "word": word,
+                "label": WORDS.get(str(word), str(word)),
+                "layer": own["layer"].astype(int).tolist(),
+                "n": own["n"].astype(int).tolist(),
+                **{
+                    name: plain_numbers(own[column])
+                    for name, column in {"value": "probability", "low": "low", "high": "high"}.items()
+                },
+            }
+        )
+    return sorted(curves, key=lambda one: (one["task"], one["normed"], [*WORDS].index(one["word"])))
+
+
+def _progress(content: RunContent) -> dict[str, Any]:
+    """How far the run has come; `planned` is null where the record does not tell."""
+    planned = content.planned
+    return {"finished": content.finished, "planned": None if planned is None else sum(planned.values())}
+
+
+def _set_aside(content: RunContent) -> dict[str, Any]:
+    aside = content.skipped[content.skipped["kind"] == SET_ASIDE]
+    unselected = content.skipped[content.skipped["kind"] == NOT_SELECTED]
+    answered = content.rows[["task", "question_id"]].drop_duplicates()
+    tasks = sorted({*aside["task"], *unselected["task"], *answered["task"]})
+    counts = [
+        {"task": task, **{name: int((table["task"] == task).sum()) for name, table in tables.items()}}
+        for tables in [{"answered": answered, "set_aside": aside, "not_selected": unselected}]
+        for task in tasks
+    ]
+    told = aside.head(TOLD_SET_ASIDE)[["question_id", "task", "reason"]]
+    return {"counts": counts, "questions": told.to_dict("records"), "more": len(aside) - len(told)}
+
+
+def _made(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How the run was made: titled lists of (name, text)."""
+    configuration, session = record["configuration"], (record["sessions"] or [{}])[-1]
+    rest = {key: value for key, value in configuration.items() if key not in ("model", "data", "template", "pathways")}
+    pathways = sorted({one for own in _mapping(configuration.get("pathways")).values() for one in own})
+    groups: list[tuple[str, Mapping[str, Any]]] = [
+        ("Command", {"command": session.get(COMMAND_KEY)}),
+        ("Model", _mapping(configuration.get("model"))),
+        ("Data, with SHA-256", _mapping(configuration.get("data"))),
+        ("Prompt template", _mapping(configuration.get("template"))),
+        ("Pathways, with window styles and widths", {"pathways": ", ".join(_styles(pathways))}),
+        ("Settings", rest),
+        ("Versions of the last session", _mapping(session.get("versions"))),
+        ("Machine of the last session", {key: session.get(key) for key in ("backend", "devices", "batch_size")}),
+        (
+            "Sessions",
+            {
+                f"started {one.get('started', 'at an unknown time')}": f"{one.get('finished_before', 0)} questions done"
+                for one in record["sessions"]
+            },
+        ),
+        ("Record", {"configuration_sha256": record["configuration_sha256"]}),
+    ]
+    told = [
+        (title, [[str(name), _words(value)] for name, value in own.items() if value is not None])
+        for title, own in groups
+    ]
+    return [{"title": title, "entries": entries} for title, entries in told if entries]
+
+
+def _styles(pathways: Iterable[str]) -> list[str]:
+    """`Image->All@to-end:12`, `...:11`, ... as `Image->All@to-end:1-12`."""
+    widths: dict[str, set[int]] = {}
+    for one in pathways:
+        name, colon, width = one.rpartition(":")
+        widths.setdefault(name if colon and width.isdecimal() else one, set()).update(
+            [int(width)] if colon and width.isdecimal() else []
+        )
+    return [f"{name}:{ranges_text(layer_ranges(own))}" if own else name for name, own in widths.items()]
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return ", ".join(map(_words, value))
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _part(content: RunContent, name: str) -> Mapping[str, Any]:
+    return {} if content.record is None else _mapping(content.record["configuration"].get(name))
+
+
+def _text(content: RunContent, part: str, name: str) -> str | None:
+    value = _part(content, part).get(name)
+    return None if value is None else str(value)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

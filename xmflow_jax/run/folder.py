@@ -1,0 +1,311 @@
+"""The run folder: where a study's results land, so that a killed run loses nothing that was finished.
+
+    run.json                       configuration, its digest, a provenance entry per session, set-aside questions
+    results/part-NNNNN.parquet     rows (`ROW_SCHEMA`); all rows of a question lie in one part
+    results/lens-NNNNN.parquet     the answers of the same questions tracked through the layers (`LENS_SCHEMA`)
+    results/cards-NNNNN.parquet    a few of the same questions as the report shows them singly (`CARD_SCHEMA`)
+    results/answers-NNNNN.parquet  an evaluation's rows (`ANSWER_SCHEMA`), in place of all the above
+    results/skipped-NNNNN.parquet  questions that have no rows and why (`SKIPPED_SCHEMA`)
+    lens.parquet                   all lens rows in one file, made by the report
+    figures/                       filled by the report
+
+The parts are the only truth about progress, appended and never rewritten, so that thousands of skipped questions cost
+no more than as many rows. `run.json` repeats for people what the skipped parts say: it is rewritten from them when a
+run is opened, when it is closed, and by `RunFolder.write_record`. After a kill it may lag behind until the run is
+resumed. To have skipped questions tried again, delete the skipped parts.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Self
+
+import pandas as pd
+
+from xmflow_jax.errors import RunFolderError
+from xmflow_jax.run.parts import (
+    TEMPORARY,
+    drop_unpaired,
+    next_number,
+    part_paths,
+    put_unreadable_away,
+    questions_of,
+    read_part,
+    table_of,
+    write_atomically,
+    write_part,
+)
+from xmflow_jax.run.place import check_folder, finished_questions, free_bytes, lock_folder, make_folder
+from xmflow_jax.run.record import configuration_digest, read_record, refuse_other_content
+from xmflow_jax.run.schemas import (
+    ANSWER_SCHEMA,
+    CARD_SCHEMA,
+    LENS_SCHEMA,
+    NOT_SELECTED,
+    ROW_SCHEMA,
+    SET_ASIDE,
+    SKIPPED_SCHEMA,
+)
+from xmflow_jax.run.tables import read_answers, read_cards, read_lens, read_rows, read_skipped, write_lens
+
+__all__ = [
+    "ANSWER_SCHEMA",
+    "CARD_SCHEMA",
+    "LENS_SCHEMA",
+    "NOT_SELECTED",
+    "ROW_SCHEMA",
+    "SET_ASIDE",
+    "SKIPPED_SCHEMA",
+    "RunFolder",
+    "check_folder",
+    "configuration_digest",
+    "finished_questions",
+    "free_bytes",
+    "make_folder",
+    "open_run",
+    "read_answers",
+    "read_cards",
+    "read_lens",
+    "read_record",
+    "read_rows",
+    "read_skipped",
+    "write_atomically",
+    "write_lens",
+]
+
+
+def open_run(
+    path: str | Path, configuration: Mapping[str, Any], provenance: Mapping[str, Any] | None = None
+) -> "RunFolder":
+    """Create a run folder, or resume the run that lies there, and hold its lock until `close`.
+
+    Leftovers of a killed run are removed, and a part that cannot be read in full (its machine died) is renamed to
+    `*.unreadable` so that its questions are run again; `RunFolder.unreadable` and `run.json` name it.
+
+    Args:
+        path: the folder; it and its parents are created.
+        configuration: JSON values that decide the results, digests of weights and data included. A run is resumed
+            only with an equal one.
+        provenance: JSON values that describe this session without deciding its results: versions, backend, ...
+
+    Raises:
+        RunFolderError: a file is in the folder's place, it cannot be written, it holds another run or other results,
+            or a running process uses it.
+    """
+    folder = Path(path)
+    plain = json.loads(json.dumps(configuration, allow_nan=False))  # as a resumed run will read it: tuples are lists
+    make_folder(folder)
+    refuse_other_content(folder, plain)  # before the lock, so that a refused folder is left exactly as it was
+    lock = lock_folder(folder)
+    try:
+        refuse_other_content(folder, plain)  # again: another process may have come and gone in between
+        return RunFolder(folder, lock, plain, provenance or {})
+    except BaseException:
+        lock.close()
+        raise
+
+
+class RunFolder:
+    """One locked run folder, made by `open_run`; a context manager that closes itself.
+
+    Attributes:
+        path: the folder.
+        figures: where figures go.
+        unreadable: names of the parts that this session found unreadable and put out of the way.
+    """
+
+    def __init__(self, path: Path, lock: IO[str], configuration: dict[str, Any], provenance: Mapping[str, Any]) -> None:
+        self.path = path
+        self.figures = path / "figures"
+        self._results = path / "results"
+        self._lock = lock
+        self._configuration = configuration
+        record = read_record(path)
+        self._sessions: list[Any] = record["sessions"] if record else []
+        if record is None:  # written before the folders: results without a run.json are somebody else's
+            self._write_json({"counts": {}, "set_aside": []})
+        try:
+            for inner in (self._results, self.figures):
+                inner.mkdir(exist_ok=True)
+            for inner in (path, self._results, self.figures):
+                for leftover in inner.glob(f".*{TEMPORARY}"):
+                    leftover.unlink()
+            self.unreadable = tuple(put_unreadable_away(self._results))
+            drop_unpaired(self._results)
+        except OSError as error:
+            raise RunFolderError(f"cannot write in {path}: {error.strerror}") from error
+        self._number = next_number(self._results)
+        self._finished = questions_of(read_rows(path)) | questions_of(read_answers(path))
+        self._skipped = questions_of(read_skipped(path))
+        self._sessions.append(
+            {
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "finished_before": len(self._finished),
+                "unreadable_parts": list(self.unreadable),
+                **provenance,
+            }
+        )
+        self.write_record()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            self.close()
+        except RunFolderError:
+            # What ended the run is the news; on a full disk the record cannot be written either, and need not be.
+            if exception[0] is None:
+                raise
+
+    def append_part(
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        lens: Iterable[Mapping[str, Any]] = (),
+        cards: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
+        """Land all rows of one or more questions as one part, or none of them; no rows, no part.
+
+        Args:
+            lens: lens rows (`LENS_SCHEMA`) of the same questions. They land first, as a part that counts once the
+                result rows have landed too.
+            cards: rows of `CARD_SCHEMA`, of some of the same questions; they land in the same way.
+
+        Raises:
+            ValueError: a row does not fit its schema (see `table_of`), its question was finished before, or lens rows
+                or a card are about a question without result rows.
+            RunFolderError: the part cannot be written.
+        """
+        self._finished |= self._append("part", rows, {"lens": lens, "cards": cards})
+
+    def append_answers(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Land an evaluation's rows of some questions as one part, or none of them; no rows, no part.
+
+        Raises:
+            ValueError: a row does not fit `ANSWER_SCHEMA` (see `table_of`), or its question was finished before.
+            RunFolderError: the part cannot be written.
+        """
+        self._finished |= self._append("answers", rows)
+
+    def append_skipped(self, questions: Iterable[Mapping[str, Any]]) -> None:
+        """Remember questions that have no rows (`SKIPPED_SCHEMA`), so that a resumed run leaves them out.
+
+        Raises:
+            ValueError: as for `append_part`, or a `kind` that is neither SET_ASIDE nor NOT_SELECTED.
+            RunFolderError: the part cannot be written.
+        """
+        questions = list(questions)
+        for question in questions:
+            if question.get("kind") not in (SET_ASIDE, NOT_SELECTED):
+                raise ValueError(f"kind is {question.get('kind')!r}; it is {SET_ASIDE!r} or {NOT_SELECTED!r}")
+        self._skipped |= self._append("skipped", questions)
+
+    def adopt(self, folder: Path) -> None:
+        """Take over the rows of another process's run folder, part by part; what is taken over is removed there.
+
+        After a kill in between, a part may lie in both: it counts once.
+
+        Raises:
+            RunFolderError: a running process holds the folder, or one of the folders cannot be written.
+        """
+        results, lock = folder / "results", lock_folder(folder)
+        try:
+            put_unreadable_away(results)
+            drop_unpaired(results)
+            for kind in ("part", "skipped"):
+                for path in part_paths(results, kind):
+                    self._adopt_part(path, kind)
+        except OSError as error:
+            raise RunFolderError(f"cannot take over {folder}: {error.strerror}") from error
+        finally:
+            lock.close()
+
+    def _adopt_part(self, path: Path, kind: str) -> None:
+        tables = {kind: read_part(path, kind)}
+        beside = {name: path.with_name(path.name.replace(kind, name)) for name in ("lens", "cards") if kind == "part"}
+        tables |= {name: read_part(own, name) for name, own in beside.items() if own.exists()}
+        rows = {name: [] if table is None else table.to_pylist() for name, table in tables.items()}
+        if not {(row["task"], row["question_id"]) for row in rows[kind]} & self.finished_questions():
+            if kind == "part":
+                self.append_part(rows[kind], rows.get("lens", []), rows.get("cards", []))
+            else:
+                self.append_skipped(rows[kind])
+        # The part first: without it the others count no more.
+        for one in (path, *beside.values()):
+            one.unlink(missing_ok=True)
+
+    def finished_questions(self) -> set[tuple[str, str]]:
+        """`(task, question_id)` of every question that needs no more work: with rows, set aside or not selected."""
+        return self._finished | self._skipped
+
+    def read_rows(self) -> pd.DataFrame:
+        """As the function `read_rows`."""
+        return read_rows(self.path)
+
+    def read_answers(self) -> pd.DataFrame:
+        """As the function `read_answers`."""
+        return read_answers(self.path)
+
+    def read_skipped(self) -> pd.DataFrame:
+        """As the function `read_skipped`."""
+        return read_skipped(self.path)
+
+    def write_record(self) -> None:
+        """Bring `run.json` up to date: counts of questions, and each set-aside one with its reason.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        skipped = read_skipped(self.path)
+        aside = skipped.loc[skipped["kind"] == SET_ASIDE, ["question_id", "task", "reason"]]
+        unselected = skipped.loc[skipped["kind"] == NOT_SELECTED, "task"].value_counts().sort_index()
+        counts = {
+            "finished": len(self._finished),
+            "set_aside": len(aside),
+            "not_selected": {str(task): int(count) for task, count in unselected.items()},
+        }
+        self._write_json({"counts": counts, "set_aside": aside.to_dict("records")})
+
+    def close(self) -> None:
+        """Bring `run.json` up to date and release the lock; a second call does nothing."""
+        if self._lock.closed:
+            return
+        try:
+            self.write_record()
+        finally:
+            self._lock.close()
+
+    def _write_json(self, progress: Mapping[str, Any]) -> None:
+        record = {
+            "configuration": self._configuration,
+            "configuration_sha256": configuration_digest(self._configuration),
+            "sessions": self._sessions,
+            **progress,
+        }
+        text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomically(self.path / "run.json", f"{text}\n".encode())
+
+    def _append(
+        self,
+        kind: str,
+        rows: Iterable[Mapping[str, Any]],
+        beside: Mapping[str, Iterable[Mapping[str, Any]]] | None = None,
+    ) -> set[tuple[str, str]]:
+        if self._lock.closed:
+            raise ValueError(f"the run folder {self.path} is closed")
+        table = table_of(rows, kind)
+        questions = questions_of(table.to_pandas())
+        if again := (questions & self._finished) | (questions & self._skipped):
+            raise ValueError(f"question {min(again)} was finished before")
+        tables = {name: table_of(own, name) for name, own in (beside or {}).items()}
+        for name, own in tables.items():
+            if strange := questions_of(own.to_pandas()) - questions:
+                raise ValueError(f"question {min(strange)} has {name} rows but no result rows")
+        for name, own in tables.items():
+            if own.num_rows:
+                write_part(self._results / f"{name}-{self._number:05d}.parquet", own)
+        if questions:
+            write_part(self._results / f"{kind}-{self._number:05d}.parquet", table)
+            self._number += 1
+        return questions

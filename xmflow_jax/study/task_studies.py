@@ -1,0 +1,121 @@
+"""Which questions, pathways and configurations a study has, before anything is computed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from xmflow_jax.data.prompt import available_roles
+from xmflow_jax.data.question import Question
+from xmflow_jax.data.roles import ALL, IMAGE, ROLES
+from xmflow_jax.errors import OptionError
+from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
+from xmflow_jax.knockout.actions import StudyRow, pathway_study
+from xmflow_jax.knockout.arrays import check_range
+from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway, parse_pathways
+from xmflow_jax.knockout.windows import TO_END, default_width
+from xmflow_jax.study.options import SweepOptions
+
+# From which layer on can the image be dropped altogether? The recommendation is made from this one.
+PRUNING: Final = (Pathway(IMAGE, ALL), TO_END)
+
+
+@dataclass(frozen=True)
+class TaskStudy:
+    """One task's questions and configurations."""
+
+    task: str
+    questions: tuple[Question, ...]
+    rows: tuple[StudyRow, ...]
+
+
+def choose_samples(questions: Sequence[Question], samples: int | None, seed: int) -> list[Question]:
+    """At most `samples` questions, as evenly from the tasks as can be, drawn by `seed`, in the order they came."""
+    if samples is None or samples >= len(questions):
+        return list(questions)
+    by_task: dict[str, list[int]] = {}
+    for index in np.random.default_rng(seed).permutation(len(questions)):
+        by_task.setdefault(questions[index].task, []).append(int(index))
+    # In turns: the first of every task, the second of every task, ...
+    turns = sorted((turn, task, index) for task, indexes in by_task.items() for turn, index in enumerate(indexes))
+    return [questions[index] for index in sorted(index for _, _, index in turns[:samples])]
+
+
+def wanted_pathways(options: SweepOptions) -> tuple[tuple[Pathway, str], ...]:
+    """The pathways asked for; by default the study's six and `Image->All@to-end`.
+
+    Raises:
+        OptionError: a pathway cannot be parsed.
+    """
+    if options.pathways is not None:
+        return parse_pathways(options.pathways, options.style)
+    return tuple(dict.fromkeys((*((pathway, options.style) for pathway in STUDY_PATHWAYS), PRUNING)))
+
+
+def plan_studies(
+    questions: Sequence[Question],
+    options: SweepOptions,
+    model: LlavaConfig | CrossAttentionConfig,
+    say: Callable[[str], None],
+) -> list[TaskStudy]:
+    """One study for each task, with the pathways that all of its questions have data for.
+
+    Args:
+        say: told of every pathway that a task must leave out.
+
+    Raises:
+        OptionError: no task supports a pathway that was asked for, or the window or a head is not the model's.
+    """
+    text, cross_attention = model.text, isinstance(model, CrossAttentionConfig)
+    width = default_width(text.layers) if options.window is None else options.window
+    check_range("head", options.heads or (), text.heads)
+    heads = range(text.heads) if options.heads is None else options.heads
+    single_heads = tuple(heads) if options.each_head else ()
+    wanted = wanted_pathways(options)
+    tasks: dict[str, list[Question]] = {}
+    for question in questions:
+        tasks.setdefault(question.task, []).append(question)
+    roles = {task: available_roles(asked) for task, asked in tasks.items()}
+    for pathway, _ in wanted:
+        lacking = {task for task in tasks if not {pathway.source, pathway.target} <= set(roles[task])}
+        if lacking == set(tasks) and options.pathways is not None:
+            possible = [role for role in ROLES if any(role in known for known in roles.values())]
+            raise OptionError(f"--pathways: the data do not tell {pathway}; they tell the roles {', '.join(possible)}")
+        if lacking:
+            say(f"{pathway} is left out of {', '.join(sorted(lacking))}, whose questions do not tell its roles")
+    studies = []
+    for task, asked in tasks.items():
+        pathways = [part for part in wanted if {part[0].source, part[0].target} <= set(roles[task])]
+        drawn = (options.controls, options.seed, single_heads)
+        rows = pathway_study(pathways, text.layers, width, options.mode, options.heads, cross_attention, *drawn)
+        if rows:
+            studies.append(TaskStudy(task, tuple(asked), rows))
+    return studies
+
+
+def missing_pathways(rows: pd.DataFrame, studies: Sequence[TaskStudy]) -> list[str]:
+    """A line for each pathway that some of a task's answered questions have no rows of.
+
+    Args:
+        rows: the run's (`xmflow_jax.run.folder.read_rows`).
+    """
+    answered = rows.groupby("task")["question_id"].nunique()
+    having = rows.groupby(["task", "pathway", "style"])["question_id"].nunique()
+    lines = []
+    for study in studies:
+        total = int(answered.get(study.task, 0))
+        for pathway, style in dict.fromkeys((str(row.pathway), row.style) for row in study.rows):
+            without = total - int(having.get((study.task, pathway, style), 0))
+            if total and without == total:
+                why = "impossible in this prompt: no target comes after a source"
+            elif without:
+                why = (
+                    f"left out of {without} of {total} questions, where a role has no position or no target comes after"
+                )
+            else:
+                continue
+            lines.append(f"{study.task}: {pathway} is {why}")
+    return lines
