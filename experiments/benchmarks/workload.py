@@ -7,8 +7,8 @@ import numpy as np
 
 from xmflow_jax.data import roles
 from xmflow_jax.families.llava.modeling import LlavaConfig
-from xmflow_jax.knockout.actions import StudyRow, pathway_study
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS
+from xmflow_jax.knockout.study_rows import StudyRow, pathway_study
 from xmflow_jax.knockout.windows import CENTRED
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig

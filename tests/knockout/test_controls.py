@@ -12,7 +12,7 @@ from tests.knockout.tiny_cross_attention import tiny_cross_attention, tiny_text_
 from tests.knockout.tiny_study import TinyPrompt, run_plain, tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
 from xmflow_jax.data.batch import build_batch
-from xmflow_jax.knockout.actions import MODES, DrawnEdges, Edges, block, matched_control, pathway_study
+from xmflow_jax.knockout.actions import MODES, DrawnEdges, Edges, block, matched_control
 from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.controls import (
     OBJECT_ROLES,
@@ -25,6 +25,7 @@ from xmflow_jax.knockout.controls import (
 from xmflow_jax.knockout.fast.engine import sweep_fast
 from xmflow_jax.knockout.fast.placement import build_study, check_positions, impossible_actions
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
+from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import CENTRED, TO_END
 
 LAYERS, HEADS = 4, 4

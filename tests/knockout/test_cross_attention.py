@@ -23,7 +23,6 @@ from xmflow_jax.knockout.actions import (
     block,
     combine,
     keep_only,
-    pathway_study,
     zero_output,
 )
 from xmflow_jax.knockout.arrays import layer_edit
@@ -32,6 +31,7 @@ from xmflow_jax.knockout.fast.decoding import greedy_answers
 from xmflow_jax.knockout.fast.engine import encode, knock_out, run_base, sweep_fast
 from xmflow_jax.knockout.fast.placement import build_study, place_study
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
+from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import SINGLE, STYLES, TO_END
 from xmflow_jax.nn.attention import CAUSAL_BLOCK
 

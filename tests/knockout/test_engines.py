@@ -9,21 +9,11 @@ from hypothesis import strategies as st
 
 from tests.knockout.tiny_study import LLAVA_OUTPUTS, arrays, both_engines, run_plain, tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
-from xmflow_jax.knockout.actions import (
-    MASK,
-    MODES,
-    NOTHING,
-    ZERO,
-    Knockout,
-    block,
-    combine,
-    keep_only,
-    pathway_study,
-    zero_output,
-)
+from xmflow_jax.knockout.actions import MASK, MODES, NOTHING, ZERO, Knockout, block, combine, keep_only, zero_output
 from xmflow_jax.knockout.fast.engine import sweep_fast
 from xmflow_jax.knockout.fast.placement import build_study, place_study
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
+from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import STYLES
 
 BOUND = 1e-5

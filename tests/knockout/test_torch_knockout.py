@@ -15,19 +15,12 @@ import torch
 
 from tests.families.llava.torch_llava import HEAD_LAYOUTS, build_torch_llava
 from tests.knockout.tiny_study import LLAVA_OUTPUTS, TinyPrompt, arrays, run_plain, tiny_prompt
-from xmflow_jax.knockout.actions import (
-    ATTENTION_OUTPUT,
-    Edges,
-    Knockout,
-    block,
-    keep_only,
-    pathway_study,
-    zero_output,
-)
+from xmflow_jax.knockout.actions import ATTENTION_OUTPUT, Edges, Knockout, block, keep_only, zero_output
 from xmflow_jax.knockout.fast.engine import sweep_fast
 from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.measure import Measured, measure
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
+from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import STYLES
 from xmflow_jax.weights.load import load_model
 

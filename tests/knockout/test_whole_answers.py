@@ -18,15 +18,7 @@ from tests.knockout.tiny_cross_attention import tiny_cross_attention, tiny_text_
 from tests.knockout.tiny_study import IMAGE_TOKEN, LLAVA_OUTPUTS, TinyPrompt, arrays, run_plain, tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
 from xmflow_jax.data.batch import Batch, build_batch
-from xmflow_jax.knockout.actions import (
-    NOTHING,
-    OUTPUTS,
-    Knockout,
-    block,
-    keep_only,
-    pathway_study,
-    zero_output,
-)
+from xmflow_jax.knockout.actions import NOTHING, OUTPUTS, Knockout, block, keep_only, zero_output
 from xmflow_jax.knockout.arrays import Positions, build_positions
 from xmflow_jax.knockout.batch_answers import answer_batch
 from xmflow_jax.knockout.fast.decoding import Draft, greedy_draft
@@ -36,6 +28,7 @@ from xmflow_jax.knockout.fast.passes import BaseRun
 from xmflow_jax.knockout.fast.placement import Placement, Study, build_study, place_study
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.plain import answers_plain
+from xmflow_jax.knockout.study_rows import pathway_study
 
 LAYERS, HEADS = 3, 4
 FAMILIES = ("llava", "cross-attention")

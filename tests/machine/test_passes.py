@@ -15,13 +15,14 @@ from jax.sharding import AxisType, Mesh
 from tests.knockout.tiny_cross_attention import tiny_cross_attention, tiny_text_prompt
 from tests.knockout.tiny_study import TinyPrompt, tiny_llava, tiny_prompt
 from xmflow_jax.data.batch import build_batch
-from xmflow_jax.knockout.actions import block, pathway_study
+from xmflow_jax.knockout.actions import block
 from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.batch_answers import Answered, answer_batch
 from xmflow_jax.knockout.controls import question_key
 from xmflow_jax.knockout.fast.engine import encode, run_base, run_suffixes
 from xmflow_jax.knockout.fast.placement import build_study, place_study
 from xmflow_jax.knockout.pathways import Pathway
+from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import CENTRED, TO_END
 from xmflow_jax.machine.partitioning import CONFIGURATIONS, DATA, MODEL, kept_whole, parameter_shardings
 from xmflow_jax.weights.load import shapes

@@ -9,10 +9,10 @@ import pytest
 from tests.knockout.tiny_study import tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
 from xmflow_jax.errors import OptionError
-from xmflow_jax.knockout.actions import pathway_study
 from xmflow_jax.knockout.batch_answers import Answered, answer_batch
 from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.pathways import Pathway
+from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.study.memory_fit import OUT_OF_MEMORY, Fit, answer_as_fits, pieces_of, try_smaller
 
 ROWS = pathway_study([(Pathway("Image", "Last"), "single"), (Pathway(roles.QUESTION, "Last"), "single")], 3, 1)

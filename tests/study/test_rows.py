@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from xmflow_jax.data.question import Question
-from xmflow_jax.knockout.actions import Action, pathway_study
+from xmflow_jax.knockout.actions import Action
 from xmflow_jax.knockout.measure import Margins, Measured
 from xmflow_jax.knockout.pathways import Pathway
+from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.run.parts import table_of
 from xmflow_jax.study.rows import first_token_answers, question_rows, whole_answers
 

@@ -17,10 +17,11 @@ from xmflow_jax.data.sources.files import read_questions
 from xmflow_jax.data.templates import NAMED_TEMPLATES
 from xmflow_jax.errors import SelfCheckError
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
-from xmflow_jax.knockout.actions import TOGETHER, StudyRow, pathway_study
+from xmflow_jax.knockout.actions import TOGETHER
 from xmflow_jax.knockout.fast import engine as fast
 from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.pathways import parse_pathways
+from xmflow_jax.knockout.study_rows import StudyRow, pathway_study
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.gpt2 import Gpt2Config
 from xmflow_jax.study import blocked_weights

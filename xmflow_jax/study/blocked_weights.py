@@ -19,12 +19,13 @@ from jaxtyping import Array, Bool, Float, Int
 from xmflow_jax.data.batch import Batch
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.knockout import arrays
-from xmflow_jax.knockout.actions import DrawnEdges, Edges, StudyRow
+from xmflow_jax.knockout.actions import DrawnEdges, Edges
 from xmflow_jax.knockout.arrays import Positions, Switches, build_switches
 from xmflow_jax.knockout.controls import DenseEdges, draw_edges, question_key
 from xmflow_jax.knockout.fast.attention import Rows, cross_attend, suffix_attend
 from xmflow_jax.knockout.fast.passes import BaseRun
 from xmflow_jax.knockout.fast.placement import PREFIX_STEP, Study, round_up
+from xmflow_jax.knockout.study_rows import StudyRow
 from xmflow_jax.machine.passes import to_host
 from xmflow_jax.nn.attention import attend, causal_mask
 from xmflow_jax.nn.layers import layer_slice, split_blocks

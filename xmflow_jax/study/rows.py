@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Int
 
 from xmflow_jax.data.question import Question
-from xmflow_jax.knockout.actions import Action, StudyRow
+from xmflow_jax.knockout.actions import Action
 from xmflow_jax.knockout.measure import Margins, Measured
+from xmflow_jax.knockout.study_rows import StudyRow
 from xmflow_jax.scoring.answers import score_answer
 from xmflow_jax.scoring.effects import relative_change
 

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from xmflow_jax.data.batch import Batch, build_batch
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.errors import SelfCheckError
-from xmflow_jax.knockout.actions import NOTHING, TOGETHER, StudyRow
+from xmflow_jax.knockout.actions import NOTHING, TOGETHER
 from xmflow_jax.knockout.arrays import Positions, build_positions, build_switches
 from xmflow_jax.knockout.fast import engine as fast
 from xmflow_jax.knockout.fast.decoding import Draft, greedy_draft
@@ -25,6 +25,7 @@ from xmflow_jax.knockout.fast.drafts import answer_lengths, generated_room, toke
 from xmflow_jax.knockout.fast.passes import BaseRun
 from xmflow_jax.knockout.fast.placement import Placement, Study, build_study, impossible_actions, place_study
 from xmflow_jax.knockout.plain import sweep_plain
+from xmflow_jax.knockout.study_rows import StudyRow
 from xmflow_jax.machine.passes import to_host
 from xmflow_jax.study.blocked_weights import Probe, blocked_weights_fast, blocked_weights_plain, key_of, probes
 from xmflow_jax.weights.load import LoadedModel

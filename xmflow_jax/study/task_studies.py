@@ -13,9 +13,9 @@ from xmflow_jax.data.roles import ALL, IMAGE, ROLES
 from xmflow_jax.errors import OptionError
 from xmflow_jax.families.llava.modeling import LlavaConfig
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
-from xmflow_jax.knockout.actions import StudyRow, pathway_study
 from xmflow_jax.knockout.arrays import check_range
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway, parse_pathways
+from xmflow_jax.knockout.study_rows import StudyRow, pathway_study
 from xmflow_jax.knockout.windows import TO_END, default_width
 from xmflow_jax.study.options import SweepOptions
 
