@@ -1,4 +1,4 @@
-"""A study's configurations as its result rows name them: one for each pathway, window style, layer, control and head."""
+"""A study's configurations as its rows name them: one for each pathway, window style, layer, control and head."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

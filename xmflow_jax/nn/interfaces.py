@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 Tree = Any
 
-# What a site's sources are: the stack's own positions; the image encoder's; or, by its name, what an earlier stack left.
+# What a site's sources are: the stack's own positions; the image encoder's; or, by its name, an earlier stack's.
 OWN: Final = "own"
 VISUAL: Final = "visual"
 # Of a sublayer that does not attend.
