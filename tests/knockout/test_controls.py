@@ -131,18 +131,18 @@ def test_draws_depend_on_seed_draw_and_question_alone() -> None:
 def sweep_both(
     cross: bool, pathways: list[tuple[Pathway, str]], mode: str, heads: list[int] | None = None
 ) -> Mapping[str, np.ndarray]:
-    _, graphdef, params = tiny_cross_attention(LAYERS) if cross else tiny_llava(LAYERS)
+    _, net = tiny_cross_attention(LAYERS) if cross else tiny_llava(LAYERS)
     prompts = [prompt_of(cross, 0), prompt_of(cross, 1, before=2, question=7, after=2)]
     rows = pathway_study(pathways, LAYERS, 2, mode, heads, cross, controls=2, seed=3)
     assert len(rows) == 3 * LAYERS * len(pathways)
-    study = build_study([row.knockout for row in rows], LAYERS, HEADS)
+    study = build_study([row.knockout for row in rows], config.anatomy)
     batch = build_batch(prompts)
-    told = [prompt.roles for prompt in prompts]
+    told = prompts
     check_positions(told, study.actions)
     positions = build_positions(told, study.actions, batch.tokens.shape[1], keys=[KEY, KEY + 1])
-    assert not any(impossible_actions(positions, study.actions, batch.length))
-    fast = sweep_fast(graphdef, params, batch, positions, study)
-    plain = np.asarray(run_plain(graphdef, params, batch, positions, study.switches)).swapaxes(0, 1)
+    assert not any(impossible_actions(study, positions, batch))
+    fast = sweep_fast(net, batch, positions, study)
+    plain = np.asarray(run_plain(net, batch, positions, study.switches)).swapaxes(0, 1)
     control = np.array([row.control for row in rows])
     return {"base": np.asarray(fast.base), "fast": np.asarray(fast.knockout), "plain": plain, "control": control}
 
@@ -175,7 +175,7 @@ def test_drawn_edges_are_blocked_exactly() -> None:
 
     prompt = tiny_prompt(0)
     control = matched_control(block(Pathway("Image", "Question"), [0], "mask", [1]), draw=1, seed=0)
-    study = build_study([control], 1, 2)
+    study = build_study([control], config.anatomy)
     positions = build_positions([prompt.roles], study.actions, len(prompt.token_ids), keys=[KEY])
     switches = jax.tree.map(lambda switch: jax.numpy.asarray(switch[0, 0]), study.switches)
     blocked = np.asarray(layer_edit(switches, jax.tree.map(jax.numpy.asarray, positions)).blocked)[0]
@@ -187,6 +187,6 @@ def test_drawn_edges_are_blocked_exactly() -> None:
 
 def test_drawing_without_a_key_is_an_error() -> None:
     control = matched_control(block(Pathway("Image", "Question"), [0]), draw=1, seed=0)
-    actions = build_study([control], 1, 2).actions
+    actions = build_study([control], config.anatomy).actions
     with pytest.raises(ValueError, match="need a key for each of 1 prompts"):
         build_positions([tiny_prompt(0).roles], actions, 32)

@@ -9,7 +9,7 @@ from flax import nnx
 
 from tests.knockout.tiny_study import arrays, tiny_prompt
 from xmflow_jax.families.llava.modeling import Llava, LlavaConfig
-from xmflow_jax.knockout.actions import NOTHING, block
+from xmflow_jax.knockout.actions import NOTHING_BLOCKED, block
 from xmflow_jax.knockout.costs import executed_operations, image_operations, necessary_operations, usual_operations
 from xmflow_jax.knockout.fast.engine import encode, run_base
 from xmflow_jax.knockout.fast.placement import build_study, place_study
@@ -32,11 +32,11 @@ PROMPT = tiny_prompt(0, grid=3, question=9, after=9, before=8)
 def fixture_passes() -> tuple[Any, Any]:
     """The compiled image encoder and base pass."""
     graphdef, params = nnx.split(Llava(CONFIG, rngs=nnx.Rngs(0)))
-    batch, _ = arrays([PROMPT], build_study([NOTHING], 2, 4))
-    encoder = encode.lower(graphdef, params, batch.pixels).compile()
-    features = encode(graphdef, params, batch.pixels)
+    batch, _ = arrays([PROMPT], build_study([NOTHING_BLOCKED], config.anatomy))
+    encoder = encode.lower(net, batch.pixels).compile()
+    features = encode(net, batch.pixels)
     first = np.array([len(PROMPT.token_ids) - 1], np.int32)
-    base = run_base.lower(graphdef, params, batch.tokens, batch.length, features, first, rows=1).compile()
+    base = run_base.lower(net, batch, features, first, rows=1).compile()
     return encoder, base
 
 
@@ -48,10 +48,10 @@ def test_the_image_encoder(passes: tuple[Any, Any]) -> None:
 
 
 def test_the_base_pass(passes: tuple[Any, Any]) -> None:
-    study = build_study([NOTHING], 2, 4)
+    study = build_study([NOTHING_BLOCKED], config.anatomy)
     batch, positions = arrays([PROMPT], study)
     padded = batch.tokens.shape[1]
-    placement = place_study(study, positions, batch.length, padded)
+    placement = place_study(study, positions, batch)
     told = executed_operations(CONFIG, placement, 1, padded, 1, CAUSAL_BLOCK)
     counted = passes[1].cost_analysis()["flops"]
     assert told.base + told.readout <= counted <= 1.15 * (told.base + told.readout)
@@ -59,10 +59,10 @@ def test_the_base_pass(passes: tuple[Any, Any]) -> None:
 
 
 def study_costs(layers: list[list[int]], pathway: Pathway, change: Callable[[Any], Any] = lambda x: x) -> Any:
-    study = build_study([block(pathway, blocked) for blocked in layers], 2, 4)
+    study = build_study([block(pathway, blocked) for blocked in layers], config.anatomy)
     batch, positions = arrays([PROMPT], study)
     padded = batch.tokens.shape[1]
-    placement = place_study(study, positions, batch.length, padded)
+    placement = place_study(study, positions, batch)
     necessary = necessary_operations(CONFIG, placement, batch.length, 1)
     executed = executed_operations(CONFIG, placement, 1, padded, 1, CAUSAL_BLOCK)
     return necessary, executed, usual_operations(CONFIG, batch.length, 1, len(layers))

@@ -14,9 +14,9 @@ from tests.knockout.tiny_study import arrays, both_engines_of, run_plain, tiny_l
 from xmflow_jax.data import roles
 from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout.actions import (
-    CROSS_OUTPUT,
+    CROSS,
     MASK,
-    NOTHING,
+    NOTHING_BLOCKED,
     OUTPUTS,
     ZERO,
     Knockout,
@@ -47,7 +47,7 @@ EVERY_LAYER = range(LAYERS)
 
 
 def blocked(pathway: Pathway, **how: object) -> Knockout:
-    return block(pathway, how.pop("layers", EVERY_LAYER), cross_attention=True, **how)  # type: ignore[arg-type]
+    return block(pathway, how.pop("layers", EVERY_LAYER), site=pathway_site(pathway, ANATOMY), **how)  # type: ignore[arg-type]
 
 
 def check(knockouts: list[Knockout], **model: object) -> np.ndarray:
@@ -61,7 +61,7 @@ def check(knockouts: list[Knockout], **model: object) -> np.ndarray:
 @pytest.mark.parametrize("mode", [MASK, pytest.param(ZERO, marks=pytest.mark.slow)])
 def test_every_pathway_and_window_style(mode: str) -> None:
     wanted = [(pathway, style) for style in STYLES for pathway in PATHWAYS]
-    rows = pathway_study(wanted, LAYERS, 3, mode, cross_attention=True)
+    rows = pathway_study(wanted, ANATOMY, 3, mode)
     effects = check([row.knockout for row in rows])
     for row, effect in zip(rows, effects, strict=True):
         # In the last layer alone, the answer's row is the only one that is still read.
@@ -77,8 +77,8 @@ def test_head_subsets_outputs_and_combinations() -> None:
         blocked(Pathway("Image", "Last"), heads=[2], layers=[3], mode="zero"),
         *(zero_output(site, role, [1, 2]) for site in OUTPUTS for role in ("Question", "Last")),
         combine(blocked(Pathway("Image", "Question")), blocked(Pathway("Question", "Last"), layers=[2])),
-        keep_only(Pathway("Image", "Last"), [1, 2], cross_attention=True),
-        keep_only(Pathway("Question", "Last"), [0, 1], cross_attention=True),
+        keep_only(Pathway("Image", "Last"), [1, 2], ANATOMY),
+        keep_only(Pathway("Question", "Last"), [0, 1], ANATOMY),
     ]
     assert (check(knockouts) > 1e-4).all()
 
@@ -87,22 +87,22 @@ def test_head_subsets_outputs_and_combinations() -> None:
 def test_without_class_token_and_with_either_scale(scale: str) -> None:
     prompts = [tiny_text_prompt(seed, class_positions=0) for seed in range(2)]
     model = tiny_cross_attention(keep_class_token=False, cross_scale=scale)
-    rows = pathway_study([(p, TO_END) for p in STUDY_PATHWAYS], LAYERS, 3, cross_attention=True)
+    rows = pathway_study([(p, TO_END) for p in STUDY_PATHWAYS], ANATOMY, 3)
     _, fast, plain = both_engines_of(model, [row.knockout for row in rows], prompts)
     np.testing.assert_allclose(fast, plain, rtol=0, atol=BOUND)
 
 
 def test_the_empty_knockout_is_the_base_run_bit_for_bit() -> None:
-    _, graphdef, params = tiny_cross_attention()
-    study = build_study([NOTHING, blocked(Pathway("Image", "Last"), layers=[])], LAYERS, HEADS)
+    _, net = tiny_cross_attention()
+    study = build_study([NOTHING_BLOCKED, blocked(Pathway("Image", "Last"), layers=[])], config.anatomy)
     batch, positions = arrays(PROMPTS, study)
-    swept = sweep_fast(graphdef, params, batch, positions, study)
+    swept = sweep_fast(net, batch, positions, study)
     for row in range(2):
         np.testing.assert_array_equal(np.asarray(swept.knockout)[:, row], np.asarray(swept.base))
 
 
 def test_image_roles_are_cross_attention_edges_of_the_encoders_positions() -> None:
-    study = build_study([blocked(Pathway("Image Central Object", "Question"))], LAYERS, HEADS)
+    study = build_study([blocked(Pathway("Image Central Object", "Question"))], config.anatomy)
     _, positions = arrays(PROMPTS[:1], study)
     one = jax.tree.map(lambda switch: jnp.asarray(switch[0, 0]), study.switches)
     edit = layer_edit(one, jax.tree.map(jnp.asarray, positions))
@@ -116,31 +116,31 @@ def test_image_roles_are_cross_attention_edges_of_the_encoders_positions() -> No
 
 def test_a_fully_blocked_image_changes_nothing_any_more() -> None:
     """The user's own knockout, in every layer: other pixels, the same answer; with one layer left open, another."""
-    _, graphdef, params = tiny_cross_attention()
+    _, net = tiny_cross_attention()
     study = build_study(
         [blocked(Pathway("Image", "All")), blocked(Pathway("Image", "All"), layers=[0, 1, 3])], LAYERS, HEADS
     )
     batch, positions = arrays(PROMPTS, study)
     other = batch._replace(pixels=batch.pixels[::-1] * 2 + 1)
-    one, two = (np.asarray(sweep_fast(graphdef, params, b, positions, study).knockout) for b in (batch, other))
+    one, two = (np.asarray(sweep_fast(net, b, positions, study).knockout) for b in (batch, other))
     np.testing.assert_array_equal(one[:, 0], two[:, 0])
     assert np.abs(one[:, 1] - two[:, 1]).max() > 1e-3
 
 
 def test_perturbing_a_blocked_patch_changes_nothing() -> None:
     """Visual keys and values of the blocked patches, replaced in every layer after the base run."""
-    config, graphdef, params = tiny_cross_attention()
+    config, net = tiny_cross_attention()
     central = PROMPTS[0].roles["Image Central Object"]
-    study = build_study([blocked(Pathway("Image Central Object", "All")), NOTHING], LAYERS, HEADS)
+    study = build_study([blocked(Pathway("Image Central Object", "All")), NOTHING_BLOCKED], config.anatomy)
     batch, positions = arrays(PROMPTS[:1], study)
-    placement = place_study(study, positions, batch.length, batch.tokens.shape[1])
-    features = encode(graphdef, params, batch.pixels)
-    base = run_base(graphdef, params, batch.tokens, batch.length, features, placement.first, rows=placement.rows)
+    placement = place_study(study, positions, batch)
+    features = encode(net, batch.pixels)
+    base = run_base(net, batch, features, placement.first, rows=placement.rows)
     assert base.visual is not None
     assert base.visual[0].shape[:3] == (LAYERS, 1, config.image_positions)
     louder = tuple(jnp.where(central[None, None, :, None, None], jnp.float32(7), part) for part in base.visual)
     one, two = (
-        np.asarray(knock_out(graphdef, params, run, study, placement, batch, positions)[:, 0])
+        np.asarray(knock_out(net, run, study, placement, batch, positions)[:, 0])
         for run in (base, base._replace(visual=louder))
     )
     np.testing.assert_array_equal(one, two)
@@ -148,12 +148,12 @@ def test_perturbing_a_blocked_patch_changes_nothing() -> None:
 
 def test_a_knocked_out_layer_keeps_its_projections_bias() -> None:
     """The user's definition sets the heads to zero, not what the layer adds: the two differ by the bias alone."""
-    config, graphdef, params = tiny_cross_attention()
+    config, net = tiny_cross_attention()
     for path, leaf in nnx.to_flat_state(params):
         if path[-3:] == ("crossattention", "c_proj", "bias"):
             # Not constant: a constant would be lost in the next norm.
             leaf.set_value(jnp.broadcast_to(jnp.linspace(-1, 1, leaf.get_value().shape[-1]), leaf.get_value().shape))
-    knockouts = [blocked(Pathway("Image", "All"), layers=[1]), zero_output(CROSS_OUTPUT, "All", [1])]
+    knockouts = [blocked(Pathway("Image", "All"), layers=[1]), zero_output(CROSS, "All", [1])]
     biased = both_engines_of((config, graphdef, params), knockouts, PROMPTS)[1]
     assert np.abs(biased[:, 0] - biased[:, 1]).max() > 1e-3
     for path, leaf in nnx.to_flat_state(params):
@@ -164,18 +164,18 @@ def test_a_knocked_out_layer_keeps_its_projections_bias() -> None:
 
 
 def test_answers_decoded_from_the_base_run_are_those_of_full_passes() -> None:
-    _, graphdef, params = tiny_cross_attention()
-    study = build_study([NOTHING], LAYERS, HEADS)
+    _, net = tiny_cross_attention()
+    study = build_study([NOTHING_BLOCKED], config.anatomy)
     batch, _ = arrays(PROMPTS, study)
-    features = encode(graphdef, params, batch.pixels)
-    base = run_base(graphdef, params, batch.tokens, batch.length, features, batch.length - 1, rows=1)
-    answers = np.asarray(greedy_answers(graphdef, params, base, batch.length, np.array([10**6], np.int32), 4))
+    features = encode(net, batch.pixels)
+    base = run_base(net, batch, features, batch.length - 1, rows=1)
+    answers = np.asarray(greedy_answers(net, base, batch.length, np.array([10**6], np.int32), 4))
     for row, prompt in enumerate(PROMPTS):
         tokens = list(prompt.token_ids)
         for step in range(4):
             grown = replace(prompt, token_ids=np.array(tokens, np.int32), roles=_longer(prompt.roles, len(tokens)))
             one, places = arrays([grown], study)
-            logits = run_plain(graphdef, params, one, places, study.switches)
+            logits = run_plain(net, one, places, study.switches)
             following = int(np.asarray(logits)[0, 0].argmax())
             assert answers[row, step] == following
             tokens.append(following)
@@ -190,19 +190,19 @@ def _longer(told: Mapping[str, np.ndarray], length: int) -> dict[str, np.ndarray
 
 def test_operations_count_the_cross_attention_once_per_image() -> None:
     config, _, _ = tiny_cross_attention()
-    rows = pathway_study([(p, TO_END) for p in STUDY_PATHWAYS], LAYERS, 3, cross_attention=True)
-    study = build_study([row.knockout for row in rows], LAYERS, HEADS)
+    rows = pathway_study([(p, TO_END) for p in STUDY_PATHWAYS], ANATOMY, 3)
+    study = build_study([row.knockout for row in rows], config.anatomy)
     batch, positions = arrays(PROMPTS, study)
     padded = batch.tokens.shape[1]
-    placement = place_study(study, positions, batch.length, padded)
+    placement = place_study(study, positions, batch)
     necessary = necessary_operations(config, placement, batch.length, 1)
     executed = executed_operations(config, placement, len(PROMPTS), padded, 1, CAUSAL_BLOCK)
     assert 0 < necessary.base <= executed.base
     assert 0 < necessary.suffixes <= executed.suffixes
     # Keys and values of the image: in every block, once, whatever the number of configurations.
     alone = place_study(
-        build_study([NOTHING], LAYERS, HEADS),
-        arrays(PROMPTS, build_study([NOTHING], LAYERS, HEADS))[1],
+        build_study([NOTHING_BLOCKED], config.anatomy),
+        arrays(PROMPTS, build_study([NOTHING_BLOCKED], config.anatomy))[1],
         batch.length,
         padded,
     )
@@ -211,14 +211,14 @@ def test_operations_count_the_cross_attention_once_per_image() -> None:
 
 
 @pytest.mark.parametrize(
-    "knockout", [blocked(Pathway("Image", "Last")), zero_output(CROSS_OUTPUT, "Last", [1])], ids=["edges", "output"]
+    "knockout", [blocked(Pathway("Image", "Last")), zero_output(CROSS, "Last", [1])], ids=["edges", "output"]
 )
 def test_a_model_without_cross_attention_refuses_its_knockouts(knockout: Knockout) -> None:
-    _, graphdef, params = tiny_llava()
+    _, net = tiny_llava()
     prompts = [tiny_prompt(0)]
-    study = build_study([knockout], LAYERS, HEADS)
+    study = build_study([knockout], config.anatomy)
     batch, positions = arrays(prompts, study)
     with pytest.raises(OptionError, match="has no cross-attention to knock out"):
-        sweep_fast(graphdef, params, batch, positions, study)
+        sweep_fast(net, batch, positions, study)
     with pytest.raises(OptionError, match="has no cross-attention to knock out"):
-        run_plain(graphdef, params, batch, positions, study.switches)
+        run_plain(net, batch, positions, study.switches)

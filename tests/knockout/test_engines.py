@@ -7,17 +7,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.knockout.anatomies import prompt_anatomy
 from tests.knockout.tiny_study import LLAVA_OUTPUTS, arrays, both_engines, run_plain, tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
-from xmflow_jax.knockout.actions import MASK, MODES, NOTHING, ZERO, Knockout, block, combine, keep_only, zero_output
+from xmflow_jax.knockout.actions import NOTHING_BLOCKED, Knockout, block, combine, keep_only, zero_output
 from xmflow_jax.knockout.fast.engine import sweep_fast
 from xmflow_jax.knockout.fast.placement import build_study, place_study
+from xmflow_jax.knockout.modes import MASK, ZERO
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import STYLES
 
 BOUND = 1e-5
 LAYERS, HEADS = 4, 4
+ANATOMY = prompt_anatomy(LAYERS, HEADS)
 PATHWAYS = (*STUDY_PATHWAYS, Pathway("Image", "All"), Pathway("System", "Image"), Pathway("All", "Last"))
 # Prompts of different lengths, so that rows are padded and start at different positions.
 PROMPTS = [tiny_prompt(0), tiny_prompt(1, before=2, question=7, after=2), tiny_prompt(2, question=5, after=5)]
@@ -32,14 +35,14 @@ def check(knockouts: list[Knockout], prompts: list, **model) -> None:  # type: i
 
 @pytest.mark.parametrize("mode", [MASK, pytest.param(ZERO, marks=pytest.mark.slow)])
 def test_every_style_and_mode(mode: str) -> None:
-    rows = pathway_study([(pathway, style) for pathway in PATHWAYS for style in STYLES], LAYERS, 3, mode)
+    rows = pathway_study([(pathway, style) for pathway in PATHWAYS for style in STYLES], ANATOMY, 3, mode)
     check([row.knockout for row in rows], PROMPTS)
 
 
-@pytest.mark.parametrize("mode", [MODES[0], pytest.param(MODES[1], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mode", [MASK, pytest.param(ZERO, marks=pytest.mark.slow)])
 def test_head_subsets(mode: str) -> None:
     pathways = [(pathway, "centred") for pathway in PATHWAYS]
-    rows = [row for heads in ((0,), (1, 2), (3, 0, 2), None) for row in pathway_study(pathways, LAYERS, 3, mode, heads)]
+    rows = [row for heads in ((0,), (1, 2), (3, 0, 2), None) for row in pathway_study(pathways, ANATOMY, 3, mode, heads)]
     check([row.knockout for row in rows], PROMPTS)
 
 
@@ -57,9 +60,9 @@ def test_keep_only_and_combinations() -> None:
         [
             *(keep_only(image, [layer]) for layer in range(LAYERS)),
             keep_only(last, range(LAYERS)),
-            combine(block(image, [1]), block(last, [2], "zero", [1]), zero_output("mlp-output", "Last", [3])),
+            combine(block(image, [1]), block(last, [2], "zero", [1]), zero_output(MLP, "Last", [3])),
             combine(block(image, [1]), block(image, [1, 2], "mask", [0])),
-            NOTHING,
+            NOTHING_BLOCKED,
         ],
         PROMPTS,
     )
@@ -68,7 +71,7 @@ def test_keep_only_and_combinations() -> None:
 def test_question_before_the_image() -> None:
     prompts = [tiny_prompt(seed, question=3 + seed, question_first=True) for seed in range(3)]
     reverse = Pathway("Question", "Image")
-    rows = pathway_study([(pathway, "centred") for pathway in (*PATHWAYS, reverse)], LAYERS, 3)
+    rows = pathway_study([(pathway, "centred") for pathway in (*PATHWAYS, reverse)], ANATOMY, 3)
     check([row.knockout for row in rows], prompts)
 
 
@@ -76,21 +79,21 @@ def test_question_before_the_image() -> None:
     ("heads", "kv_heads", "tied"), [(4, 4, False), (4, 1, True), pytest.param(6, 3, False, marks=pytest.mark.slow)]
 )
 def test_head_layouts(heads: int, kv_heads: int, tied: bool) -> None:
-    rows = pathway_study([(pathway, "centred") for pathway in STUDY_PATHWAYS], LAYERS, 3)
-    some = pathway_study([(PATHWAYS[3], "to-end")], LAYERS, 3, "zero", (0, heads - 1))
+    rows = pathway_study([(pathway, "centred") for pathway in STUDY_PATHWAYS], ANATOMY, 3)
+    some = pathway_study([(PATHWAYS[3], "to-end")], ANATOMY, 3, "zero", (0, heads - 1))
     check([row.knockout for row in (*rows, *some)], PROMPTS[:2], heads=heads, kv_heads=kv_heads, tied=tied)
 
 
 def test_bfloat16_agrees_between_the_engines_as_far_as_bfloat16_goes() -> None:
-    config, graphdef, params = tiny_llava()
-    narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
-    rows = pathway_study([(pathway, "centred") for pathway in STUDY_PATHWAYS], LAYERS, 3)
-    study = build_study([row.knockout for row in rows], config.text.layers, config.text.heads)
+    config, net = tiny_llava()
+    narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), net)
+    rows = pathway_study([(pathway, "centred") for pathway in STUDY_PATHWAYS], ANATOMY, 3)
+    study = build_study([row.knockout for row in rows], config.anatomy)
     batch, positions = arrays(PROMPTS, study)
-    fast = sweep_fast(graphdef, narrow, batch, positions, study).knockout
-    plain = run_plain(graphdef, narrow, batch, positions, study.switches).swapaxes(0, 1)
+    fast = sweep_fast(narrow, batch, positions, study).knockout
+    plain = run_plain(narrow, batch, positions, study.switches).swapaxes(0, 1)
     assert fast.dtype == plain.dtype == jnp.float32
-    exact = jax.nn.softmax(sweep_fast(graphdef, params, batch, positions, study).knockout)
+    exact = jax.nn.softmax(sweep_fast(net, batch, positions, study).knockout)
     for engine in (fast, plain):
         assert np.abs(jax.nn.softmax(engine) - exact).max() <= 2e-2
 
@@ -104,7 +107,7 @@ def test_several_images_in_a_prompt() -> None:
         mask = {role: np.concatenate([own[:3], own[3:7], own[3:]]) for role, own in one.roles.items()}
         pixels = np.concatenate([one.pixels, tiny_prompt(seed + 9, grid=2).pixels])
         prompts.append(type(one)(tokens, pixels, mask))
-    rows = pathway_study([(pathway, "centred") for pathway in STUDY_PATHWAYS], LAYERS, 3)
+    rows = pathway_study([(pathway, "centred") for pathway in STUDY_PATHWAYS], ANATOMY, 3)
     check([row.knockout for row in rows], prompts)
 
 
@@ -134,7 +137,7 @@ def build(parts: list[Part]) -> Knockout:
         if kind in LLAVA_OUTPUTS:
             built.append(zero_output(kind, target, layers))
         elif kind == "keep":
-            built.append(keep_only(Pathway(source, target), layers))
+            built.append(keep_only(Pathway(source, target), layers, ANATOMY))
         else:
             built.append(block(Pathway(source, target), layers, kind, heads))
     return combine(*built)
@@ -171,29 +174,29 @@ def test_random_role_sets(seed: int) -> None:
         one = tiny_prompt(seed + number, question=int(rng.integers(3, 8)))
         mask = {role: rng.random(len(own)) < rng.uniform(0.1, 0.7) for role, own in one.roles.items()}
         prompts.append(type(one)(one.token_ids, one.pixels, mask))
-    rows = pathway_study([(pathway, style) for pathway in PATHWAYS[:5] for style in ("centred", "to-end")], LAYERS, 3)
+    rows = pathway_study([(pathway, style) for pathway in PATHWAYS[:5] for style in ("centred", "to-end")], ANATOMY, 3)
     check([row.knockout for row in rows], prompts)
 
 
 def test_impossible_pathways_cost_nothing_and_equal_base() -> None:
-    config, graphdef, params = tiny_llava()
-    rows = pathway_study([(Pathway("Question", "Image"), "centred"), (Pathway("Last", "System"), "single")], LAYERS, 3)
-    study = build_study([row.knockout for row in rows], config.text.layers, config.text.heads)
+    config, net = tiny_llava()
+    rows = pathway_study([(Pathway("Question", "Image"), "centred"), (Pathway("Last", "System"), "single")], ANATOMY, 3)
+    study = build_study([row.knockout for row in rows], config.anatomy)
     batch, positions = arrays(PROMPTS, study)
-    assert place_study(study, positions, batch.length, batch.tokens.shape[1]).groups == ()
-    swept = sweep_fast(graphdef, params, batch, positions, study)
+    assert place_study(study, positions, batch).groups == ()
+    swept = sweep_fast(net, batch, positions, study)
     for column in range(len(rows)):
         np.testing.assert_array_equal(swept.knockout[:, column], swept.base)
 
 
 def test_image_to_all_to_the_end_recomputes_no_image_row() -> None:
-    rows = pathway_study([(Pathway("Image", "All"), "to-end")], LAYERS, 3)
-    study = build_study([row.knockout for row in rows], LAYERS, HEADS)
+    rows = pathway_study([(Pathway("Image", "All"), "to-end")], ANATOMY, 3)
+    study = build_study([row.knockout for row in rows], ANATOMY)
     batch, positions = arrays([tiny_prompt(0, grid=2, question=4, after=3)], study)
-    (group,) = place_study(study, positions, batch.length, batch.tokens.shape[1]).groups
-    assert group.rows == 8  # one word after the image, four of the question, three of the template
-    rows = pathway_study([(Pathway("Image", "All"), "single")], LAYERS, 3)
-    study = build_study([row.knockout for row in rows[:-1]], LAYERS, HEADS)
+    (group,) = place_study(study, positions, batch).groups
+    assert group.main.rows == 8  # one word after the image, four of the question, three of the template
+    rows = pathway_study([(Pathway("Image", "All"), "single")], ANATOMY, 3)
+    study = build_study([row.knockout for row in rows[:-1]], ANATOMY)
     batch, positions = arrays([tiny_prompt(0, grid=2, question=4, after=3)], study)
-    (group,) = place_study(study, positions, batch.length, batch.tokens.shape[1]).groups
-    assert group.rows == 16  # images are read again after the window
+    (group,) = place_study(study, positions, batch).groups
+    assert group.main.rows == 16  # images are read again after the window

@@ -46,10 +46,10 @@ def our_lens(loaded: LoadedModel, tokens: np.ndarray, pixels: np.ndarray, rows: 
     """From the suffix of `rows` rows that the base pass keeps, with padding behind the prompts."""
     length = np.full(len(tokens), tokens.shape[1], np.int32)
     batch = Batch(np.pad(tokens, ((0, 0), (0, padding))).astype(np.int32), length, pixels[:, None])
-    features = encode(loaded.graphdef, loaded.state, batch.pixels)
-    base = run_base(loaded.graphdef, loaded.state, batch.tokens, length, features, length - rows, rows=rows)
+    features = encode(loaded.net, batch.pixels)
+    base = run_base(loaded.net, batch.tokens, length, features, length - rows, rows=rows)
     states = read_answer_states(base, length)
-    return jax.device_get(read_lens(loaded.graphdef, loaded.state, states, FOLLOWED))
+    return jax.device_get(read_lens(loaded.net, states, FOLLOWED))
 
 
 def assert_equal(ours: Lens, published: np.ndarray) -> None:
@@ -103,4 +103,4 @@ def test_a_vocabulary_smaller_than_the_list_of_words(tmp_path: Path) -> None:
     _, folder = build_torch_llava(tmp_path, layers=1)
     loaded = load_model(folder, "float32")
     states = np.ones((2, 2, 32), np.float32)
-    assert read_lens(loaded.graphdef, loaded.state, states, FOLLOWED, top=1000).top_tokens.shape == (2, 2, 2, 99)
+    assert read_lens(loaded.net, states, FOLLOWED, top=1000).top_tokens.shape == (2, 2, 2, 99)

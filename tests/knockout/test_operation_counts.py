@@ -49,16 +49,15 @@ def test_ratios_at_real_sizes(name: str, low: float, high: float) -> None:
 
 def test_the_suffix_pass_against_xlas_own_count() -> None:
     """Of a model in which every scan runs once (XLA counts a scan's body once): two blocks, one key-value head."""
-    config, graphdef, params = tiny_llava(layers=2, heads=8, kv_heads=1, head_width=32, grid=3)
+    config, net = tiny_llava(layers=2, heads=8, kv_heads=1, head_width=32, grid=3)
     prompt = tiny_prompt(0, grid=3, question=9, after=9, before=8)
-    study = build_study([block(Pathway("Image", "Question"), [0])], 2, 8)
+    study = build_study([block(Pathway("Image", "Question"), [0])], config.anatomy)
     batch, positions = arrays([prompt], study)
-    placement = place_study(study, positions, batch.length, batch.tokens.shape[1])
-    features = encode(graphdef, params, batch.pixels)
-    base = run_base(graphdef, params, batch.tokens, batch.length, features, placement.first, rows=placement.rows)
+    placement = place_study(study, positions, batch)
+    features = encode(net, batch.pixels)
+    base = run_base(net, batch, features, placement.first, rows=placement.rows)
     (group,) = placement.groups
-    suffix = run_suffixes.lower(
-        graphdef, params, base, group.trie, study.switches, positions, placement.starts[0], batch.length,
+    suffix = run_suffixes.lower(net, base, group.trie, study.switches, positions, placement.starts[0], batch.length,
         rows=group.rows, prefix=group.prefix,
     ).compile()  # fmt: skip
     told = executed_operations(config, placement, 1, batch.tokens.shape[1], 1, CAUSAL_BLOCK)

@@ -10,7 +10,7 @@ import pytest
 from tests.knockout.tiny_study import LLAVA_OUTPUTS, arrays, both_engines, run_plain, tiny_llava, tiny_prompt, widest
 from xmflow_jax.data import roles
 from xmflow_jax.errors import OptionError
-from xmflow_jax.knockout.actions import NOTHING, Knockout, block, keep_only, zero_output
+from xmflow_jax.knockout.actions import NOTHING_BLOCKED, Knockout, block, keep_only, zero_output
 from xmflow_jax.knockout.arrays import Switches, build_positions, edge_mask, layer_edit
 from xmflow_jax.knockout.fast.attention import Rows, suffix_attend
 from xmflow_jax.knockout.fast.engine import encode, run_base, run_suffixes
@@ -54,7 +54,7 @@ def test_a_suffix_row_without_sources_outputs_zero() -> None:
     switches = Switches(
         one_of_two, no_edges, no_edges, no_edges, no_outputs, no_outputs, no_outputs, no_edges, no_edges
     )
-    positions = build_positions([], build_study([NOTHING], 1, 1).actions, 8)._replace(
+    positions = build_positions([], build_study([NOTHING_BLOCKED], config.anatomy).actions, 8)._replace(
         mask_source=everything, mask_target=everything, zero_source=none, zero_target=none
     )
     at = Rows(jnp.array([[5, 6, 7]]), jnp.array([5]), 3)
@@ -66,7 +66,7 @@ def test_a_suffix_row_without_sources_outputs_zero() -> None:
 @pytest.mark.parametrize("pathway", STUDY_PATHWAYS, ids=str)
 def test_edges_are_the_pathways_and_no_others(pathway: Pathway) -> None:
     """The dense mask against a loop over pairs of positions."""
-    study = build_study([block(pathway, [0])], 1, 4)
+    study = build_study([block(pathway, [0])], config.anatomy)
     positions = build_positions([PROMPT.roles], study.actions, len(PROMPT.token_ids))
     one = jax.tree.map(lambda switch: jnp.asarray(switch[0, 0]), study.switches)
     blocked = np.asarray(layer_edit(one, jax.tree.map(jnp.asarray, positions)).blocked)[0, 0]
@@ -84,17 +84,17 @@ def test_a_head_subset_blocks_these_heads_alone() -> None:
 
 
 def test_the_empty_knockout_is_base_bit_for_bit_in_one_plain_pass() -> None:
-    config, graphdef, params = tiny_llava()
-    knockouts = [NOTHING, block(IMAGE_TO_QUESTION, [1]), NOTHING]
-    study = build_study(knockouts, config.text.layers, config.text.heads)
+    config, net = tiny_llava()
+    knockouts = [NOTHING_BLOCKED, block(IMAGE_TO_QUESTION, [1]), NOTHING_BLOCKED]
+    study = build_study(knockouts, config.anatomy)
     batch, positions = arrays([PROMPT], study)
-    plain = np.asarray(run_plain(graphdef, params, batch, positions, study.switches))
+    plain = np.asarray(run_plain(net, batch, positions, study.switches))
     np.testing.assert_array_equal(plain[0], plain[2])
     assert np.abs(plain[1] - plain[0]).max() > 1e-3
 
 
 def test_the_empty_knockout_is_base_bit_for_bit_in_the_fast_engine() -> None:
-    base, fast, _ = both_engines([NOTHING, block(IMAGE_TO_QUESTION, [1])], [PROMPT])
+    base, fast, _ = both_engines([NOTHING_BLOCKED, block(IMAGE_TO_QUESTION, [1])], [PROMPT])
     np.testing.assert_array_equal(fast[:, 0], base)
 
 
@@ -105,20 +105,20 @@ def test_rows_recomputed_with_nothing_blocked_are_base() -> None:
     processor: 1e-12 is a millionth of float32's rounding of these logits, and a bug would be as large as ever.
     """
     with jax.enable_x64(True):
-        config, graphdef, params = tiny_llava()
+        config, net = tiny_llava()
         params = widest(params)
-        study = build_study([block(IMAGE_TO_QUESTION, range(4))], config.text.layers, config.text.heads)
+        study = build_study([block(IMAGE_TO_QUESTION, range(4))], config.anatomy)
         batch, positions = arrays([PROMPT, tiny_prompt(3, question=6)], study)
         batch = batch._replace(pixels=batch.pixels.astype(np.float64))
-        placement = place_study(study, positions, batch.length, batch.tokens.shape[1])
-        features = encode(graphdef, params, batch.pixels)
-        run = run_base(graphdef, params, batch.tokens, batch.length, features, placement.first, rows=placement.rows)
+        placement = place_study(study, positions, batch)
+        features = encode(net, batch.pixels)
+        run = run_base(net, batch, features, placement.first, rows=placement.rows)
         (group,), (start,) = placement.groups, placement.starts
 
         def recomputed(switches: Switches) -> np.ndarray:
             """The schedule says in any case that layers are blocked; the kernel sees the switches alone."""
             shape = {"rows": group.rows, "prefix": group.prefix}
-            given = (graphdef, params, run, group.trie, switches, positions, start, batch.length)
+            given = (net, run, group.trie, switches, positions, start, batch.length)
             return np.asarray(run_suffixes(*given, **shape)[:, 0])
 
         off = jax.tree.map(np.zeros_like, study.switches)
@@ -151,9 +151,9 @@ def test_image_positions_are_untouched_by_image_to_question() -> None:
     """The study's invariant: Image->Question leaves hidden states at image positions as they are, bit for bit."""
     from flax import nnx
 
-    config, graphdef, params = tiny_llava()
+    config, net = tiny_llava()
     model = nnx.merge(graphdef, params)
-    study = build_study([NOTHING, block(IMAGE_TO_QUESTION, range(4))], config.text.layers, config.text.heads)
+    study = build_study([NOTHING_BLOCKED, block(IMAGE_TO_QUESTION, range(4))], config.anatomy)
     batch, positions = arrays([PROMPT], study)
     features = model.image_features(jnp.asarray(batch.pixels[0]))[None].reshape(1, -1, config.text.width)
     states = []
@@ -199,7 +199,7 @@ def test_zero_mode_does_not_renormalise() -> None:
 
 def test_a_pathway_that_matches_no_position_is_an_error() -> None:
     empty = {**PROMPT.roles, roles.IMAGE_PAD: np.zeros_like(PROMPT.roles[roles.IMAGE])}
-    actions = build_study([block(Pathway("Image Pad", "Last"), [0])], 4, 4).actions
+    actions = build_study([block(Pathway("Image Pad", "Last"), [0])], config.anatomy).actions
     with pytest.raises(OptionError, match="role 'Image Pad' matches no position"):
         check_positions([PROMPT.roles, empty], actions)
     missing = {role: own for role, own in PROMPT.roles.items() if role != roles.IMAGE_PAD}
@@ -211,7 +211,7 @@ def test_a_pathway_that_matches_no_position_is_an_error() -> None:
 @pytest.mark.parametrize(("layers", "heads"), [([4], None), ([-1], None), ([0], [4]), ([0], [-1])])
 def test_layers_and_heads_out_of_range_are_refused(layers: list[int], heads: list[int] | None) -> None:
     with pytest.raises(OptionError, match="is not one of the model's 0 to 3"):
-        build_study([block(IMAGE_TO_QUESTION, layers, "mask", heads)], 4, 4)
+        build_study([block(IMAGE_TO_QUESTION, layers, "mask", heads)], config.anatomy)
 
 
 def test_unknown_modes_and_sites_are_refused() -> None:

@@ -15,7 +15,7 @@ import torch
 
 from tests.families.llava.torch_llava import HEAD_LAYOUTS, build_torch_llava
 from tests.knockout.tiny_study import LLAVA_OUTPUTS, TinyPrompt, arrays, run_plain, tiny_prompt
-from xmflow_jax.knockout.actions import ATTENTION_OUTPUT, Edges, Knockout, block, keep_only, zero_output
+from xmflow_jax.knockout.actions import SELF, Edges, Knockout, block, keep_only, zero_output
 from xmflow_jax.knockout.fast.engine import sweep_fast
 from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.measure import Measured, measure
@@ -71,12 +71,12 @@ def study_mask(model: Any, prompt: TinyPrompt, knockout: Knockout) -> Callable[[
 
 
 def ours(loaded: Any, knockouts: list[Knockout], engine: str) -> Measured:
-    study = build_study(knockouts, LAYERS, HEADS)
+    study = build_study(knockouts, config.anatomy)
     batch, positions = arrays(PROMPTS, study)
-    swept = sweep_fast(loaded.graphdef, loaded.state, batch, positions, study)
+    swept = sweep_fast(loaded.net, batch, positions, study)
     logits = swept.knockout
     if engine == "plain":
-        logits = run_plain(loaded.graphdef, loaded.state, batch, positions, study.switches).swapaxes(0, 1)
+        logits = run_plain(loaded.net, batch, positions, study.switches).swapaxes(0, 1)
     return measure(swept.base, logits)
 
 
@@ -158,7 +158,7 @@ def eager_under(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
                 if not isinstance(action, Edges):
                     for layer in layers:
                         own = model.model.language_model.layers[layer]
-                        site = own.self_attn.o_proj if action.site == ATTENTION_OUTPUT else own.mlp
+                        site = own.self_attn.o_proj if action.site == SELF else own.mlp
                         handles.append(site.register_forward_hook(silence(action.target.positions(prompt.roles))))
             with hooked(*handles), monkeypatch.context() as patch:
                 patch.setattr("transformers.models.llama.modeling_llama.eager_attention_forward", attention)

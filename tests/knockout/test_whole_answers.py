@@ -18,7 +18,7 @@ from tests.knockout.tiny_cross_attention import tiny_cross_attention, tiny_text_
 from tests.knockout.tiny_study import IMAGE_TOKEN, LLAVA_OUTPUTS, TinyPrompt, arrays, run_plain, tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
 from xmflow_jax.data.batch import Batch, build_batch
-from xmflow_jax.knockout.actions import NOTHING, OUTPUTS, Knockout, block, keep_only, zero_output
+from xmflow_jax.knockout.actions import NOTHING_BLOCKED, OUTPUTS, Knockout, block, keep_only, zero_output
 from xmflow_jax.knockout.arrays import Positions, build_positions
 from xmflow_jax.knockout.batch_answers import answer_batch
 from xmflow_jax.knockout.fast.decoding import Draft, greedy_draft
@@ -81,16 +81,16 @@ class Case:
 def make_case(
     family: str, prompts: Sequence[TinyPrompt], knockouts: Sequence[Knockout], ends: tuple[int, ...], steps: int
 ) -> Case:
-    _, graphdef, params = tiny_cross_attention(LAYERS) if family == FAMILIES[1] else tiny_llava(LAYERS)
-    study = build_study(knockouts, LAYERS, HEADS)
+    _, net = tiny_cross_attention(LAYERS) if family == FAMILIES[1] else tiny_llava(LAYERS)
+    study = build_study(knockouts, config.anatomy)
     batch = build_batch(prompts)
     padded = batch.tokens.shape[1]
-    told = [prompt.roles for prompt in prompts]
+    told = prompts
     positions = build_positions(told, study.actions, padded + generated_room(steps), steps - 1)
     placement = place_study(study, positions, batch.length, padded, steps - 1)
-    features = encode(graphdef, params, batch.pixels)
-    base = run_base(graphdef, params, batch.tokens, batch.length, features, placement.first, rows=placement.rows)
-    draft = greedy_draft(graphdef, params, base, batch.length, np.array(ends, np.int32), steps)
+    features = encode(net, batch.pixels)
+    base = run_base(net, batch, features, placement.first, rows=placement.rows)
+    draft = greedy_draft(net, base, batch.length, np.array(ends, np.int32), steps)
     return Case((graphdef, params), prompts, study, batch, positions, placement, base, draft, ends, steps)
 
 
@@ -118,7 +118,7 @@ def make_knockouts(cross: bool) -> list[Knockout]:
         keep_only(image, [1], cross),
         keep_only(asked, range(LAYERS), cross),
         block(Pathway("Question", "System"), [0]),
-        NOTHING,
+        NOTHING_BLOCKED,
     ]
 
 
@@ -206,7 +206,7 @@ def test_generated_positions_read_no_blocked_source(family: str) -> None:
 def test_perturbing_a_blocked_image_changes_no_token_of_an_answer(family: str) -> None:
     """In both engines; were generated positions left out of the roles, later tokens would see it."""
     cross = family == FAMILIES[1]
-    knockouts = [block(Pathway("Image", "All"), range(LAYERS), cross_attention=cross), NOTHING]
+    knockouts = [block(Pathway("Image", "All"), range(LAYERS), cross_attention=cross), NOTHING_BLOCKED]
     prompts = make_prompts(family)[:3]
     other = [replace(prompt, pixels=prompt.pixels[..., ::-1] * 3 + 1) for prompt in prompts]
     one, two = (make_case(family, own, knockouts, NEVER, 6) for own in (prompts, other))
@@ -215,7 +215,7 @@ def test_perturbing_a_blocked_image_changes_no_token_of_an_answer(family: str) -
     np.testing.assert_array_equal(plain[:, 0], perturbed[:, 0])
     assert (plain[:, 1] != perturbed[:, 1]).any()
     length = one.positions.mask_target.shape[-1]
-    forgotten = build_positions([prompt.roles for prompt in prompts], one.study.actions, length)
+    forgotten = build_positions(prompts, one.study.actions, length)
     (_, plain), (_, perturbed) = one.plain(forgotten), two.plain(forgotten)
     np.testing.assert_array_equal(plain[:, 0, 0], perturbed[:, 0, 0])
     assert (plain[:, 0] != perturbed[:, 0]).any()
@@ -223,8 +223,8 @@ def test_perturbing_a_blocked_image_changes_no_token_of_an_answer(family: str) -
 
 def test_a_generated_image_token_is_a_word() -> None:
     """The id that marks an image position in a prompt marks none in an answer."""
-    case = make_case("llava", make_prompts("llava")[:2], [NOTHING, block(Pathway("Question", "Last"), [0])], NEVER, 4)
-    _, graphdef, params = tiny_llava(LAYERS)
+    case = make_case("llava", make_prompts("llava")[:2], [NOTHING_BLOCKED, block(Pathway("Question", "Last"), [0])], NEVER, 4)
+    _, net = tiny_llava(LAYERS)
     head = params["language_model"]["lm_head"]["kernel"]
     # Wherever the first answer's first token was likeliest, the image token is now.
     strongest = int(np.asarray(case.base.logits)[0].argmax())
@@ -244,14 +244,14 @@ def test_a_generated_image_token_is_a_word() -> None:
 
 
 def test_both_engines_through_a_batch_with_a_prompt_that_is_not_selected() -> None:
-    _, graphdef, params = tiny_llava(LAYERS)
+    _, net = tiny_llava(LAYERS)
     prompts = make_prompts("llava")[:3]
-    study = build_study([block(Pathway("Image", "Last"), [0, 1]), block(Pathway("Question", "Last"), [2])], 3, 4)
+    study = build_study([block(Pathway("Image", "Last"), [0, 1]), block(Pathway("Question", "Last"), [2])], config.anatomy)
     chosen = np.array([True, False, True])
     options = np.array([[3, 7], [9, 4], [30, 11]], np.int32)
 
     def run(engine: str, steps: int, whole: bool = True) -> Any:
-        arguments = (graphdef, params, prompts, study, (5, 20), steps, lambda tokens, logits: chosen, engine, 4, whole)
+        arguments = (net, prompts, study, (5, 20), steps, lambda tokens, logits: chosen, engine, 4, whole)
         return answer_batch(*arguments, options=lambda tokens: options[: len(tokens)])
 
     fast, plain, first = run("fast", 5), run("plain", 5), run("fast", 5, whole=False)

@@ -39,7 +39,7 @@ def test_equal_to_pytorchs_greedy_decoding_under_the_same_masks(tmp_path: Path) 
 
     # A token that some answers hold, so that they end early.
     end = published(0, 0, -1)[2]
-    study = build_study(knockouts, LAYERS, HEADS)
+    study = build_study(knockouts, config.anatomy)
     expected = [[published(row, column, end) for column in range(len(rows))] for row in range(len(PROMPTS))]
     bases = []
 
@@ -48,7 +48,7 @@ def test_equal_to_pytorchs_greedy_decoding_under_the_same_masks(tmp_path: Path) 
         return np.ones(len(tokens), bool)
 
     for engine in ("fast", "plain"):
-        found = answer_batch(loaded.graphdef, loaded.state, PROMPTS, study, (end,), STEPS, select, engine)
+        found = answer_batch(loaded.net, PROMPTS, study, (end,), STEPS, select, engine)
         np.testing.assert_array_equal(found.tokens, expected)
     changed = (np.array(expected) != bases[0][:, None]).any(2)
     assert 0.1 < changed.mean() < 1

@@ -1,7 +1,6 @@
 """A tiny random model that reads the image by cross-attention, and prompts whose image roles are the encoder's."""
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -11,13 +10,14 @@ from xmflow_jax.data import roles
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig, CrossAttentionModel
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.gpt2 import Gpt2Config
+from xmflow_jax.nn.network import Network
 
 
 @lru_cache
 def tiny_cross_attention(
     layers: int = 4, heads: int = 4, keep_class_token: bool = True, cross_scale: str = "head_width", grid: int = 2
-) -> tuple[CrossAttentionConfig, Any, Any]:
-    """(configuration, graph definition, parameters) with attention far from uniform."""
+) -> tuple[CrossAttentionConfig, Network]:
+    """(configuration, network) with attention far from uniform."""
     config = CrossAttentionConfig(
         ClipVisionConfig(14 * grid, 14, width=16, mlp_width=24, layers=2, heads=2),
         Gpt2Config(VOCABULARY, 24, 40, layers, heads, positions=64, cross_scale=cross_scale),
@@ -28,7 +28,7 @@ def tiny_cross_attention(
     for path, leaf in nnx.to_flat_state(params):
         if any("q_" in str(part) or "q_proj" in str(part) for part in path) and "language_model" in path:
             leaf.set_value(leaf.get_value() * 3)
-    return config, graphdef, params
+    return config, Network(graphdef, params)
 
 
 def tiny_text_prompt(

@@ -1,7 +1,7 @@
 """A tiny random LLaVA and random prompts with roles, for the engines' tests."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -11,19 +11,22 @@ import numpy as np
 from flax import nnx
 
 from xmflow_jax.data import roles
-from xmflow_jax.data.batch import Batch, build_batch
+from xmflow_jax.data.batch import Batch, StackPrompt, build_batch
+from xmflow_jax.data.place import Place, plain_place
 from xmflow_jax.families.llava.modeling import Llava, LlavaConfig
-from xmflow_jax.knockout.actions import ATTENTION_OUTPUT, MLP_OUTPUT, Knockout
+from xmflow_jax.knockout.actions import Knockout
 from xmflow_jax.knockout.arrays import Positions, build_positions
 from xmflow_jax.knockout.fast.engine import sweep_fast
 from xmflow_jax.knockout.fast.placement import Study, build_study
 from xmflow_jax.knockout.plain import sweep_plain
 from xmflow_jax.nn.clip import ClipVisionConfig
+from xmflow_jax.nn.interfaces import MLP, SELF
 from xmflow_jax.nn.llama import LlamaConfig
+from xmflow_jax.nn.network import Network
 
 VOCABULARY = 50
 # What a model without cross-attention can leave out.
-LLAVA_OUTPUTS = (ATTENTION_OUTPUT, MLP_OUTPUT)
+LLAVA_OUTPUTS = (SELF, MLP)
 IMAGE_TOKEN = VOCABULARY - 1
 
 
@@ -32,13 +35,20 @@ class TinyPrompt:
     token_ids: np.ndarray
     pixels: np.ndarray
     roles: Mapping[str, np.ndarray]
+    own_place: Place | None = None
+    before: Mapping[str, StackPrompt] = field(default_factory=dict)
+
+    @property
+    def place(self) -> Place:
+        """0, 1, ... unless the prompt says otherwise."""
+        return plain_place(len(self.token_ids)) if self.own_place is None else self.own_place
 
 
 @lru_cache
 def tiny_llava(
     layers: int = 4, heads: int = 4, kv_heads: int = 2, head_width: int = 6, tied: bool = False, grid: int = 2
-) -> tuple[LlavaConfig, Any, Any]:
-    """(configuration, graph definition, parameters) with attention far from uniform."""
+) -> tuple[LlavaConfig, Network]:
+    """(configuration, network) with attention far from uniform."""
     config = LlavaConfig(
         ClipVisionConfig(14 * grid, 14, width=16, mlp_width=24, layers=2, heads=2),
         LlamaConfig(VOCABULARY, 24, 40, layers, heads, kv_heads, head_width, tied=tied),
@@ -51,7 +61,7 @@ def tiny_llava(
             leaf.set_value(leaf.get_value() * 3)
         if ("embed_tokens" in path and not tied) or "linear_2" in path:
             leaf.set_value(leaf.get_value() * 3)
-    return config, graphdef, params
+    return config, Network(graphdef, params)
 
 
 def tiny_prompt(
@@ -84,7 +94,7 @@ def tiny_prompt(
 
 def arrays(prompts: Sequence[TinyPrompt], study: Study) -> tuple[Batch, Positions]:
     batch = build_batch(prompts)
-    return batch, build_positions([prompt.roles for prompt in prompts], study.actions, batch.tokens.shape[1])
+    return batch, build_positions(prompts, study.actions, batch.tokens.shape[1])
 
 
 def both_engines(
@@ -95,18 +105,18 @@ def both_engines(
 
 
 def both_engines_of(
-    model: tuple[Any, Any, Any], knockouts: Sequence[Knockout], prompts: Sequence[TinyPrompt]
+    model: tuple[Any, Network], knockouts: Sequence[Knockout], prompts: Sequence[TinyPrompt]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As `both_engines`, of any (configuration, graph definition, parameters)."""
-    config, graphdef, params = model
-    study = build_study(knockouts, config.text.layers, config.text.heads)
+    """As `both_engines`, of any (configuration, network)."""
+    config, net = model
+    study = build_study(knockouts, config.anatomy)
     batch, positions = arrays(prompts, study)
-    fast = sweep_fast(graphdef, params, batch, positions, study)
-    plain = run_plain(graphdef, params, batch, positions, study.switches)
+    fast = sweep_fast(net, batch, positions, study)
+    plain = run_plain(net, batch, positions, study.switches, count=len(knockouts))
     return np.asarray(fast.base), np.asarray(fast.knockout), np.asarray(plain).swapaxes(0, 1)
 
 
-run_plain = jax.jit(sweep_plain, static_argnames=("graphdef", "at_once"))
+run_plain = jax.jit(sweep_plain, static_argnames=("at_once", "count"))
 
 
 def widest(x: Any) -> Any:

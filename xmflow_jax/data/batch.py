@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int32
 
+from xmflow_jax.data.place import Place
+
 # Padded lengths are multiples of this, so that a study compiles a handful of programs.
 LENGTH_STEP = 16
 
@@ -13,32 +15,82 @@ LENGTH_STEP = 16
 Array = Any
 
 
-class Batch(NamedTuple):
-    """Prompts padded on the right to one length; causality hides the padding.
+class StackInput(NamedTuple):
+    """What one stack of a model reads: prompts padded on the right to one length.
 
     Attributes:
         tokens: word ids, with the model's image token at image positions.
-        length: real positions of each prompt; the answer is read at `length - 1`.
-        pixels: normalised images, channels last; every prompt of a batch has the same number of them.
+        length: real positions of each prompt.
+        ids: position ids (`Place.axes`).
+        delta: what a generated position's id is beyond its index.
+        blocks: block numbers (`Place.blocks`), 0 at padding; None: attention is causal, which hides the padding.
+        entry: the first position that depends on an earlier stack (`Place.entry`).
     """
 
     tokens: Int32[Array, "batch position"]
     length: Int32[Array, " batch"]
+    ids: Int32[Array, "batch axis position"]
+    delta: Int32[Array, " batch"]
+    blocks: Int32[Array, "batch position"] | None
+    entry: Int32[Array, " batch"]
+
+
+class Batch(NamedTuple):
+    """Prompts of one shape.
+
+    Attributes:
+        inputs: of every stack, the main one last; the answer is read at its `length - 1`.
+        pixels: normalised images, channels last; every prompt of a batch has the same number of them.
+    """
+
+    inputs: tuple[StackInput, ...]
     pixels: Float[Array, "batch images height width 3"]
+
+    @property
+    def tokens(self) -> Int32[Array, "batch position"]:
+        """The main stack's."""
+        return self.inputs[-1].tokens
+
+    @property
+    def length(self) -> Int32[Array, " batch"]:
+        """The main stack's."""
+        return self.inputs[-1].length
+
+
+RoleMasks = Mapping[str, Bool[np.ndarray, " _"]]
 
 
 @runtime_checkable
-class Prompt(Protocol):
-    """What a batch needs of a prepared question."""
+class StackPrompt(Protocol):
+    """What one stack reads of a question.
+
+    Roles are over the stack's own positions, but image roles over the encoder's where a site of the stack reads the
+    image from there.
+    """
 
     @property
     def token_ids(self) -> Int32[np.ndarray, " position"]: ...
 
     @property
+    def roles(self) -> RoleMasks: ...
+
+    @property
+    def place(self) -> Place: ...
+
+
+@runtime_checkable
+class Prompt(StackPrompt, Protocol):
+    """What a batch needs of a prepared question: what the main stack reads, the image, and what other stacks read.
+
+    Attributes:
+        before: of the stacks before the main one, by their names, in the order in which they run.
+    """
+
+    @property
     def pixels(self) -> Float[np.ndarray, "images height width 3"]: ...
 
     @property
-    def roles(self) -> Mapping[str, Bool[np.ndarray, " position"]]: ...
+    def before(self) -> Mapping[str, StackPrompt]: ...
 
 
 T = TypeVar("T")
@@ -50,13 +102,31 @@ def padded_length(length: int) -> int:
     return -(-length // LENGTH_STEP) * LENGTH_STEP
 
 
-def build_batch(prompts: Sequence[Prompt]) -> Batch:
-    """One batch of prompts, padded to the bucket of the longest."""
+def stack_input(prompts: Sequence[StackPrompt]) -> StackInput:
+    """What one stack reads, padded to the bucket of the longest."""
     length = np.array([len(prompt.token_ids) for prompt in prompts], np.int32)
-    tokens = np.zeros((len(prompts), padded_length(int(length.max()))), np.int32)
-    for row, prompt in zip(tokens, prompts, strict=True):
-        row[: len(prompt.token_ids)] = prompt.token_ids
-    return Batch(tokens, length, np.stack([prompt.pixels for prompt in prompts]))
+    padded = padded_length(int(length.max()))
+    tokens = np.zeros((len(prompts), padded), np.int32)
+    ids = np.zeros((len(prompts), len(prompts[0].place.axes), padded), np.int32)
+    blocks = np.zeros((len(prompts), padded), np.int32)
+    for row, prompt in enumerate(prompts):
+        own, place = len(prompt.token_ids), prompt.place
+        tokens[row, :own] = prompt.token_ids
+        ids[row, :, :own] = place.axes
+        if place.blocks is not None:
+            blocks[row, :own] = place.blocks
+    causal = all(prompt.place.blocks is None for prompt in prompts)
+    delta, entry = (
+        np.array(own, np.int32) for own in zip(*[(p.place.delta, p.place.entry) for p in prompts], strict=True)
+    )
+    return StackInput(tokens, length, ids, delta, None if causal else blocks, entry)
+
+
+def build_batch(prompts: Sequence[Prompt]) -> Batch:
+    """One batch of prompts, every stack's padded to the bucket of its longest."""
+    names = list(prompts[0].before)
+    before = [stack_input([prompt.before[name] for prompt in prompts]) for name in names]
+    return Batch((*before, stack_input(prompts)), np.stack([prompt.pixels for prompt in prompts]))
 
 
 def prompt_bucket(prompt: Prompt) -> Bucket:

@@ -5,7 +5,7 @@ on its own, the beginning-of-sequence token kept on the first chunk only, the im
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,9 @@ from jaxtyping import Bool, Float32, Int32
 from PIL import Image
 
 from xmflow_jax.data import roles
+from xmflow_jax.data.batch import StackPrompt
 from xmflow_jax.data.patches import object_patches, padding_patches
+from xmflow_jax.data.place import Place, plain_place
 from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.spans import PieceAlphabet, token_range
@@ -40,6 +42,8 @@ class PreparedQuestion:
         roles: the positions of each role. A role that the question has no data for is absent; one that has data but
             matches no position is all False. Image roles are over the encoder's positions where the image is read by
             cross-attention, all others over the prompt's.
+        place: position ids, and which positions see each other.
+        before: what stacks before the main one read, by their names.
     """
 
     question: Question
@@ -47,6 +51,8 @@ class PreparedQuestion:
     token_ids: Int32[np.ndarray, " positions"]
     pixels: Float32[np.ndarray, "images height width 3"]
     roles: Mapping[str, RoleMask]
+    place: Place
+    before: Mapping[str, StackPrompt] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,7 @@ def prepare_question(question: Question, processing: Processing, template: Templ
         token_ids=np.where(in_prompt, processing.image_token_id or 0, token_ids).astype(np.int32),
         pixels=np.stack([processing.normalised_pixels(image)] * max(1, template.images)),
         roles=found,
+        place=plain_place(len(token_ids)),
     )
 
 

@@ -4,96 +4,20 @@ A study has a few actions (edge sets between roles, or outputs of a role's posit
 which switches actions on in some layers. `arrays.py` turns both into the small pytrees that the engines take.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-from jaxtyping import Bool
-
-from xmflow_jax.data.roles import ALL, IMAGE, IMAGE_ROLES, LAST
+from xmflow_jax.data.roles import ALL, IMAGE, IMAGE_ROLES
 from xmflow_jax.errors import OptionError
+from xmflow_jax.knockout.kinds.drawn import DrawnEdges
+from xmflow_jax.knockout.kinds.edges import Edges
+from xmflow_jax.knockout.kinds.kind import Action
+from xmflow_jax.knockout.kinds.outputs import Output
+from xmflow_jax.knockout.modes import MASK, check_mode
 from xmflow_jax.knockout.pathways import Pathway
-
-MASK: Final = "mask"
-ZERO: Final = "zero"
-MODES: Final = (MASK, ZERO)
-
-ATTENTION_OUTPUT: Final = "attention-output"
-CROSS_OUTPUT: Final = "cross-attention-output"
-MLP_OUTPUT: Final = "mlp-output"
-OUTPUTS: Final = (ATTENTION_OUTPUT, CROSS_OUTPUT, MLP_OUTPUT)
-
-
-@dataclass(frozen=True)
-class RoleSet:
-    """A role's positions, or all the prompt's other positions."""
-
-    role: str
-    complement: bool = False
-
-    def positions(self, roles: Mapping[str, Bool[np.ndarray, " _"]]) -> Bool[np.ndarray, " _"]:
-        """Boolean [position] of one prompt, or over the encoder's positions for a role of the image's."""
-        return ~roles[self.role] if self.complement else roles[self.role]
-
-    @property
-    def generated(self) -> bool:
-        """Whether the positions of generated answer tokens are among them.
-
-        They belong to the roles `Last` (as in the study) and `All`, as sources and as targets, and to no other. So the
-        complement of any other role holds them: keep-only treats them as it treats the prompt's other positions.
-        """
-        return (self.role in (LAST, ALL)) != self.complement
-
-
-@dataclass(frozen=True)
-class Edges:
-    """Attention edges from every source to every target; causality takes away those that do not exist.
-
-    `mask` removes them before the softmax, as the study does; `zero` sets their weights to zero after it, and the
-    others are not renormalised.
-
-    Attributes:
-        cross: the sources are the encoder's positions, which the targets read by cross-attention.
-    """
-
-    source: RoleSet
-    target: RoleSet
-    mode: str = MASK
-    cross: bool = False
-
-
-@dataclass(frozen=True)
-class Output:
-    """What self- or cross-attention (after its projection) or the MLP adds at a role's positions, set to zero."""
-
-    site: str
-    target: RoleSet
-
-
-@dataclass(frozen=True)
-class DrawnEdges:
-    """As many edges as `like` blocks, of each target row, drawn at random: its matched control (`controls.py`).
-
-    Attributes:
-        like: the pathway's edges.
-        draw: 1 for the first control of a pathway, 2 for the second, ...
-        seed: of the run.
-        cross_attention: the model reads the image by cross-attention, so that a row sees visual positions too.
-    """
-
-    like: Edges
-    draw: int
-    seed: int
-    cross_attention: bool = False
-
-    @property
-    def target(self) -> RoleSet:
-        """The pathway's."""
-        return self.like.target
-
-
-Action = Edges | Output | DrawnEdges
+from xmflow_jax.knockout.role_sets import RoleSet
+from xmflow_jax.nn.interfaces import NOTHING, OWN, SELF, VISUAL, Anatomy, Site
 
 
 @dataclass(frozen=True)
@@ -101,16 +25,36 @@ class Knockout:
     """One configuration: actions, each with the layers and heads in which it is switched on.
 
     Attributes:
-        switched: (action, layers, heads); heads None means all of them, and outputs have no heads.
+        switched: (action, layers of its stack, heads); heads None means all of them, and outputs have no heads.
     """
 
     switched: tuple[tuple[Action, tuple[int, ...], tuple[int, ...] | None], ...] = ()
 
 
-NOTHING: Final = Knockout()
+NOTHING_BLOCKED: Final = Knockout()
 
 # Where a row says which head is blocked: all that the study asks for, at once.
 TOGETHER: Final = -1
+
+
+def attending_sites(anatomy: Anatomy, stack: str) -> tuple[Site, ...]:
+    """The sites of a stack that attend, in order of first use."""
+    shape = next(one for one in anatomy.stacks if one.name == stack)
+    return tuple(site for site in anatomy.sites(shape) if site.reads != NOTHING)
+
+
+def pathway_site(pathway: Pathway, anatomy: Anatomy) -> Site:
+    """The site of the main stack that a pathway is about: where the image is read from outside, image roles are those
+    of the site that reads it; everything else stands among the stack's own positions.
+
+    Raises:
+        OptionError: the model has no such site.
+    """
+    reads = VISUAL if pathway.source in IMAGE_ROLES and not anatomy.image_in_prompt else OWN
+    for site in attending_sites(anatomy, anatomy.main.name):
+        if site.reads == reads:
+            return site
+    raise OptionError(f"{pathway}: no layer of the model reads {pathway.source}")
 
 
 def block(
@@ -118,7 +62,7 @@ def block(
     layers: Iterable[int],
     mode: str = MASK,
     heads: Iterable[int] | None = None,
-    cross_attention: bool = False,
+    site: Site = SELF,
 ) -> Knockout:
     """Targets of the pathway may not attend to its sources in these layers (and heads).
 
@@ -126,50 +70,43 @@ def block(
     `Image->All` these are the knocked-out cross-attention layers of the user's definition.
 
     Args:
-        cross_attention: the model reads the image by cross-attention, so that image roles are the encoder's positions.
+        mode: what becomes of the edges (`modes`).
+        site: where the edges are, such as `pathway_site(pathway, anatomy)`.
 
     Raises:
         OptionError: the mode is unknown.
     """
-    if mode not in MODES:
-        raise OptionError(f"unknown knockout mode {mode!r}; the modes are: {', '.join(MODES)}")
-    cross = cross_attention and pathway.source in IMAGE_ROLES
-    edges = Edges(RoleSet(pathway.source), RoleSet(pathway.target), mode, cross)
+    edges = Edges(RoleSet(pathway.source), RoleSet(pathway.target), check_mode(mode), site)
     return Knockout(((edges, tuple(layers), None if heads is None else tuple(heads)),))
 
 
-def keep_only(pathway: Pathway, layers: Iterable[int], cross_attention: bool = False) -> Knockout:
-    """Every edge is blocked except the pathway's: is this pathway enough?
+def keep_only(pathway: Pathway, layers: Iterable[int], anatomy: Anatomy) -> Knockout:
+    """Every edge of the main stack is blocked except the pathway's: is this pathway enough?
 
     The complement of sources x targets is a union of two such products, so it needs nothing new: everything to all
-    other targets, and all other sources to its targets. Of self- and cross-attention, the one that the pathway is not
-    about is blocked altogether.
-
-    Args:
-        cross_attention: see `block`.
+    other targets, and all other sources to its targets. A site that the pathway is not about is blocked altogether.
     """
-    layers = tuple(layers)
-    cross = cross_attention and pathway.source in IMAGE_ROLES
-    everything = RoleSet(IMAGE if cross else ALL)
-    edges = [
-        Edges(everything, RoleSet(pathway.target, complement=True), cross=cross),
-        Edges(RoleSet(pathway.source, complement=True), RoleSet(pathway.target), cross=cross),
-    ]
-    if cross_attention:
-        edges.append(Edges(RoleSet(ALL if cross else IMAGE), RoleSet(ALL), cross=not cross))
+    layers, kept = tuple(layers), pathway_site(pathway, anatomy)
+    edges = []
+    for site in attending_sites(anatomy, anatomy.main.name):
+        everything = RoleSet(IMAGE if site.reads == VISUAL else ALL)
+        if site != kept:
+            edges.append(Edges(everything, RoleSet(ALL), site=site))
+            continue
+        edges.append(Edges(everything, RoleSet(pathway.target, complement=True), site=site))
+        edges.append(Edges(RoleSet(pathway.source, complement=True), RoleSet(pathway.target), site=site))
     return Knockout(tuple((one, layers, None) for one in edges))
 
 
-def matched_control(knockout: Knockout, draw: int, seed: int, cross_attention: bool = False) -> Knockout:
+def matched_control(knockout: Knockout, draw: int, seed: int, sites: tuple[Site, ...] = (SELF,)) -> Knockout:
     """The same layers and heads with drawn edges in place of the knockout's.
 
     Args:
-        draw, seed: see `DrawnEdges`.
-        cross_attention: see `block`.
+        draw, seed, sites: see `DrawnEdges`.
     """
     return Knockout(
         tuple(
-            (DrawnEdges(action, draw, seed, cross_attention) if isinstance(action, Edges) else action, layers, heads)
+            (DrawnEdges(action, draw, seed, sites) if isinstance(action, Edges) else action, layers, heads)
             for action, layers, heads in knockout.switched
         )
     )
@@ -180,14 +117,8 @@ def only_head(knockout: Knockout, head: int) -> Knockout:
     return Knockout(tuple((action, layers, (head,)) for action, layers, _ in knockout.switched))
 
 
-def zero_output(site: str, role: str, layers: Iterable[int]) -> Knockout:
-    """The attention or MLP output of a role's positions is zero in these layers.
-
-    Raises:
-        OptionError: the site is unknown.
-    """
-    if site not in OUTPUTS:
-        raise OptionError(f"unknown output {site!r}; the outputs are: {', '.join(OUTPUTS)}")
+def zero_output(site: Site, role: str, layers: Iterable[int]) -> Knockout:
+    """What a sublayer adds at a role's positions is zero in these layers."""
     return Knockout(((Output(site, RoleSet(role)), tuple(layers), None),))
 
 

@@ -10,8 +10,7 @@ from xmflow_jax.data.batch import Prompt, build_batch
 from xmflow_jax.knockout.fast.decoding import greedy_draft
 from xmflow_jax.knockout.fast.engine import encode, run_base
 from xmflow_jax.machine.passes import to_host
-
-Tree = Any
+from xmflow_jax.nn.network import Network
 
 
 class BaseAnswers(NamedTuple):
@@ -27,14 +26,13 @@ class BaseAnswers(NamedTuple):
 
 
 def answer_base(
-    graphdef: Any,
-    params: Tree,
+    net: Network,
     prompts: Sequence[Prompt],
     end_tokens: Sequence[int],
     answer_length: int,
     full_size: int = 0,
 ) -> BaseAnswers:
-    """The same image encoder, base pass and greedy decoding as in `study_batch.answer_batch`, on the same padded batch.
+    """A batch through the image encoder, base pass and greedy decoding, padded as in `batch_answers.answer_batch`.
 
     Args:
         end_tokens: ids that end an answer.
@@ -44,9 +42,10 @@ def answer_base(
     """
     own = len(prompts)
     batch = build_batch([*prompts, *[prompts[-1]] * (full_size - own)])
-    features = encode(graphdef, params, batch.pixels)
+    features = encode(net, batch.pixels)
     # No configuration restarts from this base run, so of the hidden states the fewest rows are kept.
-    base = run_base(graphdef, params, batch.tokens, batch.length, features, batch.length - 1, rows=1)
+    first = tuple(inputs.length - 1 for inputs in batch.inputs)
+    base = run_base(net, batch, features, first, rows=(1,) * len(first))
     ends: Any = np.asarray(end_tokens, np.int32)
-    tokens = greedy_draft(graphdef, params, base, batch.length, ends, answer_length).tokens
+    tokens = greedy_draft(net, base, batch, ends, answer_length).tokens
     return BaseAnswers(to_host(tokens)[:own], np.isfinite(to_host(base.logits)[:own]).all(axis=-1))

@@ -14,27 +14,59 @@ from jaxtyping import Bool, Float, Int
 
 from xmflow_jax.data.batch import Prompt, build_batch
 from xmflow_jax.knockout import FAST
-from xmflow_jax.knockout.actions import Action
 from xmflow_jax.knockout.arrays import build_positions
-from xmflow_jax.knockout.fast.decoding import greedy_draft
+from xmflow_jax.knockout.fast.base_run import BaseRun
+from xmflow_jax.knockout.fast.decoding import Draft, greedy_draft
 from xmflow_jax.knockout.fast.drafts import generated_room
-from xmflow_jax.knockout.fast.engine import encode, knock_out, knock_out_answers, run_base
+from xmflow_jax.knockout.fast.engine import (
+    PLAIN_AT_ONCE,
+    Placed,
+    knock_out,
+    knock_out_answers,
+    run_answers_plain,
+    run_base_of,
+)
 from xmflow_jax.knockout.fast.placement import Study, impossible_actions, place_study
+from xmflow_jax.knockout.kinds.kind import Action
 from xmflow_jax.knockout.lens import read_answer_states
 from xmflow_jax.knockout.measure import Margins, Measured, measure, measure_margins
-from xmflow_jax.knockout.plain import answers_plain, sweep_plain
+from xmflow_jax.knockout.plain import sweep_plain
 from xmflow_jax.machine.passes import FIRST, SECOND, SHARED, over_questions, to_host
+from xmflow_jax.nn.network import Network
 
-Tree = Any
-
-# Configurations that the plain engine evaluates side by side.
-PLAIN_AT_ONCE = 8
-
-_PLAIN = {"params": SHARED, "batch": FIRST, "positions": FIRST, "knockouts": SHARED}
-_sweep_plain = over_questions(sweep_plain, _PLAIN, SECOND, ["graphdef", "at_once"])
-_answers_plain = over_questions(
-    answers_plain, {**_PLAIN, "end_tokens": SHARED}, (SECOND, SECOND), ["graphdef", "steps", "at_once"]
+_sweep_plain = over_questions(
+    sweep_plain,
+    {"net": SHARED, "batch": FIRST, "positions": FIRST, "knockouts": SHARED},
+    SECOND,
+    ["at_once", "count"],
 )
+
+# From the base answers' tokens and the base logits, which prompts go on.
+Select = Callable[[Int[np.ndarray, "batch step"], Float[np.ndarray, "batch vocabulary"]], Bool[np.ndarray, " batch"]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of every question of a study.
+
+    Attributes:
+        study: the configurations.
+        end_tokens: ids that end an answer.
+        answer_length: most tokens of an answer.
+        engine: FAST or PLAIN.
+        whole_answers: decode whole answers under every configuration; else their first token alone, which is cheaper.
+    """
+
+    study: Study
+    end_tokens: Sequence[int]
+    answer_length: int
+    engine: str = FAST
+    whole_answers: bool = True
+
+    @property
+    def steps(self) -> int:
+        """Most tokens of an answer under knockout."""
+        return self.answer_length if self.whole_answers else 1
 
 
 @dataclass(frozen=True)
@@ -61,72 +93,72 @@ class Answered:
 
 
 def answer_batch(
-    graphdef: Any,
-    params: Tree,
+    net: Network,
     prompts: Sequence[Prompt],
-    study: Study,
-    end_tokens: Sequence[int],
-    answer_length: int,
-    select: Callable[
-        [Int[np.ndarray, "batch step"], Float[np.ndarray, "batch vocabulary"]], Bool[np.ndarray, " batch"]
-    ],
-    engine: str = FAST,
-    full_size: int = 0,
-    whole_answers: bool = True,
-    keys: Sequence[int] | None = None,
+    request: Request,
+    select: Select,
     options: Callable[[Int[np.ndarray, "batch step"]], Int[np.ndarray, "batch 2"]] | None = None,
+    full_size: int = 0,
+    keys: Sequence[int] | None = None,
 ) -> Answered:
     """Base run, selection, knockouts.
 
     A knockout is in force for generated positions too: see `RoleSet.generated`.
 
     Args:
-        full_size: a smaller batch is filled up to this size with its last prompt, since another size would have to be
-            compiled anew.
-        end_tokens: ids that end an answer.
-        answer_length: most tokens of an answer.
-        select: from the base answers' tokens and the base logits, which prompts go on.
-        whole_answers: decode whole answers under every configuration; else their first token alone, which is cheaper.
-        keys: each prompt's own number (`controls.question_key`); needed where the study has matched controls.
+        select: asked once, with the base answers.
         options: from the base answers' tokens, the two tokens of each prompt whose log-odds are measured; asked after
             `select`.
+        full_size: a smaller batch is filled up to this size with its last prompt, since another size would have to be
+            compiled anew.
+        keys: each prompt's own number (`controls.question_key`); needed where the study has matched controls.
     """
     own = len(prompts)
     if keys is not None:
         keys = [*keys, *[keys[-1]] * (full_size - own)]
-    prompts = [*prompts, *[prompts[-1]] * (full_size - own)]
-    batch = build_batch(prompts)
-    padded, steps = batch.tokens.shape[1], answer_length if whole_answers else 1
-    room = padded + generated_room(steps)
-    positions = build_positions([prompt.roles for prompt in prompts], study.actions, room, steps - 1, keys)
-    impossible = impossible_actions(positions, study.actions, batch.length)[:own]
-    placement = place_study(study, positions, batch.length, padded, steps - 1)
-    features = encode(graphdef, params, batch.pixels)
-    base = run_base(graphdef, params, batch.tokens, batch.length, features, placement.first, rows=placement.rows)
-    ends = np.asarray(end_tokens, np.int32)
-    draft = greedy_draft(graphdef, params, base, batch.length, ends, answer_length)
+    placed = place_prompts(net, [*prompts, *[prompts[-1]] * (full_size - own)], request, keys)
+    impossible = impossible_actions(request.study, placed.positions, placed.batch)[:own]
+    base = run_base_of(placed)
+    ends = np.asarray(request.end_tokens, np.int32)
+    draft = greedy_draft(net, base, placed.batch, ends, request.answer_length)
     selected = select(to_host(draft.tokens)[:own], to_host(base.logits)[:own])
     if not selected.any():
         return Answered(selected, None, None, None, impossible, None)
-    tokens: Any = None
-    if engine == FAST and steps > 1:
-        wanted = np.pad(selected, (0, len(prompts) - own))
-        drafted = (graphdef, params, base, draft, study, placement, batch, positions)
-        logits, tokens, _ = knock_out_answers(*drafted, end_tokens, wanted)
-    elif engine == FAST:
-        logits = knock_out(graphdef, params, base, study, placement, batch, positions)
-    elif steps > 1:
-        arguments = (graphdef, params, batch, positions, study.switches, ends)
-        found = _answers_plain(*arguments, steps=steps, at_once=PLAIN_AT_ONCE)
-        logits, tokens = (part.swapaxes(0, 1) for part in found)
-    else:
-        logits = _sweep_plain(graphdef, params, batch, positions, study.switches, at_once=PLAIN_AT_ONCE)
-        logits = logits.swapaxes(0, 1)
+    logits, tokens = _knocked_out(placed, request, base, draft, selected)
     measured, margins = to_host(measure(base.logits, logits)), None
     if options is not None:
-        pairs = np.pad(options(to_host(draft.tokens)[:own]), ((0, len(prompts) - own), (0, 0)))
+        pairs = np.pad(options(to_host(draft.tokens)[:own]), ((0, len(placed.batch.length) - own), (0, 0)))
         margins = to_host(measure_margins(base.logits, logits, pairs))
-    if whole_answers and tokens is None:
+    if request.whole_answers and tokens is None:
         tokens = measured.knockout_token[..., None]
     measured, margins, tokens = jax.tree.map(lambda part: part[:own], to_host((measured, margins, tokens)))
-    return Answered(selected, measured, margins, tokens, impossible, read_answer_states(base, batch.length))
+    states = read_answer_states(base, placed.batch.length)
+    return Answered(selected, measured, margins, tokens, impossible, states)
+
+
+def place_prompts(net: Network, prompts: Sequence[Prompt], request: Request, keys: Sequence[int] | None) -> Placed:
+    """A study on one batch of prompts, with room for its answers."""
+    batch, steps, study = build_batch(prompts), request.steps, request.study
+    room = batch.tokens.shape[1] + generated_room(steps)
+    positions = build_positions(prompts, study.actions, room, steps - 1, keys)
+    return Placed(net, study, batch, positions, place_study(study, positions, batch, steps - 1))
+
+
+def _knocked_out(
+    placed: Placed, request: Request, base: BaseRun, draft: Draft, selected: Bool[np.ndarray, " own"]
+) -> tuple[Float[Any, "batch config vocabulary"], Int[Any, "batch config step"] | None]:
+    """Logits at the first answer position and, where they are asked for and have more than one token, whole answers."""
+    study, steps, count = request.study, request.steps, len(request.study.knockouts)
+    if request.engine == FAST and steps > 1:
+        wanted = np.pad(selected, (0, len(placed.batch.length) - len(selected)))
+        logits, tokens, _ = knock_out_answers(placed, base, draft, request.end_tokens, wanted)
+        return logits, tokens
+    if request.engine == FAST:
+        return knock_out(placed, base), None
+    given = (placed.net, placed.batch, placed.positions, study.switches)
+    if steps == 1:
+        return _sweep_plain(*given, at_once=PLAIN_AT_ONCE, count=count).swapaxes(0, 1), None
+    ends, room = np.asarray(request.end_tokens, np.int32), generated_room(steps)
+    found = run_answers_plain(*given, ends, steps=steps, room=room, at_once=PLAIN_AT_ONCE, count=count)
+    logits, tokens = (part.swapaxes(0, 1) for part in found)
+    return logits, tokens

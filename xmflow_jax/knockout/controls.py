@@ -12,31 +12,47 @@ positions. A row that sees fewer others than the pathway blocks (itself among th
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
 
+from xmflow_jax.data.batch import RoleMasks
 from xmflow_jax.data.roles import ALL, IMAGE, IMAGE_CENTRAL_OBJECT, IMAGE_WITHOUT_CENTRAL_OBJECT
-from xmflow_jax.knockout.actions import DrawnEdges, Edges, RoleSet
+from xmflow_jax.knockout.kinds.edges import Edges
+from xmflow_jax.knockout.kinds.kind import source_stack
+from xmflow_jax.knockout.role_sets import RoleSet
+from xmflow_jax.nn.interfaces import OWN, VISUAL, Site
 
 # Sources whose control is other image patches.
 OBJECT_ROLES: Final = (IMAGE_CENTRAL_OBJECT, IMAGE_WITHOUT_CENTRAL_OBJECT)
-
-Roles = Mapping[str, Bool[np.ndarray, " _"]]
 
 
 class DenseEdges(NamedTuple):
     """Edges of one prompt and of the generated positions behind it.
 
     Attributes:
-        own: of self-attention, from target to source, no later than the target.
-        visual: of cross-attention, to the encoder's positions; none of them where the image stands in the prompt.
+        own: to the stack's own positions, from target to source, where the target sees the source.
+        outside: to what the stack's other site reads, such as the encoder's positions; none of them where it has none.
     """
 
     own: Bool[np.ndarray, "target source"]
-    visual: Bool[np.ndarray, "target visual"]
+    outside: Bool[np.ndarray, "target outside"]
+
+
+class Prompt(NamedTuple):
+    """One prompt as far as its controls depend on it.
+
+    Attributes:
+        roles: of every stack by its name.
+        key: its question's (`question_key`).
+        blocks: block numbers of the positions of the stack that is knocked out; None: attention is causal.
+    """
+
+    roles: Mapping[str, RoleMasks]
+    key: int
+    blocks: Int[np.ndarray, " position"] | None = None
 
 
 def question_key(task: str, question_id: str) -> int:
@@ -44,37 +60,61 @@ def question_key(task: str, question_id: str) -> int:
     return _number(task, question_id)
 
 
-def pathway_edges(edges: Edges, roles: Roles, generated: int = 0, cross_attention: bool = False) -> DenseEdges:
+def pathway_edges(edges: Edges, sites: Sequence[Site], prompt: Prompt, generated: int = 0) -> DenseEdges:
     """The edges that a pathway blocks in one prompt.
 
     Args:
+        sites: those of the stack that attend.
         generated: so many positions behind the prompt are those of its answer.
-        cross_attention: the model reads the image by cross-attention.
     """
+    roles, site = prompt.roles[edges.site.stack], edges.site
     length = len(roles[ALL]) + generated
     target = _extended(edges.target, roles, generated)
-    visual = np.zeros((length, len(roles[IMAGE]) if cross_attention else 0), bool)
-    if edges.cross:
-        return DenseEdges(np.zeros((length, length), bool), target[:, None] & edges.source.positions(roles))
-    return DenseEdges(np.tril(target[:, None] & _extended(edges.source, roles, generated)), visual)
+    outside = np.zeros((length, outside_positions(sites, prompt)), bool)
+    if site.reads != OWN:
+        source = edges.source.positions(prompt.roles[source_stack(site)])
+        return DenseEdges(np.zeros((length, length), bool), target[:, None] & source)
+    own = target[:, None] & _extended(edges.source, roles, generated)
+    return DenseEdges(own & visible(length, prompt.blocks), outside)
 
 
-def draw_edges(action: DrawnEdges, roles: Roles, key: int, generated: int = 0) -> DenseEdges:
-    """The control's edges in one prompt. Those of the prompt's rows do not depend on `generated`.
+def outside_positions(sites: Sequence[Site], prompt: Prompt) -> int:
+    """How many positions a stack reads that are not its own."""
+    for site in sites:
+        if site.reads != OWN:
+            return len(prompt.roles[source_stack(site)][IMAGE if site.reads == VISUAL else ALL])
+    return 0
+
+
+def visible(length: int, blocks: Int[np.ndarray, " position"] | None) -> Bool[np.ndarray, "target source"]:
+    """Which source each target sees with nothing blocked; positions behind `blocks` are in no block."""
+    seen = np.tri(length, dtype=bool)
+    if blocks is not None:
+        numbers = np.pad(blocks, (0, length - len(blocks)))
+        seen |= (numbers[:, None] == numbers) & (numbers > 0)
+    return seen
+
+
+def draw_edges(
+    like: Edges, draw: int, seed: int, sites: Sequence[Site], prompt: Prompt, generated: int = 0
+) -> DenseEdges:
+    """A control's edges in one prompt. Those of the prompt's rows do not depend on `generated`.
 
     Args:
-        key: the prompt's question's (`question_key`).
-        generated: as for `pathway_edges`.
+        like: the pathway's edges.
+        draw: 1 for the first control of a pathway, 2 for the second, ...
+        seed: of the run.
+        sites, generated: see `pathway_edges`.
     """
-    like, source = action.like, action.like.source
+    source, target, roles = like.source, like.target, prompt.roles[source_stack(like.site)]
     random = np.random.default_rng(
-        _number(action.seed, action.draw, key, source.role, source.complement, like.target.role, like.target.complement)
+        _number(seed, draw, prompt.key, source.role, source.complement, target.role, target.complement)
     )
-    pathway = pathway_edges(like, roles, generated, action.cross_attention)
-    counts = pathway.own.sum(1) + pathway.visual.sum(1)
+    pathway = pathway_edges(like, sites, prompt, generated)
+    counts = pathway.own.sum(1) + pathway.outside.sum(1)
     if source.role in OBJECT_ROLES and not source.complement:
-        return _other_patches(random, counts, roles[IMAGE], roles[source.role], pathway, like.cross)
-    return _any_edges(random, counts, pathway)
+        return _other_patches(random, counts, roles, source.role, pathway, like.site, prompt.blocks)
+    return _any_edges(random, counts, pathway, prompt.blocks)
 
 
 def overlap(drawn: DenseEdges, pathway: DenseEdges) -> float:
@@ -83,48 +123,55 @@ def overlap(drawn: DenseEdges, pathway: DenseEdges) -> float:
     return shared / max(1, sum(int(one.sum()) for one in drawn))
 
 
-def control_overlap(action: DrawnEdges, roles: Roles, key: int) -> float:
-    """`overlap` of a control in one prompt, generated positions not counted."""
-    return overlap(draw_edges(action, roles, key), pathway_edges(action.like, roles, 0, action.cross_attention))
-
-
-def _extended(chosen: RoleSet, roles: Roles, generated: int) -> Bool[np.ndarray, " position"]:
+def _extended(chosen: RoleSet, roles: RoleMasks, generated: int) -> Bool[np.ndarray, " position"]:
     return np.append(chosen.positions(roles), np.full(generated, chosen.generated))
 
 
 def _other_patches(
     random: np.random.Generator,
     counts: Int[np.ndarray, " target"],
-    image: Bool[np.ndarray, " _"],
-    role: Bool[np.ndarray, " _"],
+    roles: RoleMasks,
+    role: str,
     pathway: DenseEdges,
-    cross: bool,
+    site: Site,
+    blocks: Int[np.ndarray, " position"] | None,
 ) -> DenseEdges:
     """Every row takes the first ones that it sees of one order: other patches, the role's own, then any position."""
-    order = random.permutation(np.flatnonzero(image))
-    order = np.concatenate([order[~role[order]], order[role[order]]])
-    own, visual = (np.zeros_like(part) for part in pathway)
+    order = random.permutation(np.flatnonzero(roles[IMAGE]))
+    order = np.concatenate([order[~roles[role][order]], order[roles[role][order]]])
+    own, outside = (np.zeros_like(part) for part in pathway)
+    seen_by = visible(len(own), blocks)
     for row in np.flatnonzero(counts):
-        if cross:
-            visual[row, order[: counts[row]]] = True
+        if site.reads != OWN:
+            outside[row, order[: counts[row]]] = True
             continue
-        seen = order[order < row]
+        others = seen_by[row].copy()
+        others[row] = False
+        seen = order[others[order]]
         if len(seen) < counts[row]:
             # Only rows of the image itself see too little of it.
-            words = np.setdiff1d(np.arange(row), seen, assume_unique=True)
+            words = np.setdiff1d(np.flatnonzero(others), seen, assume_unique=True)
             seen = np.concatenate([seen, random.permutation(words)])
         own[row, seen[: counts[row]]] = True
-    return DenseEdges(own, visual)
+    return DenseEdges(own, outside)
 
 
-def _any_edges(random: np.random.Generator, counts: Int[np.ndarray, " target"], pathway: DenseEdges) -> DenseEdges:
-    own, visual = (np.zeros_like(part) for part in pathway)
+def _any_edges(
+    random: np.random.Generator,
+    counts: Int[np.ndarray, " target"],
+    pathway: DenseEdges,
+    blocks: Int[np.ndarray, " position"] | None,
+) -> DenseEdges:
+    own, outside = (np.zeros_like(part) for part in pathway)
+    seen_by = visible(len(own), blocks)
     for row in np.flatnonzero(counts):
-        seen = row + visual.shape[1]
+        others = np.flatnonzero(seen_by[row])
+        others = others[others != row]
+        seen = len(others) + outside.shape[1]
         drawn = random.choice(seen, min(int(counts[row]), seen), replace=False, shuffle=False)
-        own[row, drawn[drawn < row]] = True
-        visual[row, drawn[drawn >= row] - row] = True
-    return DenseEdges(own, visual)
+        own[row, others[drawn[drawn < len(others)]]] = True
+        outside[row, drawn[drawn >= len(others)] - len(others)] = True
+    return DenseEdges(own, outside)
 
 
 def _number(*parts: object) -> int:

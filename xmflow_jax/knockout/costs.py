@@ -1,21 +1,83 @@
 """Floating-point operations, a multiplication and an addition counted as two: necessary, executed, and the usual way.
 
-Attention is counted causally where operations are called necessary: position t reads t + 1 sources.
+What a position costs in a block is counted in the block itself (`nn.operations`), so no family needs formulas of its
+own. Attention is counted causally where operations are called necessary: position t reads t + 1 sources.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Final, cast
 
-import numpy as np
-from jaxtyping import Int
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
 
-from xmflow_jax.families.llava.modeling import LlavaConfig
-from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
+from xmflow_jax.data.batch import Batch
 from xmflow_jax.knockout.fast.placement import Placement
-from xmflow_jax.nn.gpt2 import Gpt2Config
-from xmflow_jax.nn.llama import LlamaConfig
+from xmflow_jax.nn.interfaces import VISUAL, KeysValues, Model, ReadingBlock, Site
+from xmflow_jax.nn.network import Network
+from xmflow_jax.nn.operations import count_operations
+from xmflow_jax.nn.stacks import every_row, next_logits, nothing_dropped, reading_site, stack_name
 
-TextConfig = LlamaConfig | Gpt2Config
-ModelConfig = LlavaConfig | CrossAttentionConfig
+# As many as any model's position ids have; a model with fewer takes the first.
+ID_AXES: Final = 3
+
+
+@dataclass(frozen=True)
+class BlockCosts:
+    """Operations of one block.
+
+    Attributes:
+        dense: one position through its matrices, attention itself left out.
+        keys_values: of these, one position through the key and value projections of its own stack's site.
+        edge: one query position reading one source of its own stack: a logit and a weighted value for every head.
+        reads: what its other site reads: VISUAL or a stack's name; None where it has none.
+        read: one source through that site's key and value projections.
+        outside_edge: one query position reading one such source.
+    """
+
+    dense: int
+    keys_values: int
+    edge: int
+    reads: str | None = None
+    read: int = 0
+    outside_edge: int = 0
+
+    def rows(self, start: int, stop: int, outside: int) -> int:
+        """Positions `start` to `stop - 1`, each reading itself, everything before it, and so many sources outside."""
+        rows = stop - start
+        return rows * (self.dense + outside * self.outside_edge) + (start + 1 + stop) * rows // 2 * self.edge
+
+    def last_rows(self, rows: int, sources: int, outside: int) -> int:
+        """`rows` positions, of which the answer's row alone reads (so many sources)."""
+        reading = self.dense - self.keys_values + sources * self.edge + outside * self.outside_edge
+        return rows * self.keys_values + reading
+
+
+@dataclass(frozen=True)
+class StackCosts:
+    """Operations of a stack, block by block."""
+
+    name: str
+    blocks: tuple[BlockCosts, ...]
+
+
+@dataclass(frozen=True)
+class ModelCosts:
+    """Operations of a model.
+
+    Attributes:
+        stacks: in the order in which they run.
+        image: one image through what the model needs of its encoder.
+        image_positions: sources that one image gives to sites that read it.
+        head: one position's logits.
+    """
+
+    stacks: tuple[StackCosts, ...]
+    image: int
+    image_positions: int
+    head: int
 
 
 @dataclass(frozen=True)
@@ -32,121 +94,174 @@ class Operations:
         return self.images + self.base + self.suffixes + self.readout
 
 
-def visual_positions(config: ModelConfig) -> int:
-    """Positions that every text position reads by cross-attention."""
-    return config.image_positions if isinstance(config, CrossAttentionConfig) else 0
-
-
-def dense_operations(config: TextConfig) -> int:
-    """One position through one block's matrices, attention itself left out."""
-    heads = config.heads * config.head_width
-    kv_heads = config.kv_heads * config.head_width
-    # SwiGLU has a third matrix; cross-attention has queries and an output of its own.
-    mlp, cross = (3, 0) if isinstance(config, LlamaConfig) else (2, 2)
-    matrices = (2 + cross) * config.width * heads + 2 * config.width * kv_heads + mlp * config.width * config.mlp_width
-    return 2 * matrices
-
-
-def edge_operations(config: TextConfig) -> int:
-    """One query position reading one source in one block: a logit and a weighted value for every head."""
-    return 4 * config.heads * config.head_width
-
-
-def key_value_operations(config: TextConfig) -> int:
-    """One position through one block's key and value projections."""
-    return 4 * config.width * config.kv_heads * config.head_width
-
-
-def rows_operations(config: TextConfig, start: int, stop: int, visual: int = 0) -> int:
-    """Positions `start` to `stop - 1` through one block, each reading itself, everything before it, and `visual`
-    positions by cross-attention."""
-    rows = stop - start
-    sources = (start + 1 + stop) * rows // 2 + rows * visual
-    return rows * dense_operations(config) + sources * edge_operations(config)
-
-
-def last_block_operations(config: TextConfig, rows: int, sources: int) -> int:
-    """`rows` positions through the last block, of which the answer's row alone reads (`sources` positions)."""
-    keys_values = key_value_operations(config)
-    return rows * keys_values + dense_operations(config) - keys_values + sources * edge_operations(config)
-
-
-def image_operations(config: ModelConfig, layers: int | None = None) -> int:
-    """One image through the tower's first `layers` blocks (default: those that are read) and the projector."""
-    vision, positions, text = config.vision, config.vision.patches + 1, config.text
-    if isinstance(config, LlavaConfig):
-        needed = range(vision.layers + 1)[config.feature_layer]
-        projector = 2 * config.image_positions * (vision.width * text.width + text.width**2)
-    else:
-        needed = vision.layers
-        projector = 2 * config.image_positions * vision.width * text.width if config.projects else 0
-    block = positions * (8 * vision.width**2 + 4 * vision.width * vision.mlp_width) + 4 * vision.width * positions**2
-    patches = 2 * vision.patches * 3 * vision.patch_size**2 * vision.width
-    return patches + (needed if layers is None else layers) * block + projector
-
-
-def visual_operations(config: ModelConfig) -> int:
-    """The cross-attention's keys and values of one image in every block."""
-    return visual_positions(config) * config.text.layers * key_value_operations(config.text)
-
-
-def usual_operations(config: ModelConfig, length: Int[np.ndarray, " batch"], images: int, configurations: int) -> float:
-    """One full pass for every configuration of every prompt, image encoder (all its blocks) included; causal count."""
-    text, visual = config.text, visual_positions(config)
-    passes = sum(text.layers * rows_operations(text, 0, int(one), visual) for one in length)
-    encoder = len(length) * images * (image_operations(config, config.vision.layers) + visual_operations(config))
-    return configurations * float(passes + encoder + len(length) * 2 * text.width * text.vocabulary)
-
-
-def necessary_operations(
-    config: ModelConfig, placement: Placement, length: Int[np.ndarray, " batch"], images: int
-) -> Operations:
-    """The least that gives the study's answer on a batch: images and base run once, then only what can change."""
-    text, visual = config.text, visual_positions(config)
-    base, suffixes, readouts = len(length) * images * visual_operations(config), 0, len(length)
-    for stop in map(int, length):
-        base += (text.layers - 1) * rows_operations(text, 0, stop, visual)
-        base += last_block_operations(text, stop, stop + visual)
-    for group, begins in zip(placement.groups, placement.begins, strict=True):
-        *before, last = group.trie.necessary
-        for begin, stop in zip(map(int, begins), map(int, length), strict=True):
-            suffixes += sum(before) * rows_operations(text, begin, stop, visual)
-            suffixes += last * last_block_operations(text, stop - begin, stop + visual)
-        readouts += last * len(length)
-    return Operations(
-        float(len(length) * images * image_operations(config)),
-        float(base),
-        float(suffixes),
-        float(readouts * 2 * text.width * text.vocabulary),
-    )
-
-
-def executed_operations(
-    config: ModelConfig, placement: Placement, batch: int, padded: int, images: int, block: int
-) -> Operations:
-    """What the fast engine's programs really compute: padding, whole segments and whole blocks of causal rows.
+def model_costs(net: Network, image: tuple[int, ...]) -> ModelCosts:
+    """What a model's parts cost; nothing is computed.
 
     Args:
-        batch, padded: prompts and their padded length.
-        block: rows that `causal_attend` takes at a time.
+        net: arrays or their shapes.
+        image: shape of one image, such as (336, 336, 3).
     """
-    text, visual = config.text, visual_positions(config)
-    sources = sum(
-        (min(start + block, padded) - start) * min(start + block, padded) for start in range(0, padded, block)
-    )
-    edges = sources + padded * visual
-    base = (text.layers - 1) * (padded * dense_operations(text) + edges * edge_operations(text))
-    base += last_block_operations(text, padded, padded + visual) + images * visual_operations(config)
-    suffixes, readouts = 0, 1
+    pixels = jax.ShapeDtypeStruct((1, *image), jnp.float32)
+    encode = _of_params(net, lambda model, pixels: model.image_features(pixels))
+    features = jax.eval_shape(encode, net.params, pixels)
+    token, ids = jax.ShapeDtypeStruct((1, 1), jnp.int32), jax.ShapeDtypeStruct((1, ID_AXES, 1), jnp.int32)
+    stacks: list[StackCosts] = []
+    x: Any = None
+    for number in range(len(net.module().stacks)):
+        enter = _of_params(net, lambda model, *own, number=number: model.enter(number, *own))
+        x = jax.eval_shape(enter, net.params, token, ids, features, x)
+        stacks.append(_stack_costs(net, number, x, features))
+    head = count_operations(_of_params(net, lambda model, x: next_logits(model, x[:, 0])), net.params, x)
+    encoder = count_operations(encode, net.params, pixels)
+    return ModelCosts(tuple(stacks), encoder, features.shape[1], head)
+
+
+def _of_params(net: Network, function: Callable[..., Array]) -> Callable[..., Array]:
+    """A function of a model as one of its parameters, for tracing."""
+    return lambda params, *own: function(Network(net.graphdef, params).module(), *own)
+
+
+def _stack_costs(net: Network, number: int, x: Any, features: Any) -> StackCosts:
+    stack = net.module().stacks[number]
+    blocks: list[BlockCosts] = []
+    for place, group in enumerate(stack.groups):
+        blocks += [_block_costs(net, (number, place), reading_site(group), x, features)] * group.layers
+    return StackCosts(stack_name(stack), tuple(blocks))
+
+
+def _block_costs(net: Network, place: tuple[int, int], reading: Site | None, x: Any, features: Any) -> BlockCosts:
+    """One block of a group, which all have the same.
+
+    Args:
+        place: numbers of the stack and of the group.
+        x: shape of one position's hidden state.
+    """
+    edges, keys_values = {"own": 0, "outside": 0}, 0
+
+    def run(model: Model, x: Array) -> Array:
+        stack = model.stacks[place[0]]
+
+        def attend_at(
+            site: Site, query: Array, own: KeysValues | None, scale: float, span: Any = None, softcap: Any = None
+        ) -> Array:
+            nonlocal keys_values
+            # A logit and a weighted value for every number of every head.
+            edges["outside" if own is None else "own"] += 4 * math.prod(query.shape[-2:])
+            if own is not None:
+                keys_values += 2 * x.shape[-1] * sum(math.prod(part.shape[-2:]) for part in own)
+            return jnp.zeros_like(query)
+
+        rotation = stack.rotation(jnp.zeros((1, ID_AXES, 1), jnp.int32))
+        return stack.groups[place[1]].block(0)(x, rotation, attend_at, nothing_dropped, every_row)
+
+    def read(model: Model, source: Array) -> Array:
+        block = cast(ReadingBlock, model.stacks[place[0]].groups[place[1]].block(0))
+        key, value = block.read(source)
+        return key.sum() + value.sum()
+
+    dense = count_operations(_of_params(net, run), net.params, x)
+    if reading is None:
+        return BlockCosts(dense, keys_values, edges["own"])
+    source = features if reading.reads == VISUAL else x
+    one = jax.ShapeDtypeStruct((1, 1, source.shape[-1]), source.dtype)
+    reads = count_operations(_of_params(net, read), net.params, one)
+    return BlockCosts(dense, keys_values, edges["own"], reading.reads, reads, edges["outside"])
+
+
+def _layers(costs: ModelCosts) -> list[tuple[int, BlockCosts, bool]]:
+    """Every layer of all stacks: (the stack's number, its costs, whether it is the last one of all)."""
+    found = [(number, block) for number, stack in enumerate(costs.stacks) for block in stack.blocks]
+    return [(number, block, place == len(found) - 1) for place, (number, block) in enumerate(found)]
+
+
+def _outside(costs: ModelCosts, block: BlockCosts, batch: Batch, prompt: int) -> int:
+    """How many sources a block's other site reads of one prompt."""
+    if block.reads is None:
+        return 0
+    if block.reads == VISUAL:
+        return int(batch.pixels.shape[1]) * costs.image_positions
+    number = [stack.name for stack in costs.stacks].index(block.reads)
+    return int(batch.inputs[number].length[prompt])
+
+
+def usual_operations(costs: ModelCosts, batch: Batch, configurations: int) -> float:
+    """One full pass for every configuration of every prompt, image encoder included; causal count."""
+    total = len(batch.length) * (batch.pixels.shape[1] * costs.image + costs.head)
+    for prompt in range(len(batch.length)):
+        for number, block, _ in _layers(costs):
+            outside = _outside(costs, block, batch, prompt)
+            total += block.rows(0, int(batch.inputs[number].length[prompt]), outside) + outside * block.read
+    return configurations * float(total)
+
+
+def necessary_operations(costs: ModelCosts, placement: Placement, batch: Batch) -> Operations:
+    """The least that gives the study's answer on a batch: images and base run once, then only what can change."""
+    base, suffixes, readouts = 0, 0, len(batch.length)
+    for prompt in range(len(batch.length)):
+        for place, (number, block, last) in enumerate(_layers(costs)):
+            outside, length = _outside(costs, block, batch, prompt), int(batch.inputs[number].length[prompt])
+            base += outside * block.read
+            base += block.last_rows(length, length, outside) if last else block.rows(0, length, outside)
+            for group, begins in zip(placement.groups, placement.begins, strict=True):
+                begin, count = begins[number], group.trie.necessary[place]
+                if begin is None or not count:
+                    continue
+                first = int(begin[prompt])
+                one = block.last_rows(length - first, length, outside) if last else block.rows(first, length, outside)
+                suffixes += count * (one + _read_again(costs, block, begins, outside))
     for group in placement.groups:
-        last = group.trie.necessary[-1]
-        row = dense_operations(text) + (group.prefix + group.rows + visual) * edge_operations(text)
-        suffixes += (group.trie.executed_row_layers - last) * group.rows * row
-        suffixes += last * last_block_operations(text, group.rows, group.prefix + group.rows + visual)
-        readouts += last
-    return Operations(
-        float(batch * images * image_operations(config)),
-        float(batch * base),
-        float(batch * suffixes),
-        float(batch * readouts * 2 * text.width * text.vocabulary),
-    )
+        readouts += group.trie.necessary[-1] * len(batch.length)
+    images = len(batch.length) * batch.pixels.shape[1] * costs.image
+    return Operations(float(images), float(base), float(suffixes), float(readouts * costs.head))
+
+
+def _read_again(costs: ModelCosts, block: BlockCosts, changed: tuple[Any, ...], outside: int) -> int:
+    """Keys and values of what a block reads, where that differs by configuration: of an earlier stack that changed."""
+    names = [stack.name for stack in costs.stacks]
+    if block.reads in names and changed[names.index(block.reads)] is not None:
+        return outside * block.read
+    return 0
+
+
+def executed_operations(costs: ModelCosts, placement: Placement, batch: Batch, rows_at_a_time: int) -> Operations:
+    """What the fast engine's programs really compute: padding, whole segments and whole runs of causal rows.
+
+    Args:
+        rows_at_a_time: of `nn.visibility.self_attend`.
+    """
+    base, suffixes, readouts = 0, 0, 1
+    layers = _layers(costs)
+    for number, block, last in layers:
+        padded, causal = batch.inputs[number].tokens.shape[1], batch.inputs[number].blocks is None
+        outside = _padded_outside(costs, block, batch)
+        edges = _causal_edges(padded, rows_at_a_time) if causal else padded**2
+        whole = padded * (block.dense + outside * block.outside_edge) + edges * block.edge
+        base += outside * block.read + (block.last_rows(padded, padded, outside) if last else whole)
+    for group in placement.groups:
+        trie = group.trie
+        for segment in trie.segments:
+            for number, block, last in layers[segment.start : segment.stop]:
+                extent, outside = group.extents[number], _padded_outside(costs, block, batch)
+                assert extent is not None, "a stack with rows has an extent"
+                sources = extent.prefix + extent.rows
+                row = block.dense + sources * block.edge + outside * block.outside_edge
+                own = block.last_rows(extent.rows, sources, outside) if last else extent.rows * row
+                suffixes += len(segment.parents) * (own + _read_again(costs, block, group.extents, outside))
+        readouts += trie.necessary[-1]
+    size = len(batch.length)
+    images = size * batch.pixels.shape[1] * costs.image
+    return Operations(float(images), float(size * base), float(size * suffixes), float(size * readouts * costs.head))
+
+
+def _padded_outside(costs: ModelCosts, block: BlockCosts, batch: Batch) -> int:
+    """How many sources a block's other site reads of any prompt, padding among them."""
+    if block.reads is None:
+        return 0
+    if block.reads == VISUAL:
+        return int(batch.pixels.shape[1]) * costs.image_positions
+    number = [stack.name for stack in costs.stacks].index(block.reads)
+    return int(batch.inputs[number].tokens.shape[1])
+
+
+def _causal_edges(length: int, rows: int) -> int:
+    return sum((min(start + rows, length) - start) * min(start + rows, length) for start in range(0, length, rows))

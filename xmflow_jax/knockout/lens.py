@@ -6,16 +6,14 @@ normed already, as transformers returns it, so the last point of its raw curve i
 """
 
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from xmflow_jax.knockout.fast.passes import BaseRun
-
-Tree = Any
+from xmflow_jax.knockout.fast.base_run import BaseRun
+from xmflow_jax.nn.network import Network
 
 TOP: Final = 5
 
@@ -41,14 +39,14 @@ def read_answer_states(base: BaseRun, length: Int[Array, " batch"]) -> Float[Arr
     Args:
         length: real positions of each prompt.
     """
-    inputs = jnp.take_along_axis(base.hidden, (length - 1 - base.first)[None, :, None, None], axis=2)[:, :, 0]
+    place = (length - 1 - base.first[-1])[None, :, None, None]
+    inputs = jnp.take_along_axis(base.main.hidden, place, axis=2)[:, :, 0]
     return jnp.concatenate([inputs, base.output[None]]).swapaxes(0, 1)
 
 
-@partial(jax.jit, static_argnames=("graphdef", "top"))
+@partial(jax.jit, static_argnames=("top",))
 def read_lens(
-    graphdef: Any,
-    params: Tree,
+    net: Network,
     states: Float[Array, "batch state width"],
     words: Int[Array, "batch word"],
     top: int = TOP,
@@ -60,13 +58,13 @@ def read_lens(
         words: token ids to follow.
         top: how many of the most probable words; at most the vocabulary.
     """
-    decoder = nnx.merge(graphdef, params).language_model
-    most = min(top, decoder.config.vocabulary)
+    model = net.module()
+    most = min(top, jax.eval_shape(model.unembed, states[:, 0]).shape[-1])
 
     def read(state: Float[Array, "batch width"]) -> Lens:
         """One after the other: the logits of all states would be large."""
-        both = jnp.stack([state, decoder.norm(state)], axis=1)
-        prob = jax.nn.softmax(decoder.unembed(both), axis=-1)
+        both = jnp.stack([state, model.norm(state)], axis=1)
+        prob = jax.nn.softmax(model.unembed(both), axis=-1)
         top_prob, top_tokens = jax.lax.top_k(prob, most)
         followed = jnp.take_along_axis(prob, words[:, None], axis=-1)
         return Lens(followed[:, None], top_tokens[:, None], top_prob[:, None])

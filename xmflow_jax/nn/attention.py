@@ -1,10 +1,12 @@
-"""Attention weights under edits: which edges are blocked, and what becomes of a row with nothing left.
+"""Attention weights under edits: which edges are treated how, and what becomes of a row with nothing left.
 
 A row with no permitted source outputs zero. Backends disagree otherwise: an additive mask of the smallest finite
 number gives a uniform average there, and one that also encodes causality lets the row see the future.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import jax
@@ -16,29 +18,54 @@ from xmflow_jax.machine.partitioning import MODEL, mesh_size
 # Far below any real attention logit, and finite, so that `masked - masked` is 0 and not NaN.
 MASKED = -1e30
 
-# Rows that `causal_attend` takes at a time.
-CAUSAL_BLOCK = 256
 
-
-class LayerEdit(NamedTuple):
-    """What one layer is told to do differently. None means: nothing of that kind.
+class Part(NamedTuple):
+    """Some of the sources that query rows read.
 
     Attributes:
-        blocked: edges removed before the softmax; the others are renormalised.
-        zeroed: edges whose weight is set to zero after the softmax; the others keep theirs.
-        attention_dropped: positions whose attention output (after the output projection) is zero.
-        mlp_dropped: positions whose MLP output is zero.
-        cross_blocked, cross_zeroed, cross_dropped: the same of cross-attention, whose sources are the encoder's
-            positions.
+        logits: scaled [..., target, source].
+        allowed: edges that are there; None: all of them.
+        edges: edges that a knockout is about, by what becomes of them; broadcastable to the logits.
+        value: of the sources.
+        letters: the einsum of weights and values to what the rows get.
     """
 
-    blocked: Bool[Array, "*#batch #heads target source"] | None = None
-    zeroed: Bool[Array, "*#batch #heads target source"] | None = None
-    attention_dropped: Bool[Array, "*#batch target"] | None = None
-    mlp_dropped: Bool[Array, "*#batch target"] | None = None
-    cross_blocked: Bool[Array, "*#batch #heads target visual"] | None = None
-    cross_zeroed: Bool[Array, "*#batch #heads target visual"] | None = None
-    cross_dropped: Bool[Array, "*#batch target"] | None = None
+    logits: Float[Array, "*batch target source"]
+    allowed: Bool[Array, "..."] | None
+    edges: Mapping["Treatment", Bool[Array, "..."]]
+    value: Float[Array, "..."]
+    letters: str
+
+
+class Treated(NamedTuple):
+    """Some edges of one part: the weights that they had, and what they lead to."""
+
+    weights: Float[Array, "*batch target source"]
+    edges: Bool[Array, "*batch target source"]
+    value: Float[Array, "..."]
+    letters: str
+
+
+@dataclass(frozen=True, order=True)
+class Treatment:
+    """What a knockout does to an edge; the edge's own value never arrives. Ordered by name, as a pytree's keys must be.
+
+    Attributes:
+        name: as options and rows say it.
+        removed: the edge is taken away before the softmax, so that the others are renormalised; else the others keep
+            their weights.
+        instead: what arrives in place of the edges' own values, from the edges of all parts of a softmax; None:
+            nothing.
+    """
+
+    name: str
+    removed: bool
+    instead: Callable[[Sequence[Treated]], Float[Array, "*batch target head_width"]] | None = None
+
+
+# What a knockout does at a site: the edges of every treatment, dense [..., head, target, source].
+Edges = Mapping[Treatment, Bool[Array, "..."]]
+NO_EDGES: Final[Edges] = {}
 
 
 def drop(
@@ -64,14 +91,19 @@ def wide_einsum(letters: str, *operands: Array) -> Array:
     )
 
 
+def scaled(logits: Array, scale: float, softcap: float | None = None) -> Array:
+    """Attention logits from the products of queries and keys."""
+    logits = logits * scale
+    return logits if softcap is None else softcap * jnp.tanh(logits / softcap)
+
+
 def attention_weights(
     logits: Float[Array, "*batch heads target source"],
     allowed: Bool[Array, "*#batch #heads target source"] | None,
-    zeroed: Bool[Array, "*#batch #heads target source"] | None = None,
 ) -> Float[Array, "*batch heads target source"]:
     """Softmax over the permitted sources.
 
-    Blocked weights are exactly 0, and so is every weight of a row with no permitted source.
+    The others' weights are exactly 0, and so is every weight of a row with no permitted source.
     """
     if allowed is not None:
         logits = jnp.where(allowed, logits, MASKED)
@@ -81,7 +113,15 @@ def attention_weights(
     if allowed is not None:
         # exp(MASKED - peak) is exactly 0 unless every source is masked: then it is 1, and must become 0.
         weights = jnp.where(peak > MASKED / 2, weights, 0.0)
-    return weights if zeroed is None else jnp.where(zeroed, 0.0, weights)
+    return weights
+
+
+def without_removed(allowed: Array | None, edges: Edges) -> Array | None:
+    """The permitted edges that are not taken away before the softmax; None: all."""
+    for treatment, own in edges.items():
+        if treatment.removed:
+            allowed = ~own if allowed is None else allowed & ~own
+    return allowed
 
 
 def attend(
@@ -90,17 +130,67 @@ def attend(
     value: Float[Array, "*batch source kv_heads head_width"],
     scale: float,
     allowed: Bool[Array, "*#batch #heads target source"] | None = None,
-    zeroed: Bool[Array, "*#batch #heads target source"] | None = None,
+    edges: Edges = NO_EDGES,
+    softcap: float | None = None,
 ) -> Float[Array, "*batch target heads head_width"]:
     """Attention with grouped heads: query head h reads key-value head h // (heads // kv_heads).
 
     Logits and softmax are float32 (or wider); the weights are cast to the values' type, as published eager code does.
+
+    Args:
+        edges: what a knockout does here [*#batch, #heads, target, source].
     """
     heads, kv_heads = query.shape[-2], key.shape[-2]
     key, value = (jnp.repeat(x, heads // kv_heads, axis=-2) if kv_heads != heads else x for x in (key, value))
-    logits = wide_einsum("...thd,...shd->...hts", query, key) * scale
-    weights = attention_weights(logits, allowed, zeroed).astype(value.dtype)
-    return jnp.einsum("...hts,...shd->...thd", weights, value)
+    logits = scaled(wide_einsum("...thd,...shd->...hts", query, key), scale, softcap)
+    allowed = without_removed(allowed, edges)
+    weights = attention_weights(logits, allowed)
+    kept = weights
+    for treatment, own in edges.items():
+        kept = kept if treatment.removed else jnp.where(own, 0.0, kept)
+    attended = jnp.einsum("...hts,...shd->...thd", kept.astype(value.dtype), value)
+    for treatment, own in edges.items():
+        if treatment.instead is not None:
+            there = own if allowed is None else own & allowed
+            by_head = jnp.moveaxis(value, -2, -3)
+            treated = Treated(weights, jnp.broadcast_to(there, weights.shape), by_head, "...hts,...hsd->...htd")
+            attended += jnp.moveaxis(treatment.instead([treated]), -3, -2).astype(attended.dtype)
+    return attended
+
+
+def attend_over(*parts: Part) -> Float[Array, "*batch target head_width"]:
+    """One softmax over all parts' sources; a row whose every source is removed outputs zero."""
+    allowed = [without_removed(part.allowed, part.edges) for part in parts]
+    masked = [
+        part.logits if own is None else jnp.where(own, part.logits, MASKED)
+        for part, own in zip(parts, allowed, strict=True)
+    ]
+    peak = functools.reduce(jnp.maximum, [one.max(-1, keepdims=True) for one in masked])
+    weights = [jnp.exp(one - peak) for one in masked]
+    total = sum(one.sum(-1, keepdims=True) for one in weights)
+    attended = jnp.zeros((), peak.dtype)
+    for part, weight in zip(parts, weights, strict=True):
+        kept = weight
+        for treatment, own in part.edges.items():
+            kept = kept if treatment.removed else jnp.where(own, 0.0, kept)
+        attended += wide_einsum(part.letters, kept.astype(part.value.dtype), part.value)
+    for treatment in {one: None for part in parts for one in part.edges}:
+        if treatment.instead is not None:
+            attended += treatment.instead(
+                [
+                    Treated(
+                        weight,
+                        jnp.broadcast_to(
+                            part.edges[treatment] if there is None else part.edges[treatment] & there, weight.shape
+                        ),
+                        part.value,
+                        part.letters,
+                    )
+                    for part, weight, there in zip(parts, weights, allowed, strict=True)
+                    if treatment in part.edges
+                ]
+            )
+    return jnp.where(peak > MASKED / 2, attended / total, 0.0)
 
 
 # Attention logits of all heads that a CPU's cache holds.
@@ -124,42 +214,3 @@ def for_each_head(function: Callable[..., Array], *heads: Any, logits: int | Non
         cpu=lambda *own: jax.lax.map(lambda one: function(*one), own),
         default=lambda *own: jax.vmap(function)(*own),
     )
-
-
-def causal_attend(
-    query: Float[Array, "batch position heads head_width"],
-    key: Float[Array, "batch position kv_heads head_width"],
-    value: Float[Array, "batch position kv_heads head_width"],
-    scale: float,
-    block: int = CAUSAL_BLOCK,
-) -> Float[Array, "batch position heads head_width"]:
-    """Causal attention with nothing blocked, in blocks of rows that skip the sources after them.
-
-    Equal to `attend` with a lower triangle; a long prompt costs little more than half of it.
-    """
-    batch, length, heads, width = query.shape
-    kv_heads = key.shape[2]
-
-    def one_head(query: Array, key: Array, value: Array) -> Array:
-        outputs = []
-        for start in range(0, length, block):
-            stop = min(start + block, length)
-            allowed = jnp.arange(start, stop)[:, None] >= jnp.arange(stop)[None, :]
-            rows = (query[:, start:stop], key[:, :stop, None], value[:, :stop, None])
-            outputs.append(attend(*rows, scale, allowed[None, None]))
-        return jnp.concatenate(outputs, axis=1)
-
-    grouped = jnp.moveaxis(query.reshape(batch, length, kv_heads, heads // kv_heads, width), 2, 0)
-    attended = for_each_head(one_head, grouped, jnp.moveaxis(key, 2, 0), jnp.moveaxis(value, 2, 0))
-    return jnp.moveaxis(attended, 0, 2).reshape(batch, length, heads, width)
-
-
-def causal_mask(length: int) -> Bool[Array, "target source"]:
-    """Which source each target may see::
-
-    target 0   x . . .
-    target 1   x x . .
-    target 2   x x x .
-    target 3   x x x x
-    """
-    return jax.lax.iota(int, length)[:, None] >= jax.lax.iota(int, length)[None, :]

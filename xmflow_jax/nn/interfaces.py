@@ -10,7 +10,7 @@ embeddings that its first block takes, or by a site that names it. Layers are nu
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int
 
@@ -42,6 +42,15 @@ class Site:
 
     def __str__(self) -> str:
         return f"{self.stack}.{self.name}"
+
+
+# The name of every model's last stack, off which the answer is read.
+MAIN: Final = "decoder"
+
+# The sites of a main stack of the usual form.
+SELF: Final = Site(MAIN, "self", OWN)
+CROSS: Final = Site(MAIN, "cross", VISUAL)
+MLP: Final = Site(MAIN, "mlp", NOTHING)
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,7 @@ class Anatomy:
         return all(site.reads in (OWN, NOTHING) for site in self.sites(self.main))
 
 
+@runtime_checkable
 class Attend(Protocol):
     """How a site attends."""
 
@@ -120,7 +130,7 @@ class Attend(Protocol):
 
         Args:
             own: keys and values of the stack's own positions; None for a site that reads something else, whose keys
-                and values the caller has from `Block.read`.
+                and values the caller has from `ReadingBlock.read`.
             scale: of the logits.
             span: a target sees only so many sources, itself the last of them (a sliding window); None: all before it.
             softcap: logits become `softcap * tanh(logits / softcap)`.
@@ -134,6 +144,7 @@ Drop = Callable[[Site, Array], Array]
 Rows = Callable[[Array], Array]
 
 
+@runtime_checkable
 class Block(Protocol):
     """One layer."""
 
@@ -149,11 +160,17 @@ class Block(Protocol):
         """
         ...
 
+
+@runtime_checkable
+class ReadingBlock(Block, Protocol):
+    """A layer with a site that reads something else than its own stack."""
+
     def read(self, source: Float[Array, "*batch source width"]) -> KeysValues:
-        """Keys and values of the site that reads something else than its own stack."""
+        """That site's keys and values of the states that it reads."""
         ...
 
 
+@runtime_checkable
 class BlockGroup(Protocol):
     """Consecutive blocks whose parameters are alike, so that one compiled scan runs them."""
 
@@ -168,6 +185,7 @@ class BlockGroup(Protocol):
         ...
 
 
+@runtime_checkable
 class Stack(Protocol):
     """Blocks in the order in which they run."""
 
@@ -185,6 +203,7 @@ class Stack(Protocol):
         ...
 
 
+@runtime_checkable
 class Model(Protocol):
     """What both engines run."""
 

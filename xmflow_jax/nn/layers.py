@@ -4,12 +4,15 @@ Norms compute in float32 whatever the parameters' type, as the published models 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
+
+from xmflow_jax.nn.interfaces import Site
 
 Tree = Any
 DType = Any  # whatever jnp.dtype() takes
@@ -76,12 +79,35 @@ def stack_blocks(make_block: Callable[[nnx.Rngs], nnx.Module], count: int, rngs:
     return make(rngs)
 
 
+def layer_slice(stacked: Tree, index: Any) -> Tree:
+    """The parameters of layer `index` (an int, a slice, or a traced index) of a stacked tree."""
+    return jax.tree.map(lambda leaf: leaf[index], stacked)
+
+
 def split_blocks(blocks: nnx.Module) -> tuple[Callable[[Tree], nnx.Module], Tree]:
     """What a scan over stacked blocks needs: (parameters of one layer -> that block, the stacked parameters)."""
     graphdef, stacked = nnx.split(blocks)
     return lambda layer: nnx.merge(graphdef, layer), stacked
 
 
-def layer_slice(stacked: Tree, index: Any) -> Tree:
-    """The parameters of layer `index` (an int, a slice, or a traced index) of a stacked tree."""
-    return jax.tree.map(lambda leaf: leaf[index], stacked)
+@dataclass(frozen=True)
+class StackedBlocks:
+    """Consecutive blocks with parameters alike, as `stack_blocks` made them (`interfaces.BlockGroup`).
+
+    Attributes:
+        stacked: the module whose every parameter has a leading layer axis.
+        layers: how many blocks there are.
+        sites: of each of them.
+    """
+
+    stacked: nnx.Module
+    layers: int
+    sites: tuple[Site, ...]
+
+    def block(self, index: Any) -> Any:
+        """The block of layer `index` of this group, which may be traced.
+
+        Indexed inside a scan, where slicing the stack before it would copy the weights.
+        """
+        block_of, parameters = split_blocks(self.stacked)
+        return block_of(layer_slice(parameters, index))

@@ -1,20 +1,18 @@
 """The Llama decoder (transformers `LlamaForCausalLM`): rotary positions, RMSNorm, SwiGLU, grouped heads.
 
-A block is usable in parts (`queries`, `keys_values`, `attention_output`, `mlp_output`), because a knockout recomputes
-only some rows of some layers; the whole decoder is a scan over the stacked blocks.
+The decoder is a stack (`interfaces.Stack`) of one group of blocks: whoever runs it says how its site attends.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from xmflow_jax.nn.attention import LayerEdit, attend, causal_attend, causal_mask, drop, wide_einsum
-from xmflow_jax.nn.layers import ACTIVATIONS, DType, RMSNorm, layer_slice, split_blocks, stack_blocks
+from xmflow_jax.nn.attention import wide_einsum
+from xmflow_jax.nn.interfaces import MLP, SELF, Attend, Drop, Rows
+from xmflow_jax.nn.layers import ACTIVATIONS, DType, RMSNorm, StackedBlocks, stack_blocks
 
 Tree = Any
 Rotation = tuple[Float[Array, "*#batch position half"], Float[Array, "*#batch position half"]]
@@ -83,7 +81,7 @@ class LlamaMLP(nnx.Module):
 
 
 class LlamaBlock(nnx.Module):
-    """One decoder layer, in the parts that a recomputation needs."""
+    """One decoder layer (`interfaces.Block`): self-attention and MLP, each on the normed input and added to it."""
 
     def __init__(self, config: LlamaConfig, *, dtype: DType, rngs: nnx.Rngs) -> None:
         self.input_layernorm = RMSNorm(config.width, config.norm_eps, dtype=dtype, rngs=rngs)
@@ -92,40 +90,21 @@ class LlamaBlock(nnx.Module):
         self.mlp = LlamaMLP(config, dtype=dtype, rngs=rngs)
         self.config = config
 
-    def queries(
-        self, x: Float[Array, "*batch position width"], rotation: Rotation
-    ) -> Float[Array, "*batch position heads head_width"]:
-        """Rotated queries of the normed input."""
-        query = self.self_attn.q_proj(self.input_layernorm(x))
-        return rotate(query.reshape(*x.shape[:-1], -1, self.config.head_width), rotation)
+    def _by_head(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch heads head_width"]:
+        return x.reshape(*x.shape[:-1], -1, self.config.head_width)
 
-    def keys_values(
-        self, x: Float[Array, "*batch position width"], rotation: Rotation
-    ) -> tuple[
-        Float[Array, "*batch position kv_heads head_width"], Float[Array, "*batch position kv_heads head_width"]
-    ]:
-        """Rotated keys, and values, of the normed input."""
+    def __call__(
+        self, x: Float[Array, "*batch position width"], rotation: Rotation, attend: Attend, drop: Drop, rows: Rows
+    ) -> Float[Array, "*batch row width"]:
+        """The layer's output at the wanted rows; keys and queries are rotated, values are not."""
         normed = self.input_layernorm(x)
-        key, value = (
-            project(normed).reshape(*x.shape[:-1], -1, self.config.head_width)
-            for project in (self.self_attn.k_proj, self.self_attn.v_proj)
-        )
-        return rotate(key, rotation), value
-
-    def attention_output(
-        self, attended: Float[Array, "*batch position heads head_width"]
-    ) -> Float[Array, "*batch position width"]:
-        """The heads' weighted sums through the output projection."""
-        return self.self_attn.o_proj(attended.reshape(*attended.shape[:-2], -1))
-
-    def mlp_output(self, x: Float[Array, "*batch position width"]) -> Float[Array, "*batch position width"]:
-        """The MLP of the normed input."""
-        return self.mlp(self.post_attention_layernorm(x))
-
-    @property
-    def scale(self) -> float:
-        """1 / sqrt(head width)."""
-        return self.config.head_width**-0.5
+        key = rotate(self._by_head(self.self_attn.k_proj(normed)), rotation)
+        value = self._by_head(self.self_attn.v_proj(normed))
+        query = self._by_head(self.self_attn.q_proj(rows(normed)))
+        query = rotate(query, (rows(rotation[0]), rows(rotation[1])))
+        attended = attend(SELF, query, (key, value), self.config.head_width**-0.5)
+        x = rows(x) + drop(SELF, self.self_attn.o_proj(attended.reshape(*attended.shape[:-2], -1)))
+        return x + drop(MLP, self.mlp(self.post_attention_layernorm(x)))
 
 
 class LlamaDecoder(nnx.Module):
@@ -139,12 +118,17 @@ class LlamaDecoder(nnx.Module):
             self.lm_head = nnx.Linear(config.width, config.vocabulary, use_bias=False, param_dtype=dtype, rngs=rngs)
         self.config = config
 
-    def rotation(self, positions: Int[Array, "*batch position"]) -> Rotation:
-        """The rotary angles of these positions, shared by all layers."""
-        return rotary(positions, self.config.head_width, self.config.rope_theta)
+    @property
+    def groups(self) -> tuple[StackedBlocks, ...]:
+        """All layers are alike."""
+        return (StackedBlocks(self.layers, self.config.layers, (SELF, MLP)),)
+
+    def rotation(self, ids: Int[Array, "*batch axis position"]) -> Rotation:
+        """The rotary angles of positions with these ids, shared by all layers; ids have one axis."""
+        return rotary(ids[..., 0, :], self.config.head_width, self.config.rope_theta)
 
     def embed(
-        self, tokens: Int[Array, "*batch position"], positions: Int[Array, "*#batch position"] | None = None
+        self, tokens: Int[Array, "*batch position"], ids: Int[Array, "*#batch axis position"]
     ) -> Float[Array, "*batch position width"]:
         """Word embeddings, in the parameters' own type; where a token stands is told to attention alone."""
         return self.embed_tokens.embedding[...][tokens]
@@ -153,52 +137,3 @@ class LlamaDecoder(nnx.Module):
         """The head alone, in float32 or wider."""
         head = self.embed_tokens.embedding[...].T if self.config.tied else self.lm_head.kernel[...]
         return wide_einsum("...d,dv->...v", x, head)
-
-    def logits(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocabulary"]:
-        """Final norm and head, in float32 or wider."""
-        return self.unembed(self.norm(x))
-
-    def run(
-        self,
-        x: Float[Array, "batch position width"],
-        edits: Tree = None,
-        layer_edit: Callable[[Tree], LayerEdit] | None = None,
-        collect: Callable[[Array, Array, Array], Tree] | None = None,
-        blocks: int | None = None,
-        visual: None = None,
-    ) -> tuple[Float[Array, "batch position width"], Tree]:
-        """All blocks over embedded positions 0, 1, ...; prompts are padded on the right, so causality hides padding.
-
-        Args:
-            x: embeddings.
-            edits: a pytree with a leading layer axis; `layer_edit` turns one layer's slice of it into that layer's
-                masks. None: the plain model.
-            collect: called in every layer with its input hidden state, keys [batch, position, kv_heads, head_width]
-                and values; what it returns is stacked over layers.
-            blocks: run only so many blocks; None: all.
-            visual: what cross-attention reads; a Llama has none.
-
-        Returns:
-            The last block's output before the final norm, and what was collected.
-        """
-        length = x.shape[1]
-        rotation = self.rotation(jnp.arange(length)[None])
-        block_of, stacked = split_blocks(self.layers)
-        causal = causal_mask(length)
-
-        def step(x: Array, index: Array) -> tuple[Array, Tree]:
-            block = block_of(layer_slice(stacked, index))
-            query = block.queries(x, rotation)
-            key, value = block.keys_values(x, rotation)
-            collected = None if collect is None else collect(x, key, value)
-            if layer_edit is None:
-                attended = causal_attend(query, key, value, block.scale)
-                x = x + block.attention_output(attended)
-                return x + block.mlp_output(x), collected
-            edit = layer_edit(layer_slice(edits, index))
-            allowed = causal[None, None] if edit.blocked is None else causal & ~edit.blocked
-            attended = attend(query, key, value, block.scale, allowed, edit.zeroed)
-            x = x + drop(block.attention_output(attended), edit.attention_dropped)
-            return x + drop(block.mlp_output(x), edit.mlp_dropped), collected
-
-        return jax.lax.scan(step, x, jnp.arange(self.config.layers if blocks is None else blocks))

@@ -2,7 +2,8 @@
 
 Neither engine hands its weights out, so the values are replaced: with 1 at the blocked sources and 0 elsewhere, what
 attention returns is the weight that a target gives to all blocked sources together. Queries and keys are the model's
-own, in the state that the base run has them in.
+own, in the state that the base run has them in. Where a mode puts the sources' mean in place of their own values, half
+of the sources have 1 and half of them -1: their mean is zero, and what arrives is what still leaks of their own values.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,73 +14,94 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from xmflow_jax.data.batch import Batch
 from xmflow_jax.data.prompt import PreparedQuestion
-from xmflow_jax.knockout import arrays
-from xmflow_jax.knockout.actions import DrawnEdges, Edges
-from xmflow_jax.knockout.arrays import Positions, Switches, build_switches
-from xmflow_jax.knockout.controls import DenseEdges, draw_edges, question_key
-from xmflow_jax.knockout.fast.attention import Rows, cross_attend, suffix_attend
-from xmflow_jax.knockout.fast.passes import BaseRun
+from xmflow_jax.knockout.arrays import Positions, Switches, build_switches, site_edges
+from xmflow_jax.knockout.controls import Prompt, question_key
+from xmflow_jax.knockout.fast.attention import Reads, Rows, SharedKeys, Under
+from xmflow_jax.knockout.fast.base_run import BaseRun, read_outside
 from xmflow_jax.knockout.fast.placement import PREFIX_STEP, Study, round_up
+from xmflow_jax.knockout.kinds import kind_of
+from xmflow_jax.knockout.kinds.kind import View
+from xmflow_jax.knockout.modes import MODES
+from xmflow_jax.knockout.plain import enter_main, run_earlier
+from xmflow_jax.knockout.positions import blocks_at, ids_at
 from xmflow_jax.knockout.study_rows import StudyRow
 from xmflow_jax.machine.passes import to_host
-from xmflow_jax.nn.attention import attend, causal_mask
-from xmflow_jax.nn.layers import layer_slice, split_blocks
+from xmflow_jax.nn.attention import attend
+from xmflow_jax.nn.interfaces import MAIN, OWN, Attend, Block, KeysValues, Model, Site
+from xmflow_jax.nn.layers import layer_slice
+from xmflow_jax.nn.network import Network
+from xmflow_jax.nn.stacks import every_row, group_ranges, layer_count, nothing_dropped, run_layers
+from xmflow_jax.nn.visibility import sees, self_attend
 from xmflow_jax.weights.load import LoadedModel
 
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """Configurations whose blocked edges are looked at, each in its own layer.
+    """Configurations whose blocked edges are looked at, each in its own layer of the main stack.
 
     Attributes:
-        cross: the edges are cross-attention's.
+        site: where the edges are.
+        group: of blocks alike, which all the layers are in.
         switches: of these configurations.
-        layer: of each.
-        source: whether a position (the encoder's, if cross) is a blocked source.
+        layer: of each, within the group.
+        source: what each of the site's sources has as its value.
         blocked: heads and targets that must give the sources nothing.
     """
 
     rows: tuple[StudyRow, ...]
-    cross: bool
+    site: Site
+    group: int
     switches: Switches
     layer: Int[np.ndarray, " pair"]
-    source: Bool[np.ndarray, "pair source"]
+    source: Float[np.ndarray, "pair source"]
     blocked: Bool[np.ndarray, "pair head target"]
 
 
-def probes(prompt: PreparedQuestion, rows: Sequence[StudyRow], study: Study, heads: int) -> Iterator[Probe]:
-    """The configurations' edges, those of self-attention and those of cross-attention apart.
+def probes(model: LoadedModel, prompt: PreparedQuestion, rows: Sequence[StudyRow], study: Study) -> Iterator[Probe]:
+    """The configurations' edges in the main stack, by site and group of blocks.
 
     Sources and targets are read off the prompt's roles here, not taken from the engines' arrays.
-
-    Args:
-        rows: each of them blocks one set of edges, in its own layer among others.
     """
-    for cross in (False, True):
-        own, sources, blocked = [], [], []
-        for row in rows:
-            ((action, _, some_heads),) = row.knockout.switched
-            if isinstance(action, DrawnEdges):
-                source, target = _of_one_row(draw_edges(action, prompt.roles, key_of(prompt)), cross)
-            elif isinstance(action, Edges) and action.cross == cross:
-                source, target = action.source.positions(prompt.roles), action.target.positions(prompt.roles)
-            else:
-                continue
-            if not source.any():
-                continue
-            head = np.isin(np.arange(heads), range(heads) if some_heads is None else some_heads)
-            own.append(row)
-            sources.append(source)
-            blocked.append(head[:, None] & target)
-        if own:
-            switches = build_switches([row.knockout for row in own], study.actions, study.layers, heads)
-            layer = np.array([row.layer for row in own], np.int32)
-            yield Probe(tuple(own), cross, switches, layer, np.stack(sources), np.stack(blocked))
+    found: dict[tuple[Site, int], list[tuple[StudyRow, int, Any]]] = {}
+    stack = model.net.module().stacks[-1]
+    for row in rows:
+        ((group, index, _),) = group_ranges(stack, row.layer, row.layer + 1)
+        for action, _, some_heads in row.knockout.switched:
+            kind = kind_of(action)
+            for bank in kind.banks(action):
+                shown = None if kind.probe is None else kind.probe(bank, action, prompt_of(prompt))
+                if shown is None or bank.site.stack != MAIN or not shown.source.any():
+                    continue
+                heads = range(study.anatomy.main.heads)
+                head = np.isin(np.arange(len(heads)), heads if some_heads is None else some_heads)
+                source = shown.source.astype(np.float32)
+                if MODES[bank.mode].instead is not None:
+                    source = balanced(shown.source)
+                found.setdefault((bank.site, group), []).append((row, index, (source, head[:, None] & shown.target)))
+    for (site, group), own in found.items():
+        switches = build_switches([row.knockout for row, _, _ in own], study.actions, study.anatomy)
+        layer = np.array([index for _, index, _ in own], np.int32)
+        sources, blocked = zip(*[shown for _, _, shown in own], strict=True)
+        yield Probe(tuple(row for row, _, _ in own), site, group, switches, layer, np.stack(sources), np.stack(blocked))
+
+
+def balanced(source: Bool[np.ndarray, " source"]) -> Float[np.ndarray, " source"]:
+    """1 and -1 in turn at the sources, 0 at the last of an odd number of them."""
+    values = np.zeros(len(source), np.float32)
+    places = np.flatnonzero(source)
+    places = places[: len(places) // 2 * 2]
+    values[places[::2]], values[places[1::2]] = 1, -1
+    return values
+
+
+def prompt_of(prompt: PreparedQuestion) -> Prompt:
+    """The prompt as matched controls are drawn for it."""
+    roles = {**{name: one.roles for name, one in prompt.before.items()}, MAIN: prompt.roles}
+    return Prompt(roles, key_of(prompt), prompt.place.blocks)
 
 
 def key_of(prompt: PreparedQuestion) -> int:
@@ -87,36 +109,28 @@ def key_of(prompt: PreparedQuestion) -> int:
     return question_key(prompt.question.task, prompt.question.question_id)
 
 
-def _of_one_row(edges: DenseEdges, cross: bool) -> tuple[Bool[np.ndarray, " source"], Bool[np.ndarray, " target"]]:
-    """The sources of the last target that has any: a control's targets have sources of their own each."""
-    dense = edges.visual if cross else edges.own
-    row = np.flatnonzero(dense.any(1)).max(initial=0)
-    return dense[row], np.arange(len(dense)) == row
-
-
 def blocked_weights_plain(
     model: LoadedModel, batch: Batch, features: Any, positions: Positions, probe: Probe
 ) -> Float[np.ndarray, "pair head target"]:
     """Of a batch's first prompt, through the plain engine's dense masks."""
     one = jax.tree.map(lambda part: part[:1], (batch, features, positions))
-    length = int(batch.length[0])
     source = _padded(probe, batch.tokens.shape[1])
-    weights = _plain(model.graphdef, model.state, *one, probe.switches, probe.layer, source, cross=probe.cross)
-    return np.asarray(to_host(weights))[..., :length]
+    weights = _plain(model.net, *one, probe.switches, probe.layer, source, place=(probe.site, probe.group))
+    return np.asarray(to_host(weights))[..., : int(batch.length[0])]
 
 
 def blocked_weights_fast(
     model: LoadedModel, base: BaseRun, batch: Batch, positions: Positions, probe: Probe
 ) -> Float[np.ndarray, "pair head target"]:
     """Of a batch's first prompt, through the fast engine's masks; zero at rows that it does not recompute."""
-    one = jax.tree.map(lambda part: part[:1], positions)
-    rows, first, length = base.hidden.shape[2], int(base.first[0]), int(batch.length[0])
-    prefix = min(base.value.shape[3], round_up(max(1, first), PREFIX_STEP))
+    one = jax.tree.map(lambda part: part[:1], (batch, positions))
+    rows, first, length = base.main.hidden.shape[2], int(base.first[-1][0]), int(batch.length[0])
+    prefix = min(batch.tokens.shape[1], round_up(max(1, first), PREFIX_STEP))
     source = _padded(probe, batch.tokens.shape[1])
     weights = to_host(
         _fast(
-            model.graphdef, model.state, _first_prompt(base), one, probe.switches, probe.layer, source,
-            rows=rows, prefix=prefix, cross=probe.cross,
+            model.net, _first_prompt(base), *one, probe.switches, probe.layer, source,
+            shape=(rows, prefix), place=(probe.site, probe.group),
         )
     )  # fmt: skip
     whole = np.zeros((*weights.shape[:2], batch.tokens.shape[1]), weights.dtype)
@@ -125,94 +139,146 @@ def blocked_weights_fast(
 
 
 def _padded(probe: Probe, length: int) -> Float[np.ndarray, "pair source"]:
-    """1 at blocked sources, up to the padded length (the encoder's positions are not padded)."""
-    missing = 0 if probe.cross else length - probe.source.shape[1]
+    """The sources' values up to the padded length; what is read outside the stack is not padded here."""
+    missing = length - probe.source.shape[1] if probe.site.reads == OWN else 0
     return np.pad(probe.source, ((0, 0), (0, missing))).astype(np.float32)
 
 
 def _first_prompt(base: BaseRun) -> BaseRun:
-    layered = jax.tree.map(lambda part: part[:, :1], (base.key, base.value, base.hidden, base.visual))
-    key, value, hidden, visual = layered
-    return BaseRun(key, value, hidden, base.first[:1], base.logits[:1], base.output[:1], visual)
+    stacks = jax.tree.map(lambda part: part[:, :1], base.stacks)
+    first, left, features, logits, output = jax.tree.map(lambda part: part[:1], tuple(base[1:]))
+    return BaseRun(stacks, first, left, features, logits, output)
 
 
 def _like(source: Float[Array, " source"], keys: Array) -> Array:
-    """The sources as values of the keys' shape [1, source, heads, head_width] and type."""
-    return jnp.broadcast_to(source[None, :, None, None], keys.shape).astype(keys.dtype)
+    """The sources as values of the keys' shape [..., source, heads, head_width] and type."""
+    return jnp.broadcast_to(source[: keys.shape[-3], None, None], keys.shape).astype(keys.dtype)
 
 
-@partial(jax.jit, static_argnames=("graphdef", "cross"))
+def _seen(block: Block, x: Array, rotation: Any, site: Site, attend_at: Attend) -> Float[Array, "head row"]:
+    """What the first number of every head gets at a site of a block, of the first prompt."""
+    kept: list[Array] = []
+
+    def attend_and_keep(
+        at: Site, query: Array, own: KeysValues | None, scale: float, span: Any = None, softcap: float | None = None
+    ) -> Array:
+        if at == site:
+            kept.append(attend_at(at, query, own, scale, span, softcap))
+        return jnp.zeros_like(query)
+
+    block(x, rotation, attend_and_keep, nothing_dropped, every_row)
+    attended = kept[0].reshape(-1, *kept[0].shape[-2:])
+    return attended[..., 0].T
+
+
+@partial(jax.jit, static_argnames=("place",))
 def _plain(
-    graphdef: Any,
-    params: Any,
+    net: Network,
     batch: Batch,
     features: Array,
     positions: Positions,
     switches: Switches,
     layers: Int[Array, " pair"],
     sources: Float[Array, "pair source"],
-    cross: bool,
-) -> Float[Array, "pair head target"]:
-    model = nnx.merge(graphdef, params)
-    decoder = model.language_model
-    visual = model.visual_keys_values(features)
-    _, hidden = decoder.run(model.embed(batch.tokens, features), collect=lambda x, key, value: x, visual=visual)
-    block_of, stacked = split_blocks(decoder.layers)
-    rotation = decoder.rotation(jnp.arange(hidden.shape[2])[None])
+    place: tuple[Site, int],
+) -> Float[Array, "pair head row"]:
+    model, (site, group) = net.module(), place
+    stack, inputs = model.stacks[-1], batch.inputs[-1]
+    left, _ = run_earlier(model, batch, features, positions, {})
+    rows = jnp.arange(inputs.tokens.shape[1])[None]
+    rotation, blocks = stack.rotation(ids_at(inputs, rows)), blocks_at(inputs, rows)
+    hidden = _layer_inputs(model, batch, dict(left))[group]
+    outside = read_outside(stack, dict(left))[group]
+    before = sum(layer_count(one) for one in model.stacks[:-1])
+    begin = before + sum(one.layers for one in stack.groups[:group])
 
     def one(pair: tuple[Switches, Array, Array]) -> Array:
         switch, layer, source = pair
-        block, x = block_of(layer_slice(stacked, layer)), hidden[layer]
-        edit = arrays.layer_edit(layer_slice(switch, layer), positions)
-        if cross:
-            key, _ = layer_slice(visual, layer)
-            allowed = None if edit.cross_blocked is None else ~edit.cross_blocked
-            query, scale, zeroed = block.cross_queries(x), block.cross_scale, edit.cross_zeroed
-        else:
-            key, _ = block.keys_values(x, rotation)
-            causal = causal_mask(x.shape[1])
-            allowed = causal[None, None] if edit.blocked is None else causal & ~edit.blocked
-            query, scale, zeroed = block.queries(x, rotation), block.scale, edit.zeroed
-        return attend(query, key, _like(source, key), scale, allowed, zeroed)[0, :, :, 0].T
+        on = layer_slice(switch, begin + layer)
+
+        def attend_at(
+            site: Site,
+            query: Array,
+            own: KeysValues | None,
+            scale: float,
+            span: Any = None,
+            softcap: float | None = None,
+        ) -> Array:
+            edges = site_edges(site, on, positions, View())
+            if own is not None:
+                allowed = sees(rows, rows, span, blocks, blocks)[:, None]
+                return attend(query, own[0], _like(source, own[0]), scale, allowed, edges, softcap)
+            assert outside is not None, "the site reads what is outside its stack"
+            key = jnp.moveaxis(outside.key[layer], 3, 1)
+            return attend(query, key, _like(source, key), scale, None, edges, softcap)
+
+        return _seen(stack.groups[group].block(layer), hidden[layer], rotation, site, attend_at)
 
     return jax.lax.map(one, (switches, layers, sources))
 
 
-@partial(jax.jit, static_argnames=("graphdef", "rows", "prefix", "cross"))
+def _layer_inputs(model: Model, batch: Batch, left: dict[str, Array]) -> list[Float[Array, "layer 1 position width"]]:
+    """The main stack's layers' inputs with nothing blocked, by group of blocks."""
+    stack, inputs = model.stacks[-1], batch.inputs[-1]
+    rows = jnp.arange(inputs.tokens.shape[1])[None]
+    rotation, blocks = stack.rotation(ids_at(inputs, rows)), blocks_at(inputs, rows)
+    outside = read_outside(stack, left)
+
+    def layer(x: Array, block: Block, group: int, index: Any) -> tuple[Array, Array]:
+        def attend_at(
+            site: Site, query: Array, own: KeysValues | None, scale: float, span: Any = None, softcap: Any = None
+        ) -> Array:
+            if own is not None:
+                return self_attend(query, *own, scale, blocks, span, softcap)
+            keys = layer_slice(outside[group], index)
+            key, value = jnp.moveaxis(keys.key, 3, 1), jnp.swapaxes(keys.value, 1, 2)
+            return attend(query, key, value, scale, softcap=softcap)
+
+        return block(x, rotation, attend_at, nothing_dropped, every_row), x
+
+    return run_layers(stack, enter_main(model, batch, left), layer, 0, layer_count(stack))[1]
+
+
+@partial(jax.jit, static_argnames=("shape", "place"))
 def _fast(
-    graphdef: Any,
-    params: Any,
+    net: Network,
     base: BaseRun,
+    batch: Batch,
     positions: Positions,
     switches: Switches,
     layers: Int[Array, " pair"],
     sources: Float[Array, "pair source"],
-    rows: int,
-    prefix: int,
-    cross: bool,
+    shape: tuple[int, int],
+    place: tuple[Site, int],
 ) -> Float[Array, "pair head row"]:
-    decoder = nnx.merge(graphdef, params).language_model
-    block_of, stacked = split_blocks(decoder.layers)
-    every_row = base.first[:, None] + jnp.arange(rows)
-    rotation, at = decoder.rotation(every_row[:, None]), Rows(every_row, base.first, rows)
+    model, (rows, prefix), (site, group) = net.module(), shape, place
+    stack, inputs, main = model.stacks[-1], batch.inputs[-1], base.main
+    first = base.first[-1]
+    at = Rows(first[:, None] + jnp.arange(rows), first, rows)
+    rotation = stack.rotation(ids_at(inputs, at.query)[:, None])
+    before = sum(one.layers for one in stack.groups[:group])
+    begin = sum(layer_count(one) for one in model.stacks[:-1]) + before
+    own, outside = main.own[group], main.outside[group]
 
     def one(pair: tuple[Switches, Array, Array]) -> Array:
         switch, layer, source = pair
-        block, x = block_of(layer_slice(stacked, layer)), base.hidden[layer][:, None]
-        on = jax.tree.map(lambda part: part[layer][None, None], switch)
-        if cross:
-            assert base.visual is not None, "a model with cross-attention has visual keys"
-            key, _ = layer_slice(base.visual, layer)
-            values = _like(source, key)
-            weights = cross_attend(block.cross_queries(x), key, values, block.cross_scale, at, on, positions)
-            return weights[0, 0, :, :, 0].T
-        key, _ = block.keys_values(x, rotation)
-        own = jax.lax.dynamic_slice_in_dim(source, base.first[0], rows)[:, None, None]
-        own = jnp.broadcast_to(own, key.shape).astype(key.dtype)
-        prefix_key = base.key[layer, ..., :prefix]
-        before = jnp.swapaxes(_like(source[:prefix], jnp.moveaxis(prefix_key, 3, 1)), 1, 2)
-        query = block.queries(x, rotation)
-        weights = suffix_attend(query, key, own, prefix_key, before, block.scale, at, on, positions)
-        return weights[0, 0, :, :, 0].T
+        on = jax.tree.map(lambda part: part[begin + layer][None, None], switch)
+        shared = None
+        if own is not None:
+            key = own.key[layer, ..., :prefix]
+            value = _like(source[:prefix], jnp.moveaxis(key, 3, 1)) if site.reads == OWN else None
+            shared = SharedKeys(key, own.value[layer, :, :, :prefix] if value is None else jnp.swapaxes(value, 1, 2))
+        read = None
+        if outside is not None:
+            key = outside.key[layer]
+            read = SharedKeys(key, jnp.swapaxes(_like(source, jnp.moveaxis(key, 3, 1)), 1, 2))
+
+        def own_rows(given: KeysValues) -> KeysValues:
+            mine = jax.lax.dynamic_slice_in_dim(source, first[0], rows) if site.reads == OWN else jnp.zeros(rows)
+            return given[0], _like(mine, given[0])
+
+        under = Under(at, inputs, on, positions)
+        attend_at = under.attend(Reads(shared, read), own_rows)
+        return _seen(stack.groups[group].block(layer), main.hidden[before + layer][:, None], rotation, site, attend_at)
 
     return jax.lax.map(one, (switches, layers, sources))

@@ -10,7 +10,7 @@ from xmflow_jax.data.sources.files import check_questions
 from xmflow_jax.data.sources.prepared import BENCHMARKS
 from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout import ENGINES, FAST
-from xmflow_jax.knockout.actions import MASK, MODES
+from xmflow_jax.knockout.modes import MASK, MODES
 from xmflow_jax.knockout.pathways import parse_pathways
 from xmflow_jax.knockout.windows import CENTRED, STYLES
 from xmflow_jax.machine.mesh import parse_mesh

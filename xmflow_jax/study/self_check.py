@@ -17,13 +17,14 @@ from jaxtyping import Float
 from xmflow_jax.data.batch import Batch, build_batch
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.errors import SelfCheckError
-from xmflow_jax.knockout.actions import NOTHING, TOGETHER
+from xmflow_jax.knockout.actions import NOTHING_BLOCKED, TOGETHER
 from xmflow_jax.knockout.arrays import Positions, build_positions, build_switches
-from xmflow_jax.knockout.fast import engine as fast
+from xmflow_jax.knockout.fast import engine
+from xmflow_jax.knockout.fast.base_run import BaseRun
 from xmflow_jax.knockout.fast.decoding import Draft, greedy_draft
 from xmflow_jax.knockout.fast.drafts import answer_lengths, generated_room, tokens_checked
-from xmflow_jax.knockout.fast.passes import BaseRun
-from xmflow_jax.knockout.fast.placement import Placement, Study, build_study, impossible_actions, place_study
+from xmflow_jax.knockout.fast.engine import Placed
+from xmflow_jax.knockout.fast.placement import Study, build_study, impossible_actions, place_study
 from xmflow_jax.knockout.plain import sweep_plain
 from xmflow_jax.knockout.study_rows import StudyRow
 from xmflow_jax.machine.passes import to_host
@@ -37,7 +38,7 @@ TOLERANCE: Final = {"float32": 1e-4, "bfloat16": 5e-2}
 # About how many configurations the plain engine computes, each of them a full pass.
 HANDFUL: Final = 12
 
-_run_plain = jax.jit(sweep_plain, static_argnames=("graphdef", "at_once"))
+_run_plain = jax.jit(sweep_plain, static_argnames=("at_once", "count"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,45 +46,41 @@ class _Checked:
     """One question as the study runs it: in a batch of the study's size, all of it this question.
 
     Attributes:
+        placed: the study on the batch, with the generated positions.
         positions: of the prompt alone.
-        placement: with the generated positions.
         draft: the base answer, where whole answers are asked for; `checked` tokens of it are checked.
     """
 
     model: LoadedModel
     prompt: PreparedQuestion
-    study: Study
-    batch: Batch
+    placed: Placed
     positions: Positions
-    placement: Placement
     features: Any
     base: BaseRun
     draft: Draft | None
     checked: int
 
-    def logits(self, study: Study, placement: Placement, positions: Positions) -> Float[np.ndarray, "config word"]:
+    def logits(self, placed: Placed) -> Float[np.ndarray, "config word"]:
         """The fast engine's, of the first prompt."""
-        state = (self.model.graphdef, self.model.state, self.base)
         if self.draft is None:
-            return np.asarray(to_host(fast.knock_out(*state, study, placement, self.batch, positions))[0])
-        drafted = (*state, self.draft, self.checked)
-        found = fast.knock_out_drafted(*drafted, study, placement, self.batch, positions)
+            return np.asarray(to_host(engine.knock_out(placed, self.base))[0])
+        found = engine.knock_out_drafted(placed, self.base, self.draft, self.checked)
         return np.asarray(to_host(found.logits)[0])
 
-    def placed(self, study: Study) -> tuple[Placement, Positions]:
-        """A study on the batch, with the generated positions."""
-        return _placed(study, self.prompt, self.batch, 1 if self.draft is None else self.draft.tokens.shape[1])
+    def under(self, study: Study) -> Placed:
+        """Another study on the batch, with the generated positions."""
+        steps = 1 if self.draft is None else self.draft.tokens.shape[1]
+        return _placed(self.model, study, self.prompt, self.placed.batch, steps)
 
 
-def _placed(study: Study, prompt: PreparedQuestion, batch: Batch, steps: int) -> tuple[Placement, Positions]:
-    padded = batch.tokens.shape[1]
+def _placed(model: LoadedModel, study: Study, prompt: PreparedQuestion, batch: Batch, steps: int) -> Placed:
     positions = _positions(study, prompt, batch, generated_room(steps), steps - 1)
-    return place_study(study, positions, batch.length, padded, steps - 1), positions
+    return Placed(model.net, study, batch, positions, place_study(study, positions, batch, steps - 1))
 
 
 def _positions(study: Study, prompt: PreparedQuestion, batch: Batch, room: int = 0, generated: int = 0) -> Positions:
-    roles, keys = [prompt.roles] * len(batch.length), [key_of(prompt)] * len(batch.length)
-    return build_positions(roles, study.actions, batch.tokens.shape[1] + room, generated, keys)
+    prompts, keys = [prompt] * len(batch.length), [key_of(prompt)] * len(batch.length)
+    return build_positions(prompts, study.actions, batch.tokens.shape[1] + room, generated, keys)
 
 
 def check_engines(
@@ -105,32 +102,27 @@ def check_engines(
     Raises:
         SelfCheckError: what differed, and by how much.
     """
-    text = model.config.text
-    study = build_study([row.knockout for row in rows], text.layers, text.heads)
+    study = build_study([row.knockout for row in rows], model.anatomy)
     batch = build_batch([prompt] * batch_size)
     positions = _positions(study, prompt, batch)
-    placement, _ = _placed(study, prompt, batch, answer_length)
-    features = fast.encode(model.graphdef, model.state, batch.pixels)
-    base = fast.run_base(
-        model.graphdef, model.state, batch.tokens, batch.length, features, placement.first, rows=placement.rows
-    )
+    placed = _placed(model, study, prompt, batch, answer_length)
+    features = engine.encode(model.net, batch.pixels)
+    placement = placed.placement
+    base = engine.run_base(model.net, batch, features, placement.first, rows=placement.rows)
     if not np.isfinite(to_host(base.logits)[0]).all():
         return
-    impossible = impossible_actions(positions, study.actions, batch.length)[0]
-    chosen = handful(
-        [
-            (place, row)
-            for place, row in enumerate(rows)
-            if not any(part[0] in impossible for part in row.knockout.switched)
-        ],
-        text.layers,
-    )
+    impossible = impossible_actions(study, positions, batch)[0]
+    possible = [
+        (place, row)
+        for place, row in enumerate(rows)
+        if not any(part[0] in impossible for part in row.knockout.switched)
+    ]
+    chosen = handful(possible, model.anatomy.main.layers)
     draft, tokens_read = None, 1
     if answer_length > 1:
-        ends = np.asarray(end_tokens, np.int32)
-        draft = greedy_draft(model.graphdef, model.state, base, batch.length, ends, answer_length)
+        draft = greedy_draft(model.net, base, batch, np.asarray(end_tokens, np.int32), answer_length)
         tokens_read = tokens_checked(answer_lengths(to_host(draft.tokens), end_tokens), answer_length)
-    checked = _Checked(model, prompt, study, batch, positions, placement, features, base, draft, tokens_read)
+    checked = _Checked(model, prompt, placed, positions, features, base, draft, tokens_read)
     _check_blocked(checked, [row for _, row in chosen])
     _check_logits(checked, chosen)
 
@@ -157,13 +149,14 @@ def handful(rows: Sequence[tuple[int, StudyRow]], layers: int) -> list[tuple[int
 def _check_blocked(checked: _Checked, chosen: Sequence[StudyRow]) -> None:
     """What every target gives to all its blocked sources together: weights are not negative, so a sum of zero is zero
     everywhere."""
-    for probe in probes(checked.prompt, chosen, checked.study, checked.model.config.text.heads):
+    model, batch, positions = checked.model, checked.placed.batch, checked.positions
+    for probe in probes(model, checked.prompt, chosen, checked.placed.study):
         found = {
-            "plain": blocked_weights_plain(checked.model, checked.batch, checked.features, checked.positions, probe),
-            "fast": blocked_weights_fast(checked.model, checked.base, checked.batch, checked.positions, probe),
+            "plain": blocked_weights_plain(model, batch, checked.features, positions, probe),
+            "fast": blocked_weights_fast(model, checked.base, batch, positions, probe),
         }
-        for engine, weights in found.items():
-            _refuse_weights(engine, weights, probe)
+        for name, weights in found.items():
+            _refuse_weights(name, weights, probe)
 
 
 def _refuse_weights(engine: str, weights: Float[np.ndarray, "pair head target"], probe: Probe) -> None:
@@ -179,7 +172,7 @@ def _refuse_weights(engine: str, weights: Float[np.ndarray, "pair head target"],
 
 
 def _check_logits(checked: _Checked, chosen: Sequence[tuple[int, StudyRow]]) -> None:
-    text, model = checked.model.config.text, checked.model
+    model, placed = checked.model, checked.placed
     base = to_host(checked.base.logits)[0]
     allowed = TOLERANCE[model.dtype] * float(np.abs(base).max())
 
@@ -192,21 +185,19 @@ def _check_logits(checked: _Checked, chosen: Sequence[tuple[int, StudyRow]]) -> 
                 + "; please report this (--no-self-check skips the check)"
             )
 
-    nothing = build_study([NOTHING], text.layers, text.heads)
-    empty = checked.logits(nothing, *checked.placed(nothing))
+    empty = checked.logits(checked.under(build_study([NOTHING_BLOCKED], model.anatomy)))
     compare("the fast engine's logits under the empty knockout and the base run's", empty[0], base, 0.0)
-    off = replace(checked.study, switches=jax.tree.map(np.zeros_like, checked.study.switches))
-    _, positions = checked.placed(checked.study)
-    recomputed = checked.logits(off, checked.placement, positions)
+    off = replace(placed.study, switches=jax.tree.map(np.zeros_like, placed.study.switches))
+    recomputed = checked.logits(replace(placed, study=off))
     compare("the logits of rows recomputed with nothing blocked and the base run's", recomputed, base[None], allowed)
 
-    knockouts = [NOTHING, *(row.knockout for _, row in chosen), NOTHING]
-    switches = build_switches(knockouts, checked.study.actions, text.layers, text.heads)
-    one = jax.tree.map(lambda part: part[:1], (checked.batch, checked.positions))
-    plain = to_host(_run_plain(model.graphdef, model.state, *one, switches, at_once=1))[:, 0]
+    knockouts = [NOTHING_BLOCKED, *(row.knockout for _, row in chosen), NOTHING_BLOCKED]
+    switches = build_switches(knockouts, placed.study.actions, model.anatomy)
+    one = jax.tree.map(lambda part: part[:1], (placed.batch, checked.positions))
+    plain = to_host(_run_plain(model.net, *one, switches, at_once=1, count=len(knockouts)))[:, 0]
     compare("the plain engine's logits under the empty knockout, before and after others,", plain[-1], plain[0], 0.0)
     compare("the plain engine's logits under the empty knockout and the base run's", plain[0], base, allowed)
-    swept = checked.logits(checked.study, checked.placement, positions)
+    swept = checked.logits(placed)
     for (place, row), expected in zip(chosen, plain[1:-1], strict=True):
         what = f"the fast and the plain engine's logits under {row.pathway} ({row.style}) in layer {row.layer}"
         compare(what, swept[place], expected, allowed)

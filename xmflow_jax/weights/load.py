@@ -22,6 +22,8 @@ from xmflow_jax.errors import CheckpointError, OptionError
 from xmflow_jax.families.registry import ModelConfig, build_model, family_of
 from xmflow_jax.families.vision_encoder_decoder.config import model_config
 from xmflow_jax.machine.partitioning import parameter_shardings
+from xmflow_jax.nn.interfaces import Anatomy
+from xmflow_jax.nn.network import Network
 from xmflow_jax.weights import orbax
 from xmflow_jax.weights.digest import cast_digest, stored_digest
 from xmflow_jax.weights.key_matching import canonical_names, key_table, tied_names
@@ -50,6 +52,16 @@ class LoadedModel:
     state: Any
     dtype: str
     digest: str
+
+    @property
+    def net(self) -> Network:
+        """What passes run."""
+        return Network(self.graphdef, self.state)
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """The model's stacks as data."""
+        return self.config.anatomy
 
 
 @dataclass(frozen=True)

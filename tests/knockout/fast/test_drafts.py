@@ -74,8 +74,8 @@ def test_generated_positions_belong_to_last_and_all(chosen: RoleSet, among: bool
 
 def test_arrays_hold_as_many_generated_positions_as_are_told_behind_each_prompt() -> None:
     prompts = [tiny_prompt(0), tiny_prompt(1, question=6)]
-    study = build_study([keep_only(Pathway("Image", "Last"), [0])], 1, 1)
-    positions = build_positions([prompt.roles for prompt in prompts], study.actions, 40, generated=3)
+    study = build_study([keep_only(Pathway("Image", "Last"), [0])], config.anatomy)
+    positions = build_positions(prompts, study.actions, 40, generated=3)
     others, last = (action.target for action in study.actions.mask)
     assert (others.complement, last.role) == (True, roles.LAST)
     for row, prompt in enumerate(prompts):
@@ -114,11 +114,11 @@ def test_rows_lie_within_the_arrays_and_cover_prompts_and_drafts(data: st.DataOb
         (keep_only if keeps else block)(Pathway(source, target), range(first, 3))
         for source, target, keeps, first in parts
     ]
-    study = build_study(knockouts, 3, 1)
+    study = build_study(knockouts, config.anatomy)
     length = np.array([len(prompt.token_ids) for prompt in prompts])
     padded = -(-int(length.max()) // 16) * 16
     room = padded + generated_room(steps)
-    masks = [prompt.roles for prompt in prompts]
+    masks = prompts
     positions = build_positions(masks, study.actions, room, steps - 1)
     placement = place_study(study, positions, length, padded, steps - 1)
     groups, window = drafted_groups(placement, length, padded, checked, steps)

@@ -1,19 +1,15 @@
 """LLaVA-1.5 (transformers `LlavaForConditionalGeneration`; Liu et al., arXiv 2310.03744): CLIP, projector, Llama."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from xmflow_jax.nn.attention import LayerEdit
 from xmflow_jax.nn.clip import ClipVision, ClipVisionConfig
+from xmflow_jax.nn.interfaces import MLP, SELF, Anatomy, StackShape
 from xmflow_jax.nn.layers import ACTIVATIONS, DType
 from xmflow_jax.nn.llama import LlamaConfig, LlamaDecoder
-
-Tree = Any
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,12 @@ class LlavaConfig:
     def image_positions(self) -> int:
         """Prompt positions that one image takes."""
         return self.vision.patches + self.keep_class_token
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """One stack, in which the image stands among the words."""
+        sites = ((SELF, MLP),) * self.text.layers
+        return Anatomy((StackShape("decoder", sites, self.text.heads),), self.text.vocabulary)
 
 
 class LlavaProjector(nnx.Module):
@@ -71,32 +73,31 @@ class Llava(nnx.Module):
             hidden = hidden[:, 1:]
         return self.multi_modal_projector(hidden)
 
-    def visual_keys_values(self, features: Float[Array, "batch visual model"]) -> None:
-        """What cross-attention reads: nothing, since the image stands in the prompt."""
-        return None
+    @property
+    def stacks(self) -> tuple[LlamaDecoder, ...]:
+        """The decoder alone."""
+        return (self.language_model,)
 
-    def embed(
+    def enter(
         self,
+        stack: int,
         tokens: Int[Array, "batch position"],
+        ids: Int[Array, "batch axis position"],
         features: Float[Array, "batch visual model"],
+        before: None = None,
     ) -> Float[Array, "batch position model"]:
         """Word embeddings, with the visual features (all images of a prompt, in order) at its image positions."""
         is_image: Bool[Array, "batch position"] = tokens == self.config.image_token
-        words = self.language_model.embed(jnp.where(is_image, 0, tokens))
+        words = self.language_model.embed(jnp.where(is_image, 0, tokens), ids)
         # The n-th image position of a prompt reads its n-th feature.
         index = jnp.clip(jnp.cumsum(is_image, axis=1) - 1, 0, features.shape[1] - 1)
         visual = jnp.take_along_axis(features, index[..., None], axis=1)
         return jnp.where(is_image[..., None], visual.astype(words.dtype), words)
 
-    def logits_at(
-        self,
-        tokens: Int[Array, "batch position"],
-        features: Float[Array, "batch visual model"],
-        answer_position: Int[Array, " batch"],
-        edits: Tree = None,
-        layer_edit: Callable[[Tree], LayerEdit] | None = None,
-    ) -> Float[Array, "batch vocabulary"]:
-        """The next token's logits at one position of each prompt: a full pass, with `LlamaDecoder.run`'s edits."""
-        hidden, _ = self.language_model.run(self.embed(tokens, features), edits, layer_edit)
-        answer = jnp.take_along_axis(hidden, answer_position[:, None, None], axis=1)[:, 0]
-        return self.language_model.logits(answer)
+    def norm(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+        """The norm before the head."""
+        return self.language_model.norm(x)
+
+    def unembed(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocabulary"]:
+        """The head alone, in float32 or wider."""
+        return self.language_model.unembed(x)

@@ -1,20 +1,16 @@
 """A vision encoder whose states a decoder reads by cross-attention in every block (transformers
 `VisionEncoderDecoderModel` of CLIP or ViT and GPT-2), and this project's own family of the same form."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from xmflow_jax.nn.attention import LayerEdit
 from xmflow_jax.nn.clip import ClipVision, ClipVisionConfig
-from xmflow_jax.nn.gpt2 import MODEL_WIDTH, Gpt2Config, Gpt2Decoder, VisualKeysValues
+from xmflow_jax.nn.gpt2 import MODEL_WIDTH, Gpt2Config, Gpt2Decoder
+from xmflow_jax.nn.interfaces import CROSS, MLP, SELF, Anatomy, StackShape
 from xmflow_jax.nn.layers import DType
-
-Tree = Any
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,12 @@ class CrossAttentionConfig:
     def projects(self) -> bool:
         """Whether a linear layer brings the encoder's states to the decoder's width."""
         return self.vision.width != self.text.width
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """One stack, every block of which reads the image's states."""
+        sites = ((SELF, CROSS, MLP),) * self.text.layers
+        return Anatomy((StackShape("decoder", sites, self.text.heads),), self.text.vocabulary, self.text.positions)
 
 
 # The user's own family at its full size: 16-pixel patches, 12 + 12 layers, width 1024, 16 heads.
@@ -72,26 +74,26 @@ class CrossAttentionModel(nnx.Module):
             states = states[:, 1:]
         return self.enc_to_dec_proj(states) if self.config.projects else states
 
-    def visual_keys_values(self, features: Float[Array, "batch visual model"]) -> VisualKeysValues:
-        """Cross-attention's keys and values of every layer."""
-        return self.language_model.visual_keys_values(features)
+    @property
+    def stacks(self) -> tuple[Gpt2Decoder, ...]:
+        """The decoder alone."""
+        return (self.language_model,)
 
-    def embed(
-        self, tokens: Int[Array, "batch position"], features: Float[Array, "batch visual model"]
+    def enter(
+        self,
+        stack: int,
+        tokens: Int[Array, "batch position"],
+        ids: Int[Array, "batch axis position"],
+        features: Float[Array, "batch visual model"],
+        before: None = None,
     ) -> Float[Array, "batch position width"]:
         """Word and position embeddings; the image has no place among them."""
-        return self.language_model.embed(tokens)
+        return self.language_model.embed(tokens, ids)
 
-    def logits_at(
-        self,
-        tokens: Int[Array, "batch position"],
-        features: Float[Array, "batch visual model"],
-        answer_position: Int[Array, " batch"],
-        edits: Tree = None,
-        layer_edit: Callable[[Tree], LayerEdit] | None = None,
-    ) -> Float[Array, "batch vocabulary"]:
-        """The next token's logits at one position of each prompt: a full pass, with `Gpt2Decoder.run`'s edits."""
-        visual = self.visual_keys_values(features)
-        hidden, _ = self.language_model.run(self.embed(tokens, features), edits, layer_edit, visual=visual)
-        answer = jnp.take_along_axis(hidden, answer_position[:, None, None], axis=1)[:, 0]
-        return self.language_model.logits(answer)
+    def norm(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+        """The norm before the head."""
+        return self.language_model.norm(x)
+
+    def unembed(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocabulary"]:
+        """The head alone, in float32 or wider."""
+        return self.language_model.unembed(x)

@@ -1,52 +1,27 @@
 """Attention of the rows that a knockout recomputes: to what all configurations share, and to their own rows.
 
-Shared are the base run's keys and values of the prefix and, for models that read the image by cross-attention, the
-encoder's; they are one un-batched operand for all configurations.
+Shared are the base run's keys and values of the prefix and of whatever else a site reads, such as the image encoder's
+positions; they are one un-batched operand for all configurations. All parts are under one softmax.
 """
 
-import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from xmflow_jax.knockout.arrays import Positions, Switches, drawn_mask, dropped_positions, edge_mask
-from xmflow_jax.nn.attention import MASKED, for_each_head, wide_einsum
+from xmflow_jax.data.batch import StackInput
+from xmflow_jax.knockout.arrays import Positions, Switches, site_dropped, site_edges
+from xmflow_jax.knockout.kinds.kind import View
+from xmflow_jax.knockout.positions import blocks_at
+from xmflow_jax.nn.attention import Part, Treatment, attend_over, drop, for_each_head, scaled, wide_einsum
+from xmflow_jax.nn.interfaces import Attend, KeysValues, Site
+from xmflow_jax.nn.visibility import sees
 
-# Masks over the prefix and over the suffix itself.
-Edges = tuple[Bool[Array, "..."], ...]
-
-
-class Part(NamedTuple):
-    """Some of the sources that query rows read, for one key-value head.
-
-    Attributes:
-        logits: scaled.
-        allowed: edges that are there and not blocked; None: all of them.
-        zeroed: edges whose weight is set to zero after the softmax.
-        value: of the sources.
-        letters: the einsum of weights and values.
-    """
-
-    logits: Float[Array, "batch group config query source"]
-    allowed: Bool[Array, "..."] | None
-    zeroed: Bool[Array, "..."] | None
-    value: Float[Array, "..."]
-    letters: str
-
-
-def attend_over(*parts: Part) -> Float[Array, "batch group config query head_width"]:
-    """One softmax over all parts' sources; a row whose every source is blocked outputs zero."""
-    logits = [part.logits if part.allowed is None else jnp.where(part.allowed, part.logits, MASKED) for part in parts]
-    peak = functools.reduce(jnp.maximum, [one.max(-1, keepdims=True) for one in logits])
-    weights = [jnp.exp(one - peak) for one in logits]
-    total = sum(one.sum(-1, keepdims=True) for one in weights)
-    attended = jnp.zeros((), peak.dtype)
-    for part, weight in zip(parts, weights, strict=True):
-        kept = weight if part.zeroed is None else jnp.where(part.zeroed, 0.0, weight)
-        attended += wide_einsum(part.letters, kept.astype(part.value.dtype), part.value)
-    return jnp.where(peak > MASKED / 2, attended / total, 0.0)
+# Dense masks of one part by what becomes of the edges.
+Edges = dict[Treatment, Bool[Array, "..."]]
 
 
 class Rows(NamedTuple):
@@ -63,118 +38,67 @@ class Rows(NamedTuple):
     rows: int
 
 
-def suffix_attend(
+class SharedKeys(NamedTuple):
+    """Keys and values that all configurations of a prompt read; of keys the positions come last, as products with
+    queries read them."""
+
+    key: Float[Array, "batch kv_heads head_width source"]
+    value: Float[Array, "batch kv_heads source head_width"]
+
+
+def head_count(keys: SharedKeys | KeysValues) -> int:
+    """Key-value heads."""
+    return int(keys.value.shape[1] if isinstance(keys, SharedKeys) else keys[0].shape[-2])
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Some of the sources that query rows read.
+
+    Attributes:
+        keys: shared by all configurations, or each configuration's own [batch, config, source, kv_heads, head_width].
+        allowed: edges that are there [batch, 1, 1, #query, source]; None: all.
+        edges: what the knockouts do to them [kv_head, batch, group, config, query, source], with heads of 1 unless a
+            study names heads.
+    """
+
+    keys: SharedKeys | KeysValues
+    allowed: Bool[Array, "..."] | None
+    edges: Edges
+
+
+def attend_rows(
     query: Float[Array, "batch config query heads head_width"],
-    key: Float[Array, "batch config row kv_heads head_width"],
-    value: Float[Array, "batch config row kv_heads head_width"],
-    prefix_key: Float[Array, "batch kv_heads head_width prefix"],
-    prefix_value: Float[Array, "batch kv_heads prefix head_width"],
+    sources: tuple[Sources, ...],
+    kv_heads: int,
     scale: float,
-    at: Rows,
-    switches: Switches,
-    positions: Positions,
+    softcap: float | None = None,
 ) -> Float[Array, "batch config query heads head_width"]:
-    """Attention of suffix rows to the shared prefix and to their own configuration's suffix, one softmax over both.
-
-    Args:
-        switches: this layer's, [prompt, configuration, ...]; a prompt axis of 1 stands for all prompts alike.
-    """
+    """Attention of every configuration's query rows, one softmax over all sources."""
     batch, configs, rows, heads, width = query.shape
-    kv_heads, prefix = prefix_value.shape[1:3]
-    before = (jnp.arange(prefix) < at.start[:, None])[:, None, None, None, :]
-    causal = (at.query[:, :, None] >= (at.start[:, None] + jnp.arange(at.rows))[:, None, :])[:, None, None]
-    edges: dict[str, Edges] = {}
-    for kind in ("mask", "zero"):
-        switch = getattr(switches, kind)
-        if switch.shape[2]:
-            roles = getattr(positions, f"{kind}_target"), getattr(positions, f"{kind}_source")
-            edges[kind] = suffix_edges(switch, *roles, at, prefix, kv_heads)
-        switch = getattr(switches, f"drawn_{kind}")
-        if switch.shape[2]:
-            drawn = drawn_suffix_edges(switch, getattr(positions, f"drawn_{kind}"), at, prefix, kv_heads)
-            edges[kind] = with_drawn(edges.get(kind), drawn)
-    alike, by_head = split_by_head(edges)
+    alike, by_head, operands = [], [], []
+    for one in sources:
+        shared, mine = split_by_head(one.edges)
+        alike.append(shared)
+        by_head.append(mine)
+        axes = (1, 1) if isinstance(one.keys, SharedKeys) else (3, 3)
+        operands.append(tuple(jnp.moveaxis(part, axis, 0) for part, axis in zip(one.keys, axes, strict=True)))
 
-    def one_head(
-        query: Array, key: Array, value: Array, prefix_key: Array, prefix_value: Array, own: dict[str, Edges]
-    ) -> Array:
+    def one_head(query: Array, operands: list[tuple[Array, Array]], by_head: list[Edges]) -> Array:
         """One key-value head and its queries [batch, query head, config, query, width]."""
-        edges = alike | own
-        prefix_logits = wide_einsum("bgcrd,bdp->bgcrp", query, prefix_key) * scale
-        own_logits = wide_einsum("bgcrd,bcsd->bgcrs", query, key) * scale
-        prefix_allowed, own_allowed = before, causal
-        if "mask" in edges:
-            prefix_allowed, own_allowed = before & ~edges["mask"][0], causal & ~edges["mask"][1]
-        zeroed = edges.get("zero", (None, None))
-        attended = attend_over(
-            Part(prefix_logits, prefix_allowed, zeroed[0], prefix_value, "bgcrp,bpd->bgcrd"),
-            Part(own_logits, own_allowed, zeroed[1], value, "bgcrs,bcsd->bgcrd"),
-        )
-        return attended.astype(query.dtype)
+        parts = []
+        for one, (key, value), shared, mine in zip(sources, operands, alike, by_head, strict=True):
+            letters = ("bgcrd,bds->bgcrs", "bgcrs,bsd->bgcrd")
+            if not isinstance(one.keys, SharedKeys):
+                letters = ("bgcrd,bcsd->bgcrs", "bgcrs,bcsd->bgcrd")
+            logits = scaled(wide_einsum(letters[0], query, key), scale, softcap)
+            parts.append(Part(logits, one.allowed, shared | mine, value, letters[1]))
+        return attend_over(*parts).astype(query.dtype)
 
-    attended = for_each_head(
-        one_head,
-        query.reshape(batch, configs, rows, kv_heads, heads // kv_heads, width).transpose(3, 0, 4, 1, 2, 5),
-        jnp.moveaxis(key, 3, 0),
-        jnp.moveaxis(value, 3, 0),
-        jnp.moveaxis(prefix_key, 1, 0),
-        jnp.moveaxis(prefix_value, 1, 0),
-        by_head,
-        logits=batch * configs * rows * heads * (prefix + at.rows),
-    )
+    grouped = query.reshape(batch, configs, rows, kv_heads, heads // kv_heads, width).transpose(3, 0, 4, 1, 2, 5)
+    count = sum(key.shape[3] for key, _ in operands)
+    attended = for_each_head(one_head, grouped, operands, by_head, logits=batch * configs * rows * heads * count)
     return attended.transpose(1, 3, 4, 0, 2, 5).reshape(batch, configs, rows, heads, width)
-
-
-def suffix_edges(
-    switch: Bool[Array, "#batch config action head"],
-    target: Bool[Array, "batch action position"],
-    source: Bool[Array, "batch action position"],
-    at: Rows,
-    prefix: int,
-    kv_heads: int,
-) -> Edges:
-    """The dense masks of the switched edges from query rows to the prefix and to the suffix itself.
-
-    Both are [key-value head, batch, query head, config, query, source], with heads of 1 unless a study names heads.
-    """
-    targets = target_rows(target, at)
-    own_sources = jax.vmap(lambda one, begin: jax.lax.dynamic_slice_in_dim(one, begin, at.rows, axis=-1))(
-        source, at.start
-    )[:, None]
-    prefix_mask = edge_mask(switch, targets, source[:, None, :, :prefix])
-    own_mask = edge_mask(switch, targets, own_sources)
-    return by_group(prefix_mask, kv_heads), by_group(own_mask, kv_heads)
-
-
-def drawn_suffix_edges(
-    switch: Bool[Array, "#batch config action head"],
-    drawn: Bool[Array, "batch action position source"],
-    at: Rows,
-    prefix: int,
-    kv_heads: int,
-) -> Edges:
-    """As `suffix_edges`, of drawn edges."""
-    rows = drawn_rows(drawn, at)
-    own = jax.vmap(lambda one, begin: jax.lax.dynamic_slice_in_dim(one, begin, at.rows, axis=-1))(rows, at.start)
-    parts = rows[..., :prefix], own
-    return tuple(by_group(drawn_mask(switch, part[:, None]), kv_heads) for part in parts)
-
-
-def drawn_rows(
-    drawn: Bool[Array, "batch action position source"], at: Rows
-) -> Bool[Array, "batch action query source"]:
-    """The drawn edges of the query rows."""
-    return jnp.take_along_axis(drawn, at.query[:, None, :, None], axis=2)
-
-
-def with_drawn(edges: Edges | None, drawn: Edges) -> Edges:
-    """Both, where a study has pathways and controls of one mode."""
-    return drawn if edges is None else tuple(one | other for one, other in zip(edges, drawn, strict=True))
-
-
-def target_rows(target: Bool[Array, "batch action position"], at: Rows) -> Bool[Array, "batch 1 action query"]:
-    """Which query rows an action is about."""
-    return jnp.take_along_axis(target, at.query[:, None], axis=-1)[:, None]
 
 
 def by_group(
@@ -185,58 +109,101 @@ def by_group(
     return mask.reshape(*mask.shape[:2], *groups, *mask.shape[3:]).transpose(2, 0, 3, 1, 4, 5)
 
 
-def split_by_head(edges: dict[str, Edges]) -> tuple[dict[str, Edges], dict[str, Edges]]:
+def split_by_head(edges: Edges) -> tuple[Edges, Edges]:
     """The masks [key-value head, ...] that are alike for all heads, without that axis, and the others."""
-    by_head = {kind: masks for kind, masks in edges.items() if masks[0].shape[0] > 1}
-    return {kind: tuple(mask[0] for mask in masks) for kind, masks in edges.items() if kind not in by_head}, by_head
+    by_head = {treatment: mask for treatment, mask in edges.items() if mask.shape[0] > 1}
+    return {treatment: mask[0] for treatment, mask in edges.items() if treatment not in by_head}, by_head
 
 
-def cross_attend(
-    query: Float[Array, "batch config query heads head_width"],
-    key: Float[Array, "batch visual heads head_width"],
-    value: Float[Array, "batch visual heads head_width"],
-    scale: float,
-    at: Rows,
-    switches: Switches,
-    positions: Positions,
-) -> Float[Array, "batch config query heads head_width"]:
-    """Cross-attention of suffix rows to the encoder's positions, which all configurations share."""
-    heads = query.shape[3]
-    edges: dict[str, Edges] = {}
-    for kind in ("cross_mask", "cross_zero"):
-        switch = getattr(switches, kind)
-        if switch.shape[2]:
-            targets = target_rows(getattr(positions, f"{kind}_target"), at)
-            sources = getattr(positions, f"{kind}_source")[:, None]
-            edges[kind] = (by_group(edge_mask(switch, targets, sources), heads),)
-        switch = getattr(switches, kind.replace("cross", "drawn"))
-        dense = getattr(positions, f"{kind.replace('cross', 'drawn')}_cross")
-        if switch.shape[2] and dense.shape[-1]:
-            drawn = by_group(drawn_mask(switch, drawn_rows(dense, at)[:, None]), heads)
-            edges[kind] = with_drawn(edges.get(kind), (drawn,))
-    alike, by_head = split_by_head(edges)
+class Reads(NamedTuple):
+    """What the rows of one layer read beside themselves.
 
-    def one_head(query: Array, key: Array, value: Array, own: dict[str, Edges]) -> Array:
-        edges = alike | own
-        logits = wide_einsum("bgcrd,bvd->bgcrv", query, key) * scale
-        allowed = ~edges["cross_mask"][0] if "cross_mask" in edges else None
-        part = Part(logits, allowed, edges.get("cross_zero", (None,))[0], value, "bgcrv,bvd->bgcrd")
-        return attend_over(part).astype(query.dtype)
+    Attributes:
+        prefix: the base run's, of the positions before them; None for a layer that does not read its own stack.
+        outside: of what the layer's other site reads, the same for all configurations; None where there is none.
+        outside_rows: the same, where it differs by configuration [batch, config, source, kv_heads, head_width].
+        outside_real: which of these sources are no padding [batch, source]; None: all.
+    """
 
-    attended = for_each_head(
-        one_head,
-        jnp.moveaxis(query, 3, 0)[:, :, None],
-        jnp.moveaxis(key, 2, 0),
-        jnp.moveaxis(value, 2, 0),
-        by_head,
-    )
-    return jnp.moveaxis(attended[:, :, 0], 0, 3)
+    prefix: SharedKeys | None
+    outside: SharedKeys | None = None
+    outside_rows: KeysValues | None = None
+    outside_real: Bool[Array, "batch source"] | None = None
 
 
-def dropped_rows(
-    switch: Bool[Array, "#batch config action"], target: Bool[Array, "batch action position"], at: Rows
-) -> Bool[Array, "batch config query"] | None:
-    """Query rows at which a switched output is zero; None where the study drops no output of this kind."""
-    if not switch.shape[2]:
-        return None
-    return dropped_positions(switch, target_rows(target, at))
+@dataclass(frozen=True)
+class Under:
+    """One layer's knockouts, for the rows that a pass computes.
+
+    Attributes:
+        at: these rows.
+        inputs: the stack's, for where positions see each other.
+        switches: this layer's [prompt, configuration, ...]; a prompt axis of 1 stands for all prompts alike.
+        positions: of the batch.
+    """
+
+    at: Rows
+    inputs: StackInput
+    switches: Switches
+    positions: Positions
+
+    def edges(self, site: Site, kv_heads: int, sources: Callable[[Array], Array]) -> Edges:
+        """What becomes of the edges from the query rows to some sources."""
+        found = site_edges(site, self.switches, self.positions, View(self.at.query, sources, by_configuration=True))
+        return {treatment: by_group(mask, kv_heads) for treatment, mask in found.items()}
+
+    def drop(self, site: Site, output: Array) -> Array:
+        """A sublayer's output, zero at the rows where it is dropped (`interfaces.Drop`)."""
+        view = View(self.at.query, by_configuration=True)
+        return drop(output, site_dropped(site, self.switches, self.positions, view))
+
+    def own_sources(
+        self, site: Site, prefix: SharedKeys, own: KeysValues, span: Int[Array, ""] | int | None
+    ) -> tuple[Sources, Sources]:
+        """The shared prefix, and every configuration's own rows."""
+        at, kv_heads, length = self.at, head_count(own), prefix.value.shape[2]
+        before, rows = jnp.arange(length), at.start[:, None] + jnp.arange(at.rows)
+        query_block, row_block = blocks_at(self.inputs, at.query), blocks_at(self.inputs, rows)
+        seen = (before < at.start[:, None])[:, None]
+        if span is not None:
+            before_block = blocks_at(self.inputs, jnp.broadcast_to(before, (len(at.start), length)))
+            seen &= sees(at.query, before, span, query_block, before_block)
+        own_seen = sees(at.query, rows, span, query_block, row_block)
+        take_rows = jax.vmap(lambda one, begin: jax.lax.dynamic_slice_in_dim(one, begin, at.rows, axis=-1))
+        return (
+            Sources(prefix, seen[:, None, None], self.edges(site, kv_heads, lambda x: x[..., :length])),
+            Sources(own, own_seen[:, None, None], self.edges(site, kv_heads, lambda x: take_rows(x, at.start))),
+        )
+
+    def outside_sources(self, site: Site, reads: Reads) -> Sources:
+        """What the layer's other site reads."""
+        keys = reads.outside if reads.outside_rows is None else reads.outside_rows
+        assert keys is not None, "a site that reads something else is given it"
+        kv_heads = head_count(keys)
+        real = None if reads.outside_real is None else reads.outside_real[:, None, None, None]
+        return Sources(keys, real, self.edges(site, kv_heads, lambda x: x))
+
+    def attend(self, reads: Reads, own_rows: Callable[[KeysValues], KeysValues] = lambda own: own) -> Attend:
+        """How the layer's sites attend.
+
+        Args:
+            own_rows: from the keys and values of the rows that the block computes, those of all rows from `at.start`
+                on; by default they are the same.
+        """
+
+        def attend_at(
+            site: Site,
+            query: Array,
+            own: KeysValues | None,
+            scale: float,
+            span: Int[Array, ""] | int | None = None,
+            softcap: float | None = None,
+        ) -> Array:
+            if own is None:
+                outside = self.outside_sources(site, reads)
+                return attend_rows(query, (outside,), head_count(outside.keys), scale, softcap)
+            assert reads.prefix is not None, "a site that reads its own stack has the base run's keys"
+            sources = self.own_sources(site, reads.prefix, own_rows(own), span)
+            return attend_rows(query, sources, head_count(own), scale, softcap)
+
+        return attend_at

@@ -11,8 +11,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from xmflow_jax.knockout.arrays import Switches
+from xmflow_jax.knockout.fast.placement import Study
 from xmflow_jax.machine.passes import FIRST, SECOND, to_host
+from xmflow_jax.nn.interfaces import MAIN
 
 # Departed answers of a group in a call, and the most of one prompt's and the most prompts among them. For a batch of
 # some size it is one shape, since every shape is another program.
@@ -97,10 +98,14 @@ def take_tiles(tiles: Tiles, first: int, size: int, answers: Int[np.ndarray, "ba
     return join_tiles([Tiles(tiles.prompt[some], *(leaf[:, some] for leaf in tiles[1:])), filler])
 
 
-def first_blocked_layers(switches: Switches) -> Int[np.ndarray, " config"]:
-    """The first layer in which each of a study's configurations switches anything on; 0 where there is none."""
-    on = [np.asarray(switch).any(axis=tuple(range(2, np.ndim(switch)))) for switch in switches]
-    return np.logical_or.reduce(on).argmax(1)
+def first_blocked_layers(study: Study) -> Int[np.ndarray, " config"]:
+    """The first layer of the main stack in which each of a study's configurations switches anything on; 0 where there
+    is none."""
+    begin = study.anatomy.first_layer(MAIN)
+    on = np.zeros((len(study.knockouts), study.layers), bool)
+    for switch in study.switches.values():
+        on |= np.asarray(switch).any(axis=tuple(range(2, np.ndim(switch))))
+    return on[:, begin:].argmax(1)
 
 
 def first_layers(tiles: Tiles, first_layer: Int[np.ndarray, " config"], most: int) -> Int[np.ndarray, "group slot"]:

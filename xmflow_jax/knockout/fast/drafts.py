@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Int
 
-from xmflow_jax.knockout.fast.placement import PREFIX_STEP, ROW_STEP, Group, Placement, round_up
+from xmflow_jax.data.batch import Batch
+from xmflow_jax.knockout.fast.placement import PREFIX_STEP, ROW_STEP, Extent, Group, Placement, StackRows, round_up
 
 TokenIds = Int[np.ndarray, "batch step"]
 
@@ -40,34 +41,50 @@ class DraftedGroup:
     """A group's static shape and place when drafts stand behind the prompts.
 
     Attributes:
-        group: its rows cover every prompt and the draft's tokens that are read.
-        start: first row that is recomputed; all rows lie within the arrays of positions.
-        longest: rows that cover the prompts and every token of the longest answer that is read.
+        group: its rows of the main stack cover every prompt and the draft's tokens that are read.
+        starts: of every stack, the first row that is recomputed; all rows lie within the arrays of positions.
+        longest: rows of the main stack that cover the prompts and every token of the longest answer that is read.
     """
 
     group: Group
-    start: Int[np.ndarray, " batch"]
+    starts: StackRows
     longest: int
+
+    @property
+    def start(self) -> Int[np.ndarray, " batch"]:
+        """Of the main stack."""
+        start = self.starts[-1]
+        assert start is not None, "what changes anything changes the main stack"
+        return start
+
+    @property
+    def in_main_alone(self) -> bool:
+        """Whether the stacks before the main one are as in the base run."""
+        return all(extent is None for extent in self.group.extents[:-1])
 
 
 def drafted_groups(
-    placement: Placement, length: Int[np.ndarray, " batch"], padded: int, answers: int, answer_length: int
+    placement: Placement, batch: Batch, answers: int, answer_length: int
 ) -> tuple[tuple[DraftedGroup, ...], int]:
     """The placement's groups with room for `answers - 1` tokens, and the rows of the base run's window that hold them.
 
     Args:
-        padded: the length that all prompts are padded to; the arrays of positions are longer by `generated_room`.
+        batch: host arrays; the arrays of positions are longer than its prompts by `generated_room`.
         answer_length: most tokens of an answer.
     """
-    groups, window = [], placement.rows
-    for group, begin in zip(placement.groups, placement.begins, strict=True):
+    groups, window = [], placement.rows[-1]
+    length, padded = np.asarray(batch.length), batch.tokens.shape[1]
+    for group, begins, starts in zip(placement.groups, placement.begins, placement.starts, strict=True):
+        begin = begins[-1]
+        assert begin is not None, "what changes anything changes the main stack"
         needed = int((length - begin).max())
         rows = answers if needed == 1 else round_up(needed + answers - 1, ROW_STEP)
         longest = max(rows, needed + answer_length - 1)
         start = np.minimum(begin, padded + generated_room(answer_length) - longest).astype(np.int32)
-        prefix = min(padded, round_up(max(1, int(start.max())), PREFIX_STEP))
-        groups.append(DraftedGroup(replace(group, rows=rows, prefix=prefix), start, longest))
-        window = max(window, int((start - placement.first).max()) + rows)
+        extent = Extent(rows, min(padded, round_up(max(1, int(start.max())), PREFIX_STEP)))
+        extents = (*group.extents[:-1], extent)
+        groups.append(DraftedGroup(replace(group, extents=extents), (*starts[:-1], start), longest))
+        window = max(window, int((start - placement.first[-1]).max()) + rows)
     return tuple(groups), round_up(window, ROW_STEP)
 
 

@@ -7,6 +7,7 @@ that depart from them are decoded on.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -15,7 +16,8 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from xmflow_jax.data.batch import Batch
 from xmflow_jax.knockout.arrays import Positions
-from xmflow_jax.knockout.fast.continuing import continue_answers
+from xmflow_jax.knockout.fast.base_run import BASE_PARTS, BaseRun, base_pass
+from xmflow_jax.knockout.fast.continuing import Shape, continue_answers
 from xmflow_jax.knockout.fast.decoding import Draft
 from xmflow_jax.knockout.fast.departed import TILES_PARTS, Tiles, continue_departed, first_blocked_layers
 from xmflow_jax.knockout.fast.drafts import (
@@ -24,36 +26,40 @@ from xmflow_jax.knockout.fast.drafts import (
     answer_lengths,
     check_drafts,
     drafted_groups,
+    generated_room,
     tokens_checked,
 )
-from xmflow_jax.knockout.fast.passes import BASE_PARTS, BaseRun, base_pass, drafted_pass, extend_base, suffix_pass
+from xmflow_jax.knockout.fast.passes import Given, drafted_pass, extend_base, suffix_pass
 from xmflow_jax.knockout.fast.placement import Placement, Study, place_study
-from xmflow_jax.knockout.plain import encode_images
+from xmflow_jax.knockout.plain import answers_plain, encode_images
 from xmflow_jax.machine.partitioning import DATA, mesh_size
 from xmflow_jax.machine.passes import FIRST, SECOND, SHARED, over_questions, to_host
+from xmflow_jax.nn.network import Network
 
 Tree = Any
 
-_PASS = {"params": SHARED, "base": BASE_PARTS, "switches": SHARED, "positions": FIRST, "start": FIRST, "length": FIRST}
+_GIVEN = Given._make((BASE_PARTS, FIRST, SHARED, FIRST))
+_PASS = {"net": SHARED, "given": _GIVEN, "starts": FIRST}
 
-encode = over_questions(encode_images, {"params": SHARED, "pixels": FIRST}, FIRST, ["graphdef"])
+encode = over_questions(encode_images, {"net": SHARED, "pixels": FIRST}, FIRST)
 run_base = over_questions(
-    base_pass,
-    {"params": SHARED, "tokens": FIRST, "length": FIRST, "features": FIRST, "first": FIRST},
-    BASE_PARTS,
-    ["graphdef", "rows"],
+    base_pass, {"net": SHARED, "batch": FIRST, "features": FIRST, "first": FIRST}, BASE_PARTS, ["rows"]
 )
-run_suffixes = over_questions(suffix_pass, _PASS, FIRST, ["graphdef", "trie", "rows", "prefix"])
-run_drafted = over_questions(
-    drafted_pass, {**_PASS, "draft": FIRST}, (FIRST, FIRST), ["graphdef", "trie", "rows", "prefix"]
-)
+run_suffixes = over_questions(suffix_pass, _PASS, FIRST, ["group"])
+run_drafted = over_questions(drafted_pass, {**_PASS, "draft": FIRST}, (FIRST, FIRST), ["group"])
 run_continued = over_questions(
-    continue_answers,
-    {**_PASS, "end_tokens": SHARED, "tiles": TILES_PARTS, "first_layer": SHARED},
-    SECOND,
-    ["graphdef", "rows", "longest", "prefix"],
+    continue_answers, {**_PASS, "end_tokens": SHARED, "tiles": TILES_PARTS, "first_layer": SHARED}, SECOND, ["shape"]
 )
 run_extend = over_questions(extend_base, {"base": BASE_PARTS, "hidden": SECOND, "length": FIRST}, BASE_PARTS, ["rows"])
+run_answers_plain = over_questions(
+    answers_plain,
+    {"net": SHARED, "batch": FIRST, "positions": FIRST, "knockouts": SHARED, "end_tokens": SHARED},
+    (SECOND, SECOND),
+    ["steps", "room", "at_once", "count"],
+)
+
+# Configurations that the plain engine evaluates side by side.
+PLAIN_AT_ONCE = 8
 
 
 class Swept(NamedTuple):
@@ -68,26 +74,40 @@ class Swept(NamedTuple):
     knockout: Float[Array, "batch config vocabulary"]
 
 
-def knock_out(
-    graphdef: Any, params: Tree, base: BaseRun, study: Study, placement: Placement, batch: Batch, positions: Positions
-) -> Float[Array, "batch config vocabulary"]:
-    """Logits under every configuration, from a base run of the same batch."""
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A study on one batch of prompts.
+
+    Attributes:
+        net: the model.
+        study: its configurations.
+        batch, positions: host arrays of the prompts; positions with the generated ones where there are drafts.
+        placement: of the study on the batch, likewise.
+    """
+
+    net: Network
+    study: Study
+    batch: Batch
+    positions: Positions
+    placement: Placement
+
+
+def run_base_of(placed: Placed) -> BaseRun:
+    """Image encoder and base pass of a batch."""
+    features = encode(placed.net, placed.batch.pixels)
+    first, rows = placed.placement.first, placed.placement.rows
+    run: BaseRun = run_base(placed.net, placed.batch, features, first, rows=rows)
+    return run
+
+
+def knock_out(placed: Placed, base: BaseRun) -> Float[Array, "batch config vocabulary"]:
+    """Logits under every configuration, from the base run of the same batch."""
+    given = Given(base, placed.batch, placed.study.switches, placed.positions)
     parts = [
-        run_suffixes(
-            graphdef,
-            params,
-            base,
-            group.trie,
-            study.switches,
-            positions,
-            start,
-            batch.length,
-            rows=group.rows,
-            prefix=group.prefix,
-        )
-        for group, start in zip(placement.groups, placement.starts, strict=True)
+        run_suffixes(placed.net, given, starts=starts, group=group)
+        for group, starts in zip(placed.placement.groups, placed.placement.starts, strict=True)
     ]
-    return assemble(study, placement, base.logits, parts)
+    return assemble(placed, base.logits, parts)
 
 
 class Drafted(NamedTuple):
@@ -106,46 +126,22 @@ class Drafted(NamedTuple):
     groups: tuple[DraftedGroup, ...]
 
 
-def knock_out_drafted(
-    graphdef: Any,
-    params: Tree,
-    base: BaseRun,
-    draft: Draft,
-    checked: int,
-    study: Study,
-    placement: Placement,
-    batch: Batch,
-    positions: Positions,
-) -> Drafted:
-    """As `knock_out`, with the next token at every position of the drafts too.
+def knock_out_drafted(placed: Placed, base: BaseRun, draft: Draft, checked: int) -> Drafted:
+    """Logits under every configuration, and the next token at every position of the drafts.
 
     Args:
+        placed: with the generated positions (`drafts.generated_room`).
         draft: the base answers.
         checked: how many of their tokens are checked.
-        placement, positions: with the generated positions (`draft.generated_room`).
     """
-    length, tokens = np.asarray(batch.length), to_host(draft.tokens)
-    groups, window = drafted_groups(placement, length, batch.tokens.shape[1], checked, tokens.shape[1])
+    tokens, batch = to_host(draft.tokens), placed.batch
+    groups, window = drafted_groups(placed.placement, batch, checked, tokens.shape[1])
     # Without groups nothing is recomputed, and the base run's window may be any.
-    extended = run_extend(base, draft.hidden[:, :, : checked - 1], length, rows=window) if groups else base
-    parts = [
-        run_drafted(
-            graphdef,
-            params,
-            extended,
-            tokens[:, :checked],
-            one.group.trie,
-            study.switches,
-            positions,
-            one.start,
-            length,
-            rows=one.group.rows,
-            prefix=one.group.prefix,
-        )
-        for one in groups
-    ]
-    logits = assemble(study, placement, base.logits, [part[0] for part in parts])
-    following = assemble(study, placement, tokens[:, :checked], [part[1] for part in parts])
+    extended = run_extend(base, draft.hidden[:, :, : checked - 1], batch.length, rows=window) if groups else base
+    given = Given(extended, batch, placed.study.switches, placed.positions)
+    parts = [run_drafted(placed.net, given, tokens[:, :checked], starts=one.starts, group=one.group) for one in groups]
+    logits = assemble(placed, base.logits, [part[0] for part in parts])
+    following = assemble(placed, tokens[:, :checked], [part[1] for part in parts])
     return Drafted(logits, following, extended, groups)
 
 
@@ -164,96 +160,95 @@ class Answers(NamedTuple):
 
 
 def knock_out_answers(
-    graphdef: Any,
-    params: Tree,
-    base: BaseRun,
-    draft: Draft,
-    study: Study,
-    placement: Placement,
-    batch: Batch,
-    positions: Positions,
-    end_tokens: Sequence[int],
-    wanted: Bool[np.ndarray, " batch"],
+    placed: Placed, base: BaseRun, draft: Draft, end_tokens: Sequence[int], wanted: Bool[np.ndarray, " batch"]
 ) -> Answers:
-    """As `knock_out_drafted`, with the answers that depart from their draft decoded on.
+    """Logits and whole answers under every configuration: the drafts, and decoded on those that depart from them.
 
     Args:
+        placed, draft: see `knock_out_drafted`.
         end_tokens: ids that end an answer; the first of them fills the rest.
         wanted: prompts whose answers matter; those of the others are the draft.
     """
     tokens = to_host(draft.tokens)
     checked = tokens_checked(answer_lengths(tokens, end_tokens)[wanted], tokens.shape[1])
-    found = knock_out_drafted(graphdef, params, base, draft, checked, study, placement, batch, positions)
+    found = knock_out_drafted(placed, base, draft, checked)
     drafts = check_drafts(tokens, to_host(found.following), end_tokens)
     drafts = Checked(
         np.where(wanted[:, None, None], drafts.tokens, tokens[:, None]), drafts.known, drafts.departed & wanted[:, None]
     )
-    answers = decode_on(graphdef, params, found, drafts, study, batch, positions, end_tokens)
-    return Answers(found.logits, answers, drafts.departed)
+    return Answers(found.logits, decode_on(placed, found, drafts, end_tokens), drafts.departed)
 
 
 def decode_on(
-    graphdef: Any,
-    params: Tree,
-    found: Drafted,
-    drafts: Checked,
-    study: Study,
-    batch: Batch,
-    positions: Positions,
-    end_tokens: Sequence[int],
+    placed: Placed, found: Drafted, drafts: Checked, end_tokens: Sequence[int]
 ) -> Int[np.ndarray, "batch config step"]:
     """Whole answers, those that departed from their draft decoded on.
 
     Args:
         drafts: where they departed.
     """
-    if not found.groups:  # nothing is blocked, and nothing departs
-        return drafts.tokens
-    departed = np.zeros((len(found.groups), *drafts.departed.shape), bool)
-    for own, one in zip(departed, found.groups, strict=True):
+    answers = plain_answers(placed, found, drafts, end_tokens)
+    groups = [one for one in found.groups if one.in_main_alone]
+    if not groups:  # nothing is blocked there, and nothing departs
+        return answers
+    departed = np.zeros((len(groups), *drafts.departed.shape), bool)
+    for own, one in zip(departed, groups, strict=True):
         own[:, one.group.trie.configurations] = drafts.departed[:, one.group.trie.configurations]
+    given = Given(found.base, placed.batch, placed.study.switches, placed.positions)
+    shape = Shape(
+        tuple(one.group.main.rows for one in groups),
+        max(one.longest for one in groups),
+        max(one.group.main.prefix for one in groups),
+    )
+    starts, ends = tuple(one.start for one in groups), np.asarray(end_tokens, np.int32)
 
     def run(tiles: Tiles, first_layer: Int[np.ndarray, "group slot"]) -> Any:
-        return run_continued(
-            graphdef,
-            params,
-            found.base,
-            study.switches,
-            positions,
-            tuple(one.start for one in found.groups),
-            batch.length,
-            np.asarray(end_tokens, np.int32),
-            tiles,
-            first_layer,
-            rows=tuple(one.group.rows for one in found.groups),
-            longest=max(one.longest for one in found.groups),
-            prefix=max(one.group.prefix for one in found.groups),
-        )
+        return run_continued(placed.net, given, starts, ends, tiles, first_layer, shape=shape)
 
-    first_layer, last_layer = first_blocked_layers(study.switches), study.layers - 1
-    return continue_departed(run, departed, drafts.tokens, drafts.known, first_layer, last_layer, mesh_size(DATA))
+    first_layer, last_layer = first_blocked_layers(placed.study), placed.study.anatomy.main.layers - 1
+    return continue_departed(run, departed, answers, drafts.known, first_layer, last_layer, mesh_size(DATA))
+
+
+def plain_answers(
+    placed: Placed, found: Drafted, drafts: Checked, end_tokens: Sequence[int]
+) -> Int[np.ndarray, "batch config step"]:
+    """The answers as far as they are known; those that departed because a stack before the main one changed are the
+    plain engine's, whose every token is a full pass.
+
+    Args:
+        drafts: where they departed.
+    """
+    chosen = [row for one in found.groups if not one.in_main_alone for row in one.group.trie.configurations]
+    chosen = [row for row in chosen if drafts.departed[:, row].any()]
+    if not chosen:
+        return drafts.tokens
+    steps = drafts.tokens.shape[2]
+    some = {bank: np.asarray(switch)[np.array(chosen)] for bank, switch in placed.study.switches.items()}
+    _, tokens = run_answers_plain(
+        placed.net, placed.batch, placed.positions, some, np.asarray(end_tokens, np.int32),
+        steps=steps, room=generated_room(steps), at_once=PLAIN_AT_ONCE, count=len(chosen),
+    )  # fmt: skip
+    whole, decoded = drafts.tokens.copy(), to_host(tokens).swapaxes(0, 1)
+    whole[:, chosen] = np.where(drafts.departed[:, chosen, None], decoded, whole[:, chosen])
+    return whole
 
 
 def assemble(
-    study: Study,
-    placement: Placement,
-    base: Shaped[Any, "batch *rest"],
-    parts: Sequence[Shaped[Array, "batch _ *rest"]],
+    placed: Placed, base: Shaped[Any, "batch *rest"], parts: Sequence[Shaped[Array, "batch _ *rest"]]
 ) -> Shaped[Array, "batch config *rest"]:
     """The groups' results in the study's order; configurations in no group change nothing and are the base run's."""
-    chosen = [member for group in placement.groups for member in group.trie.configurations]
-    order = np.full(len(study.knockouts), len(chosen))
+    chosen = [member for group in placed.placement.groups for member in group.trie.configurations]
+    order = np.full(len(placed.study.knockouts), len(chosen))
     order[chosen] = np.arange(len(chosen))
     return jnp.concatenate([*parts, base[:, None]], axis=1)[:, order]
 
 
-def sweep_fast(graphdef: Any, params: Tree, batch: Batch, positions: Positions, study: Study) -> Swept:
+def sweep_fast(net: Network, batch: Batch, positions: Positions, study: Study) -> Swept:
     """Logits at the answer position under every configuration of a study.
 
     Args:
         batch, positions: host arrays of the same prompts.
     """
-    placement = place_study(study, positions, np.asarray(batch.length), batch.tokens.shape[1])
-    features = encode(graphdef, params, batch.pixels)
-    base = run_base(graphdef, params, batch.tokens, batch.length, features, placement.first, rows=placement.rows)
-    return Swept(base.logits, knock_out(graphdef, params, base, study, placement, batch, positions))
+    placed = Placed(net, study, batch, positions, place_study(study, positions, batch))
+    base = run_base_of(placed)
+    return Swept(base.logits, knock_out(placed, base))

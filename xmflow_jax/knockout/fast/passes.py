@@ -1,254 +1,264 @@
-"""The fast engine's passes over the model: once the base run, then only the rows that a knockout can change.
+"""The fast engine's suffix passes: only the rows that a knockout can change, of many configurations side by side.
 
-With causal attention, blocking edges into target positions changes no position before the first target and no layer
-before the window. So the base pass keeps the keys and values of every position, and the inputs of every layer at the
-suffix; a configuration then runs over suffix rows alone, and its queries read the base run's keys and values for the
-prefix (shared by all configurations: one un-batched operand) and its own for the suffix.
+A configuration restarts from the base run at its window's first layer and runs over suffix rows alone; its queries read
+the base run's keys and values for the prefix (shared by all configurations: one un-batched operand) and its own for the
+suffix. Where an earlier stack changes, all of what it leaves is put together for every configuration, and the next
+stack starts from that.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from xmflow_jax.knockout.arrays import Positions, Switches, refuse_cross_attention
-from xmflow_jax.knockout.fast.attention import Rows, cross_attend, dropped_rows, suffix_attend
+from xmflow_jax.data.batch import Batch, StackInput
+from xmflow_jax.knockout.arrays import Positions, Switches
+from xmflow_jax.knockout.fast.attention import Reads, Rows, SharedKeys, Under
+from xmflow_jax.knockout.fast.base_run import BaseRun, StackRun, rows_from
+from xmflow_jax.knockout.fast.placement import Extent, Group
 from xmflow_jax.knockout.fast.schedule import Segment, Trie
 from xmflow_jax.knockout.greedy import greedy_token
-from xmflow_jax.machine.passes import FIRST, SECOND, rows_per_device, spread_rows
-from xmflow_jax.nn.attention import attend, drop
-from xmflow_jax.nn.layers import layer_slice, split_blocks
+from xmflow_jax.knockout.positions import ids_at, real_positions
+from xmflow_jax.machine.passes import rows_per_device, spread_rows
+from xmflow_jax.nn.interfaces import Block, Model, ReadingBlock
+from xmflow_jax.nn.layers import layer_slice
+from xmflow_jax.nn.network import Network
+from xmflow_jax.nn.stacks import (
+    group_ranges,
+    layer_count,
+    next_logits,
+    reading_site,
+    run_layers,
+    stack_name,
+)
 
 Tree = Any
 
 
-class BaseRun(NamedTuple):
-    """What the base pass leaves for the configurations.
+class Given(NamedTuple):
+    """What every suffix pass of a study on a batch is given.
 
     Attributes:
-        key, value: of every layer and position; of keys the positions come last, as their product with queries reads
-            them.
-        hidden: input of every layer at the suffix rows `first`, `first + 1`, ...
-        first: first suffix row of each prompt.
-        logits: at the answer position.
-        output: the last block's, at the answer position.
-        visual: cross-attention's keys and values [layer, batch, visual, heads, head_width], computed once per image for
-            the whole study; None where the image stands in the prompt.
+        base: the base run of the batch.
+        batch: prompts, as the base run had them.
+        switches: the whole study's.
+        positions: of the batch.
     """
 
-    key: Float[Array, "layer batch kv_heads head_width position"]
-    value: Float[Array, "layer batch kv_heads position head_width"]
-    hidden: Float[Array, "layer batch row width"]
-    first: Int[Array, " batch"]
-    logits: Float[Array, "batch vocabulary"]
-    output: Float[Array, "batch width"]
-    visual: tuple[Array, Array] | None
+    base: BaseRun
+    batch: Batch
+    switches: Switches
+    positions: Positions
 
 
-# Where the batch axis of each field is.
-BASE_PARTS = BaseRun._make((SECOND, SECOND, SECOND, FIRST, FIRST, FIRST, SECOND))
+@dataclass(frozen=True)
+class StackPass:
+    """One stack of a suffix pass.
 
-
-def rows_from(
-    x: Float[Array, "batch position width"], start: Int[Array, " batch"], count: int
-) -> Float[Array, "batch row width"]:
-    """`count` consecutive positions of each prompt, from its own start."""
-    return jax.vmap(lambda one, begin: jax.lax.dynamic_slice_in_dim(one, begin, count))(x, start)
-
-
-def base_pass(
-    graphdef: Any,
-    params: Tree,
-    tokens: Int[Array, "batch position"],
-    length: Int[Array, " batch"],
-    features: Float[Array, "batch visual width"],
-    first: Int[Array, " batch"],
-    rows: int,
-) -> BaseRun:
-    """One full pass with nothing blocked.
-
-    Args:
-        first: first suffix row of each prompt; `first + rows` must not exceed the padded length.
-        rows: suffix rows kept.
+    Attributes:
+        model: whose stack it is.
+        number: of the stack.
+        begin: the number of its first layer, through all stacks.
+        given: of the pass.
+        extent: its rows.
+        start: first row of each prompt.
+        left: what changed stacks before it left [batch, config, position, width], by their names.
     """
-    model = nnx.merge(graphdef, params)
-    decoder = model.language_model
 
-    def collect(x: Array, key: Array, value: Array) -> tuple[Array, Array, Array]:
-        return jnp.moveaxis(key, 1, 3), value.swapaxes(1, 2), rows_from(x, first, rows)
+    model: Model
+    number: int
+    begin: int
+    given: Given
+    extent: Extent
+    start: Int[Array, " batch"]
+    left: dict[str, Array]
 
-    # Of the last block only the answer's row is needed, beside everyone's keys and values.
-    last_layer = decoder.config.layers - 1
-    visual = model.visual_keys_values(features)
-    x, before = decoder.run(model.embed(tokens, features), collect=collect, blocks=last_layer, visual=visual)
-    block_of, stacked = split_blocks(decoder.layers)
-    block = block_of(layer_slice(stacked, last_layer))
-    key, value = block.keys_values(x, decoder.rotation(jnp.arange(x.shape[1])[None]))
-    answer = rows_from(x, length - 1, 1)
-    query = block.queries(answer, decoder.rotation(length[:, None] - 1))
-    seen = (jnp.arange(x.shape[1]) < length[:, None])[:, None, None]
-    answer = answer + block.attention_output(attend(query, key, value, block.scale, seen))
-    if visual is not None:
-        visual_key, visual_value = layer_slice(visual, last_layer)
-        attended = attend(block.cross_queries(answer), visual_key, visual_value, block.cross_scale)
-        answer = answer + block.cross_output(attended)
-    output = (answer + block.mlp_output(answer))[:, 0]
-    logits = decoder.logits(output)
-    last = jax.tree.map(lambda part: part[None], collect(x, key, value))
-    keys, values, hidden = jax.tree.map(lambda *parts: jnp.concatenate(parts), before, last)
-    return BaseRun(keys, values, hidden, first, logits, output, visual)
+    @property
+    def inputs(self) -> StackInput:
+        """Of the stack."""
+        return self.given.batch.inputs[self.number]
+
+    @property
+    def base(self) -> StackRun:
+        """Of the stack."""
+        return self.given.base.stacks[self.number]
+
+    @property
+    def every_row(self) -> Int[Array, "batch row"]:
+        """Absolute positions of the rows."""
+        return self.start[:, None] + jnp.arange(self.extent.rows)
+
+    def run(
+        self, x: Float[Array, "batch config row width"], start: int, stop: int, members: Int[Array, " config"]
+    ) -> Float[Array, "batch config row width"]:
+        """Layers `start` to `stop - 1` of the stack over all rows."""
+        return run_layers(self.model.stacks[self.number], x, self._step(members), start, stop)[0]
+
+    def answer(
+        self, x: Float[Array, "batch config row width"], members: Int[Array, " config"], answers: int
+    ) -> Float[Array, "batch config answer width"]:
+        """The last layer, of which only the answers' rows are needed, beside all keys and values."""
+        stack, last = self.model.stacks[self.number], layer_count(self.model.stacks[self.number]) - 1
+        ((group, index, _),) = group_ranges(stack, last, last + 1)
+        return self._step(members, answers)(x, stack.groups[group].block(index), group, index)[0]
+
+    def _step(
+        self, members: Int[Array, " config"], answers: int = 0
+    ) -> Callable[[Array, Block, int, Any], tuple[Array, None]]:
+        stack, length = self.model.stacks[self.number], self.inputs.length
+        begins = [self.begin + sum(one.layers for one in stack.groups[:place]) for place in range(len(stack.groups))]
+        rotation = stack.rotation(ids_at(self.inputs, self.every_row)[:, None])
+        query_rows = length[:, None] - 1 + jnp.arange(answers) if answers else self.every_row
+
+        def wanted(part: Array) -> Array:
+            """Hidden states are [batch, config, row, ...], rotations [batch, 1, row, ...]."""
+            take = jax.vmap(lambda one, row: jax.lax.dynamic_slice_in_dim(one, row, answers, 1))
+            taken: Array = take(part, length - 1 - self.start) if answers else part
+            return taken
+
+        def step(x: Array, block: Block, group: int, index: Any) -> tuple[Array, None]:
+            on = layer_slice(self.given.switches, (members[None], begins[group] + index))
+            at = Rows(query_rows, self.start, self.extent.rows)
+            under = Under(at, self.inputs, on, self.given.positions)
+            return block(x, rotation, under.attend(self.reads(block, group, index)), under.drop, wanted), None
+
+        return step
+
+    def reads(self, block: Block, group: int, index: Any) -> Reads:
+        """What a layer's rows read beside themselves."""
+        own, outside = self.base.own[group], self.base.outside[group]
+        prefix = None
+        if own is not None:
+            prefix = SharedKeys(own.key[index, ..., : self.extent.prefix], own.value[index, :, :, : self.extent.prefix])
+        site = reading_site(self.model.stacks[self.number].groups[group])
+        if site is None:
+            return Reads(prefix)
+        if site.reads in self.left:
+            rows = cast(ReadingBlock, block).read(self.left[site.reads])
+            return Reads(prefix, None, rows, real_positions(self.model, self.given.batch, site.reads))
+        return Reads(
+            prefix, layer_slice(outside, index), None, real_positions(self.model, self.given.batch, site.reads)
+        )
+
+    def entered(self, x: Array | None, segment: Segment) -> Array:
+        """The rows of a segment: each continues a row of the one before, or starts from the base run."""
+        first = self.given.base.first[self.number]
+        hidden = self.base.hidden[segment.start - self.begin]
+        base_rows = rows_from(hidden, self.start - first, self.extent.rows)[:, None]
+        known = base_rows if x is None else jnp.concatenate([base_rows, x], axis=1)
+        return spread_rows(known[:, jnp.array(rows_per_device(segment.parents)) + 1])
 
 
-def recomputed_block(
-    block: Any,
-    x: Float[Array, "batch config query width"],
-    rotation: Any,
-    own: tuple[Array, Array],
-    prefix: tuple[Array, Array],
-    visual: tuple[Array, Array] | None,
-    at: Rows,
-    switches: Switches,
-    positions: Positions,
-) -> Float[Array, "batch config query width"]:
-    """One block over some query rows, each reading the shared prefix and its own configuration's rows.
+def stack_passes(
+    model: Model, given: Given, group: Group, starts: tuple[Int[Array, " batch"] | None, ...]
+) -> list[StackPass | None]:
+    """The pass over each stack that a group changes, what earlier stacks left still missing."""
+    passes: list[StackPass | None] = []
+    begin = 0
+    for number, (extent, start) in enumerate(zip(group.extents, starts, strict=True)):
+        if extent is None or start is None:
+            passes.append(None)
+        else:
+            passes.append(StackPass(model, number, begin, given, extent, start, {}))
+        begin += layer_count(model.stacks[number])
+    return passes
 
-    Args:
-        rotation: of the query rows.
-        own: keys and values of every configuration's rows [batch, config, row, kv_heads, head_width].
-        prefix: keys and values of the base run, as of `suffix_attend`.
-        visual: what cross-attention reads in this layer [batch, visual, heads, head_width].
-        switches: this layer's, as of `suffix_attend`.
+
+def cross_over(
+    model: Model, before: StackPass, own: StackPass, x: Float[Array, "batch config row width"]
+) -> tuple[Float[Array, "batch config row width"], Float[Array, "batch config position width"]]:
+    """From the last block's output of one stack, at the rows that changed, to what the next stack's first block takes.
+
+    Returns:
+        The next stack's rows, and all that the stack before left under every configuration.
     """
-    attended = suffix_attend(block.queries(x, rotation), *own, *prefix, block.scale, at, switches, positions)
-    dropped = dropped_rows(switches.attention_output, positions.attention_output, at)
-    x = x + drop(block.attention_output(attended), dropped)
-    if visual is not None:
-        attended = cross_attend(block.cross_queries(x), *visual, block.cross_scale, at, switches, positions)
-        dropped = dropped_rows(switches.cross_output, positions.cross_output, at)
-        x = x + drop(block.cross_output(attended), dropped)
-    return x + drop(block.mlp_output(x), dropped_rows(switches.mlp_output, positions.mlp_output, at))
+    base = before.given.base
+
+    def put(one: Array, rows: Array, start: Array) -> Array:
+        whole = jnp.broadcast_to(one, (len(rows), *one.shape))
+        return jax.lax.dynamic_update_slice_in_dim(whole, rows.astype(one.dtype), start, axis=1)
+
+    left = jax.vmap(put)(base.left[before.number], x, before.start)
+    inputs, last = own.inputs, own.number == before.number + 1
+    assert last, "a stack that an earlier one changes follows it"
+    enter = lambda states: model.enter(own.number, inputs.tokens, inputs.ids, base.features, states)  # noqa: E731
+    whole = jax.vmap(enter, in_axes=1, out_axes=1)(left)
+    take = lambda one, start: jax.lax.dynamic_slice_in_dim(one, start, own.extent.rows, axis=1)  # noqa: E731
+    return jax.vmap(take)(whole, own.start), left
 
 
 def answer_states(
-    model: Any,
-    base: BaseRun,
-    trie: Trie,
-    switches: Switches,
-    positions: Positions,
-    start: Int[Array, " batch"],
-    length: Int[Array, " batch"],
-    rows: int,
-    prefix: int,
-    answers: int,
+    model: Model, given: Given, group: Group, starts: tuple[Int[Array, " batch"] | None, ...], answers: int
 ) -> Float[Array, "batch end answer width"] | None:
     """The last block's output at the answer rows of a trie's ends; None where the trie does nothing.
 
     Args:
+        starts: of every stack, the first recomputed row of each prompt.
         answers: answer rows, the prompt's last position and those behind it.
     """
-    if base.visual is None:
-        refuse_cross_attention(switches)
-    decoder = model.language_model
-    block_of, stacked = split_blocks(decoder.layers)
-    last_layer = decoder.config.layers - 1
-    every_row = start[:, None] + jnp.arange(rows)
-    rotation = decoder.rotation(every_row[:, None])
-
-    def layer(x: Array, index: Any, members: Array, answer_only: bool = False) -> Array:
-        """One block over all rows; of the last block only the answers' rows are needed, beside all keys and values."""
-        block = block_of(layer_slice(stacked, index))
-        on = layer_slice(switches, (members[None], index))
-        own = block.keys_values(x, rotation)
-        query_rows = every_row
-        if answer_only:
-            query_rows = length[:, None] - 1 + jnp.arange(answers)
-            x = jax.vmap(lambda one, row: jax.lax.dynamic_slice_in_dim(one, row, answers, 1))(x, length - 1 - start)
-        shared = base.key[index, ..., :prefix], base.value[index, :, :, :prefix]
-        visual = None if base.visual is None else layer_slice(base.visual, index)
-        at = Rows(query_rows, start, rows)
-        query_rotation = decoder.rotation(query_rows[:, None])
-        return recomputed_block(block, x, query_rotation, own, shared, visual, at, on, positions)
-
-    def enter(x: Array | None, segment: Segment) -> Array:
-        """The rows of a segment: each continues a row of the one before, or starts from the base run."""
-        base_rows = rows_from(base.hidden[segment.start], start - base.first, rows)[:, None]
-        known = base_rows if x is None else jnp.concatenate([base_rows, x], axis=1)
-        return spread_rows(known[:, jnp.array(rows_per_device(segment.parents)) + 1])
-
-    def run_layers(x: Array, start: int, stop: int, members: Array) -> Array:
-        """Layers `start` to `stop - 1`, the last layer not among them."""
-        if stop - start == 1:
-            return layer(x, start, members)
-        step = lambda x, index: (layer(x, index, members), None)  # noqa: E731
-        return jax.lax.scan(step, x, jnp.arange(start, stop))[0]
-
+    passes = [one for one in stack_passes(model, given, group, starts) if one is not None]
     x: Array | None = None
-    for segment in trie.segments:
-        x, members = enter(x, segment), jnp.array(rows_per_device(segment.members))
-        if segment.start < last_layer:
-            x = run_layers(x, segment.start, min(segment.stop, last_layer), members)
-        if segment.stop > last_layer:
-            x = layer(x, last_layer, members, answer_only=True)
+    left: dict[str, Array] = {}
+    current = passes[0] if passes else None
+    for segment in group.trie.segments:
+        own = next(one for one in reversed(passes) if one.begin <= segment.start)
+        if x is not None and current is not None and own.number != current.number:
+            x, states = cross_over(model, current, own, x)
+            left[stack_name(model.stacks[current.number])] = states
+        parents = jnp.array(rows_per_device(segment.parents))
+        # Where an earlier stack changed, every row continues one that did.
+        left = {name: states[:, parents] for name, states in left.items()}
+        own = current = replace(own, left=left)
+        x, members = own.entered(x, segment), jnp.array(rows_per_device(segment.members))
+        start, stop = segment.start - own.begin, segment.stop - own.begin
+        if own.number < len(model.stacks) - 1 or stop < layer_count(model.stacks[-1]):
+            x = own.run(x, start, stop, members)
+            continue
+        x = own.run(x, start, stop - 1, members) if stop - start > 1 else x
+        x = own.answer(x, members, answers)
     return x
 
 
 def suffix_pass(
-    graphdef: Any,
-    params: Tree,
-    base: BaseRun,
-    trie: Trie,
-    switches: Switches,
-    positions: Positions,
-    start: Int[Array, " batch"],
-    length: Int[Array, " batch"],
-    rows: int,
-    prefix: int,
+    net: Network, given: Given, group: Group, starts: tuple[Int[Array, " batch"] | None, ...]
 ) -> Float[Array, "batch config vocabulary"]:
-    """Logits at the answer position of a trie's configurations, recomputing `rows` suffix rows of each.
+    """Logits at the answer position of a group's configurations, recomputing the suffix rows of each.
 
     Args:
-        switches: the whole study's.
-        start: first recomputed row of each prompt.
-        rows, prefix: static; `start <= prefix`, and `start + rows` covers the prompt.
+        group: static; its rows cover every prompt.
+        starts: of every stack, the first recomputed row of each prompt.
     """
-    model = nnx.merge(graphdef, params)
-    x = answer_states(model, base, trie, switches, positions, start, length, rows, prefix, answers=1)
-    return _at_ends(trie, base.logits, None if x is None else model.language_model.logits(x[:, :, 0]))
+    model = net.module()
+    x = answer_states(model, given, group, starts, answers=1)
+    return _at_ends(group.trie, given.base.logits, None if x is None else next_logits(model, x[:, :, 0]))
 
 
 def drafted_pass(
-    graphdef: Any,
-    params: Tree,
-    base: BaseRun,
+    net: Network,
+    given: Given,
     draft: Int[Array, "batch step"],
-    trie: Trie,
-    switches: Switches,
-    positions: Positions,
-    start: Int[Array, " batch"],
-    length: Int[Array, " batch"],
-    rows: int,
-    prefix: int,
+    group: Group,
+    starts: tuple[Int[Array, " batch"] | None, ...],
 ) -> tuple[Float[Array, "batch config vocabulary"], Int[Array, "batch config step"]]:
     """As `suffix_pass`, with the base run's answers behind the prompts: (logits at the first answer position, the
     tokens that follow the prompt and every token of the draft but its last).
 
     Args:
-        base: extended by the draft (`extend_base`).
+        given: its base run is extended by the draft (`extend_base`), its positions are with the generated ones.
         draft: tokens of the base answers. The last of them is not read.
-        positions: with the generated positions; `start + rows` covers them.
     """
-    model = nnx.merge(graphdef, params)
-    answers = draft.shape[1]
-    x = answer_states(model, base, trie, switches, positions, start, length, rows, prefix, answers)
+    model, trie = net.module(), group.trie
+    x = answer_states(model, given, group, starts, draft.shape[1])
     if x is None:
-        return _at_ends(trie, base.logits, None), _at_ends(trie, draft, None)
+        return _at_ends(trie, given.base.logits, None), _at_ends(trie, draft, None)
     # One answer row after the other: the logits of all of them, for every configuration, would be large.
-    first = model.language_model.logits(x[:, :, 0])
-    following = jax.lax.map(lambda row: greedy_token(model.language_model.logits(row)), jnp.moveaxis(x[:, :, 1:], 2, 0))
+    first = next_logits(model, x[:, :, 0])
+    following = jax.lax.map(lambda row: greedy_token(next_logits(model, row)), jnp.moveaxis(x[:, :, 1:], 2, 0))
     tokens = jnp.concatenate([greedy_token(first)[None], following]).astype(draft.dtype)
-    return _at_ends(trie, base.logits, first), _at_ends(trie, draft, jnp.moveaxis(tokens, 0, 2))
+    return _at_ends(trie, given.base.logits, first), _at_ends(trie, draft, jnp.moveaxis(tokens, 0, 2))
 
 
 def _at_ends(trie: Trie, base: Array, ends: Array | None) -> Array:
@@ -263,9 +273,10 @@ def extend_base(base: BaseRun, hidden: Float[Array, "layer batch step width"], l
     """The base run with the states of generated positions behind the prompts', its window `rows` rows long.
 
     Args:
-        hidden: input of every layer at the positions `length`, `length + 1`, ...
+        hidden: input of every layer of the main stack at the positions `length`, `length + 1`, ...
         rows: static; the window covers these positions.
     """
-    window = jnp.pad(base.hidden, ((0, 0), (0, 0), (0, rows - base.hidden.shape[2]), (0, 0)))
+    window = jnp.pad(base.main.hidden, ((0, 0), (0, 0), (0, rows - base.main.hidden.shape[2]), (0, 0)))
     put = lambda one, new, row: jax.lax.dynamic_update_slice_in_dim(one, new, row, axis=1)  # noqa: E731
-    return base._replace(hidden=jax.vmap(put, (1, 1, 0), 1)(window, hidden.astype(window.dtype), length - base.first))
+    whole = jax.vmap(put, (1, 1, 0), 1)(window, hidden.astype(window.dtype), length - base.first[-1])
+    return base._replace(stacks=(*base.stacks[:-1], base.main._replace(hidden=whole)))

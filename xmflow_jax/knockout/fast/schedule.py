@@ -72,12 +72,13 @@ def histories(switched: Bool[np.ndarray, "config layer bit"]) -> Int[np.ndarray,
     return nodes
 
 
-def segment_layers(rows: Sequence[int], waste: float = 0.04) -> tuple[tuple[int, int], ...]:
+def segment_layers(rows: Sequence[int], waste: float = 0.04, breaks: Sequence[int] = ()) -> tuple[tuple[int, int], ...]:
     """The fewest segments whose executed row-layers exceed the necessary ones by at most `waste`.
 
     Args:
         rows: the rows of every layer, never decreasing.
         waste: the permitted excess; 0 gives one segment for each distinct number of rows.
+        breaks: layers at which a segment must begin, if it has rows before: the first ones of a model's stacks.
 
     Returns:
         (start, stop) of every segment that has rows.
@@ -86,13 +87,19 @@ def segment_layers(rows: Sequence[int], waste: float = 0.04) -> tuple[tuple[int,
     start = next((layer for layer, count in enumerate(rows) if count), layers)
     # best[k][stop]: least row-layers of k segments that end at stop, and where the last of them starts.
     best: list[dict[int, tuple[int, int]]] = [{start: (0, start)}]
+
+    def together(begin: int, stop: int) -> bool:
+        return begin < stop and not any(begin < layer < stop for layer in breaks)
+
     while layers not in best[-1] or best[-1][layers][0] > (1 + waste) * necessary:
         last = best[-1]
         best.append(
             {
-                stop: min((last[begin][0] + (stop - begin) * rows[stop - 1], begin) for begin in last if begin < stop)
+                stop: min(
+                    (last[begin][0] + (stop - begin) * rows[stop - 1], begin) for begin in last if together(begin, stop)
+                )
                 for stop in range(start + 1, layers + 1)
-                if any(begin < stop for begin in last)
+                if any(together(begin, stop) for begin in last)
             }
         )
     segments, stop = [], layers
@@ -103,7 +110,10 @@ def segment_layers(rows: Sequence[int], waste: float = 0.04) -> tuple[tuple[int,
 
 
 def build_trie(
-    switched: Bool[np.ndarray, "config layer bit"], configurations: Sequence[int], waste: float = 0.04
+    switched: Bool[np.ndarray, "config layer bit"],
+    configurations: Sequence[int],
+    waste: float = 0.04,
+    breaks: Sequence[int] = (),
 ) -> Trie:
     """The trie of some of a study's configurations.
 
@@ -111,12 +121,13 @@ def build_trie(
         switched: what every configuration of the study switches on in every layer, all kinds of actions flattened,
             without those that cannot have an effect.
         configurations: which of them this trie holds.
+        waste, breaks: see `segment_layers`.
     """
     nodes = histories(switched[list(configurations)])
     layers = nodes.shape[1]
     necessary = tuple(int(nodes[:, layer].max(initial=BASE)) + 1 for layer in range(layers))
     segments: list[Segment] = []
-    for start, stop in segment_layers(necessary, waste):
+    for start, stop in segment_layers(necessary, waste, breaks):
         count = necessary[stop - 1]
         first = [int(np.argmax(nodes[:, stop - 1] == node)) for node in range(count)]
         parents = [int(nodes[row, start - 1]) if segments else BASE for row in first]

@@ -1,0 +1,208 @@
+"""The base run: every stack once with nothing blocked, and what it leaves for the configurations.
+
+Blocking edges into target positions changes no position that sees no target and no layer before the window. So the
+base run keeps the keys and values of every position, and the inputs of every layer at the rows that a configuration may
+recompute.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from xmflow_jax.data.batch import Batch, StackInput
+from xmflow_jax.knockout.fast.attention import SharedKeys
+from xmflow_jax.knockout.positions import blocks_at, ids_at
+from xmflow_jax.machine.passes import FIRST, SECOND
+from xmflow_jax.nn.attention import attend
+from xmflow_jax.nn.interfaces import VISUAL, Block, KeysValues, Site, Stack
+from xmflow_jax.nn.layers import layer_slice
+from xmflow_jax.nn.network import Network
+from xmflow_jax.nn.stacks import (
+    every_row,
+    group_ranges,
+    layer_count,
+    next_logits,
+    nothing_dropped,
+    read_layers,
+    reading_site,
+    run_layers,
+    stack_name,
+)
+from xmflow_jax.nn.visibility import sees, self_attend
+
+Tree = Any
+
+
+class StackRun(NamedTuple):
+    """What the base run leaves of one stack.
+
+    Attributes:
+        own: of each group of blocks, keys and values of every position [layer, batch, ...]; None for blocks that do not
+            read their own stack.
+        outside: of each group, those of what its other site reads; None where there is none.
+        hidden: input of every layer at the rows that are kept.
+    """
+
+    own: tuple[SharedKeys | None, ...]
+    outside: tuple[SharedKeys | None, ...]
+    hidden: Float[Array, "layer batch row width"]
+
+
+class BaseRun(NamedTuple):
+    """What the base run leaves for the configurations.
+
+    Attributes:
+        stacks: in their order.
+        first: first kept row of each prompt, of every stack.
+        left: the output of every stack before the main one, at all positions.
+        features: of each prompt's images, which a later stack may take again.
+        logits: at the answer position.
+        output: the last block's, at the answer position.
+    """
+
+    stacks: tuple[StackRun, ...]
+    first: tuple[Int[Array, " batch"], ...]
+    left: tuple[Float[Array, "batch position width"], ...]
+    features: Float[Array, "batch visual width"]
+    logits: Float[Array, "batch vocabulary"]
+    output: Float[Array, "batch width"]
+
+    @property
+    def main(self) -> StackRun:
+        """The main stack's."""
+        return self.stacks[-1]
+
+
+# Where the batch axis of each field is.
+BASE_PARTS: Tree = BaseRun._make((SECOND, FIRST, FIRST, FIRST, FIRST, FIRST))
+
+
+def rows_from(
+    x: Float[Array, "batch position width"], start: Int[Array, " batch"], count: int
+) -> Float[Array, "batch row width"]:
+    """`count` consecutive positions of each prompt, from its own start."""
+    return jax.vmap(lambda one, begin: jax.lax.dynamic_slice_in_dim(one, begin, count))(x, start)
+
+
+def base_pass(
+    net: Network,
+    batch: Batch,
+    features: Float[Array, "batch visual width"],
+    first: tuple[Int[Array, " batch"], ...],
+    rows: tuple[int, ...],
+) -> BaseRun:
+    """One full pass with nothing blocked.
+
+    Args:
+        first: of every stack, the first row of each prompt that is kept; `first + rows` must not exceed the padded
+            length.
+        rows: of every stack, how many are kept.
+    """
+    model = net.module()
+    runs: list[StackRun] = []
+    left: list[Array] = []
+    real: dict[str, Array] = {}
+    output = jnp.zeros(())
+    for number, stack in enumerate(model.stacks):
+        inputs, main = batch.inputs[number], number == len(model.stacks) - 1
+        x = model.enter(number, inputs.tokens, inputs.ids, features, left[-1] if left else None)
+        named = {stack_name(one): states for one, states in zip(model.stacks, left, strict=False)}
+        outside = read_outside(stack, {VISUAL: features, **named})
+        output, run = run_stack(stack, x, inputs, outside, real, first[number], rows[number], answer_only=main)
+        runs.append(run)
+        if not main:
+            left.append(output)
+            real[stack_name(stack)] = jnp.arange(x.shape[1]) < inputs.length[:, None]
+    answer = output[:, 0]
+    return BaseRun(tuple(runs), first, tuple(left), features, next_logits(model, answer), answer)
+
+
+def read_outside(stack: Stack, left: dict[str, Array]) -> tuple[SharedKeys | None, ...]:
+    """Of each group of blocks, keys and values of what its reading site reads, in every layer."""
+    found: list[SharedKeys | None] = []
+    for group in stack.groups:
+        site = reading_site(group)
+        if site is None:
+            found.append(None)
+            continue
+        key, value = read_layers(group, left[site.reads])
+        found.append(SharedKeys(jnp.moveaxis(key, 2, 4), jnp.swapaxes(value, 2, 3)))
+    return tuple(found)
+
+
+def attend_outside(
+    query: Float[Array, "batch row heads head_width"],
+    keys: SharedKeys,
+    scale: float,
+    softcap: float | None,
+    real: Bool[Array, "batch source"] | None,
+) -> Float[Array, "batch row heads head_width"]:
+    """Attention to what a site reads outside its stack, with nothing blocked.
+
+    Args:
+        real: sources that are no padding; None: all.
+    """
+    allowed = None if real is None else real[:, None, None]
+    key, value = jnp.moveaxis(keys.key, 3, 1), jnp.swapaxes(keys.value, 1, 2)
+    return attend(query, key, value, scale, allowed, softcap=softcap)
+
+
+def run_stack(
+    stack: Stack,
+    x: Float[Array, "batch position width"],
+    inputs: StackInput,
+    outside: tuple[SharedKeys | None, ...],
+    real: dict[str, Array],
+    first: Int[Array, " batch"],
+    rows: int,
+    answer_only: bool,
+) -> tuple[Float[Array, "batch row width"], StackRun]:
+    """One stack with nothing blocked: (its last block's output, what it leaves).
+
+    Args:
+        real: of each earlier stack by its name, the positions that are no padding.
+        first, rows: kept rows.
+        answer_only: of the last block only the answer's row is wanted, beside everyone's keys and values.
+    """
+    place = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
+    rotation, blocks = stack.rotation(ids_at(inputs, place)), blocks_at(inputs, place)
+    answer = inputs.length[:, None] - 1
+
+    def layer(x: Array, block: Block, group: int, index: Any, answered: bool = False) -> tuple[Array, Tree]:
+        kept: list[KeysValues] = []
+
+        def attend_at(
+            site: Site,
+            query: Array,
+            own: KeysValues | None,
+            scale: float,
+            span: Any = None,
+            softcap: float | None = None,
+        ) -> Array:
+            if own is None:
+                return attend_outside(query, layer_slice(outside[group], index), scale, softcap, real.get(site.reads))
+            kept.append(own)
+            if not answered:
+                return self_attend(query, *own, scale, blocks, span, softcap)
+            seen = sees(answer, place, span, blocks_at(inputs, answer), blocks)[:, None]
+            return attend(query, *own, scale, seen, softcap=softcap)
+
+        wanted = (lambda part: rows_from(part, inputs.length - 1, 1)) if answered else every_row
+        put_out = block(x, rotation, attend_at, nothing_dropped, wanted)
+        keys = [SharedKeys(jnp.moveaxis(key, 1, 3), jnp.swapaxes(value, 1, 2)) for key, value in kept]
+        return put_out, (keys[0] if keys else None, rows_from(x, first, rows))
+
+    layers = layer_count(stack)
+    if not answer_only:
+        x, by_range = run_layers(stack, x, layer, 0, layers)
+    else:
+        x, by_range = run_layers(stack, x, layer, 0, layers - 1)
+        ((group, index, _),) = group_ranges(stack, layers - 1, layers)
+        x, last = layer(x, stack.groups[group].block(index), group, index, answered=True)
+        by_range.append(jax.tree.map(lambda leaf: leaf[None], last))
+        if index:  # the last group had other layers before
+            by_range[-2:] = [jax.tree.map(lambda *parts: jnp.concatenate(parts), *by_range[-2:])]
+    own, hidden = zip(*by_range, strict=True)
+    return x, StackRun(tuple(own), outside, jnp.concatenate(hidden) if len(hidden) > 1 else hidden[0])

@@ -1,0 +1,7 @@
+"""Edges are removed before the softmax, as the study does (arXiv 2411.18620): the others are renormalised."""
+
+from typing import Final
+
+from xmflow_jax.nn.attention import Treatment
+
+TREATMENT: Final = Treatment("mask", removed=True)
