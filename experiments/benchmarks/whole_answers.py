@@ -20,13 +20,14 @@ import numpy as np
 
 from experiments.benchmarks.workload import PRESETS, random_question, study_rows
 from xmflow_jax.data.batch import build_batch, in_batches, prompt_bucket
+from xmflow_jax.families.checkpoint import load_model
 from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.fast import engine as fast
 from xmflow_jax.knockout.fast.decoding import greedy_draft
 from xmflow_jax.knockout.fast.drafts import Checked, generated_room
 from xmflow_jax.knockout.fast.placement import Study, build_study, place_study
 from xmflow_jax.knockout.measure import measure
-from xmflow_jax.weights.load import LoadedModel, load_model
+from xmflow_jax.weights.load import LoadedModel
 
 # What issue 5 asks for, where 90 % of the answers do not change.
 MOST = 1.6
@@ -86,10 +87,11 @@ def run(
 
 def random_work(name: str, questions: int, batch_size: int, scratch: Path) -> Work:
     """A preset's random model and questions."""
+    from xmflow_jax.families.registry import LLAVA
     from xmflow_jax.weights.random_checkpoint import write_random
 
     preset = PRESETS[name]
-    write_random(scratch / name, preset.model, seed=0, dtype=preset.dtype)
+    write_random(scratch / name, LLAVA, preset.model, seed=0, dtype=preset.dtype)
     model, text = load_model(scratch / name, preset.dtype), preset.model.text
     study = build_study([row.knockout for row in study_rows(preset)], text.layers, text.heads)
     asked = [random_question(preset, seed) for seed in range(questions)]

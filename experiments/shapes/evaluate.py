@@ -24,13 +24,14 @@ from xmflow_jax.data.question import Question
 from xmflow_jax.data.sources.files import read_questions
 from xmflow_jax.data.sources.shapes.source import drawn_questions, shapes_questions
 from xmflow_jax.data.templates import default_template
+from xmflow_jax.families.checkpoint import load_model
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.knockout.actions import block
 from xmflow_jax.knockout.batch_answers import answer_batch
 from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.scoring.exact import exact_match
-from xmflow_jax.weights.load import LoadedModel, load_model
+from xmflow_jax.weights.load import LoadedModel
 
 # Questions of each task from which the best guess of every question's text is learnt.
 TEXT_QUESTIONS: Final = 40_000

@@ -40,7 +40,7 @@ def default_batch_size(identity: ModelIdentity, on_cpu: bool, largest_task: int)
     Args:
         largest_task: questions of the task that has most; batches are of one task, and short ones are padded.
     """
-    leaves = shapes(abstract_model(identity.config, identity.dtype)[1]).values()
+    leaves = shapes(abstract_model(identity.family, identity.config, identity.dtype)[1]).values()
     if sum(math.prod(leaf.shape) for leaf in leaves) < SMALL_MODEL:
         return min(32, largest_task)
     return 1 if on_cpu else min(8, largest_task)
@@ -87,12 +87,13 @@ def device_layout(
     """
     group = range(processes.index - processes.index % processes.in_step, processes.count)[: processes.in_step]
     devices = [device for device in jax.devices() if device.process_index in group]
-    leaves = shapes(abstract_model(identity.config, identity.dtype)[1])
+    leaves = shapes(abstract_model(identity.family, identity.config, identity.dtype)[1])
+    partitioning = identity.family.partitioning(identity.config)
     if text is None:
         wanted = {"data": 1 if jax.default_backend() == "cpu" else len(devices), "model": 1}
     else:
         memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-        needed = partial(split_bytes, identity.config, leaves)
+        needed = partial(split_bytes, partitioning, leaves)
         wanted = parse_mesh(text) or automatic_mesh(len(devices), needed, memory)
     if processes.count > 1:
         wanted = {**wanted, "data": len(devices) // wanted["model"]}
@@ -105,7 +106,7 @@ def device_layout(
     mesh = Mesh(grid, (axis, MODEL), axis_types=(AxisType.Auto,) * 2)
     spread = "questions" if axis == DATA else "configurations"
     line = f"{side * model} devices: {spread} over {side}, the model over {model}"
-    if whole := kept_whole(identity.config, leaves, mesh):
+    if whole := kept_whole(partitioning, leaves, mesh):
         line += f" (do not divide and stay whole: {', '.join(whole)})"
     return Layout(mesh, side, line)
 

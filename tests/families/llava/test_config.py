@@ -10,11 +10,11 @@ import pytest
 
 from tests.weights.tiny_checkpoint import TINY, edit_config, write_tiny
 from xmflow_jax.errors import CheckpointError
-from xmflow_jax.families.llava.config import llava_config
+from xmflow_jax.families.checkpoint import read_checkpoint
+from xmflow_jax.families.llava.config import write_config as published_config
 from xmflow_jax.families.llava.modeling import LlavaConfig
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
-from xmflow_jax.weights.random_checkpoint import published_config
 
 # As published for LLaVA-1.5-7B: sizes that equal a default are left out.
 TERSE: dict[str, Any] = {
@@ -51,6 +51,13 @@ TERSE: dict[str, Any] = {
     "vision_feature_select_strategy": "default",
     "vocab_size": 32064,
 }
+
+
+def llava_config(directory: Path) -> LlavaConfig:
+    """The configuration as the one reader of config.json gives it."""
+    config = read_checkpoint(directory).config
+    assert isinstance(config, LlavaConfig)
+    return config
 
 
 def write_config(directory: Path, content: Any) -> Path:
