@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from xmflow_jax.data.processing import load_processing
+from tests.data.tiny_processing import load_processing
 from xmflow_jax.data.sources.demo import write_demo_questions
 from xmflow_jax.data.sources.files import read_questions
 from xmflow_jax.data.templates import resolve_template
@@ -43,7 +43,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[TaskStudy, Setting]
     questions = [question for question in every if len(question.text) == length][:5]
     identity = read_checkpoint(model).identify("float32")
     options = SweepOptions(model=str(model), data=(str(files[2]),), images=images, pathways="Image->Last", select=EVERY)
-    (study,) = plan_studies(questions, options, identity.config, lambda line: None)
+    (study,) = plan_studies(questions, options, identity.anatomy, lambda line: None)
     processing = load_processing(model)
     setting = Setting(
         model=read_checkpoint(model).load(identity.dtype),

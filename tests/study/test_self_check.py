@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from xmflow_jax.data.processing import load_processing
+from tests.data.tiny_processing import load_processing
 from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.sources.demo import write_demo_questions
 from xmflow_jax.data.sources.demo_tokenizer import write_demo_tokenizer

@@ -11,20 +11,11 @@ from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.checkpoint import load_model
 from xmflow_jax.families.llava.modeling import LlavaConfig
 from xmflow_jax.families.llava.params import EMBEDDING, HEAD, LAYOUTS, key_table
-from xmflow_jax.families.registry import LLAVA
 from xmflow_jax.weights.key_matching import canonical_names
-from xmflow_jax.weights.load import abstract_model, shapes
 from xmflow_jax.weights.rules import Layout
 
 HUB = LAYOUTS[0]
 TIED = replace(TINY, text=replace(TINY.text, tied=True))
-
-
-@pytest.mark.parametrize("config", [TINY, TIED, replace(TINY, projector_bias=False)], ids=["plain", "tied", "no bias"])
-def test_table_and_model_have_the_same_parameters(config: LlavaConfig) -> None:
-    table = key_table(config).rules
-    assert {rule.path for rule in table} == shapes(abstract_model(LLAVA, config, "float32")[1]).keys()
-    assert len({rule.path for rule in table}) == len(table)
 
 
 def names_in(layout: Layout, config: LlavaConfig = TINY) -> list[str]:
@@ -84,14 +75,6 @@ def test_original_authors_layout_is_refused_in_one_line() -> None:
     published = ["model.mm_projector.0.weight", "model.vision_tower.vision_tower.vision_model.pre_layrnorm.bias"]
     with pytest.raises(CheckpointError, match=r"missing: .*, \.\.\..*2 not understood: model.mm_projector.0.weight"):
         canonical_names(published, key_table(TINY), "here")
-
-
-def test_every_single_dropped_tensor_is_noticed(tmp_path: Path) -> None:
-    """No parameter is ever left as it was initialised."""
-    published = names_in(HUB)
-    for dropped in published:
-        with pytest.raises(CheckpointError, match=f"1 missing: {dropped}"):
-            canonical_names([name for name in published if name != dropped], key_table(TINY), "here")
 
 
 def test_a_dropped_vision_tensor_stops_the_load(tmp_path: Path) -> None:

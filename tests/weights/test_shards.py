@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from tests.families.vision_encoder_decoder.test_checkpoints import CONFIGS
+from tests.families.variants import ENCODER_DECODERS as CONFIGS
 from tests.weights.test_load import assert_same_parameters
 from tests.weights.tiny_checkpoint import TINY, write_tiny
 from xmflow_jax.convert import convert

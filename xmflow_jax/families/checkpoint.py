@@ -5,6 +5,8 @@ from pathlib import Path
 
 from jax.sharding import Mesh
 
+from xmflow_jax.data.processing import Processing
+from xmflow_jax.data.templates import Template, default_template
 from xmflow_jax.families.family import Family
 from xmflow_jax.families.registry import find_family
 from xmflow_jax.json_files import read_json_object
@@ -30,6 +32,23 @@ class Checkpoint:
     def anatomy(self) -> Anatomy:
         """The model's stacks as data, and its limits."""
         return self.family.anatomy(self.config)
+
+    def processing(self) -> Processing:
+        """The checkpoint's own tokenizer and image processor.
+
+        Raises:
+            CheckpointError: a file is missing or cannot be read, or does not fit the model.
+        """
+        return self.family.processing(self.directory, self.config)
+
+    def template(self) -> Template:
+        """The prompt that the checkpoint was made for: its own, or its family's usual one.
+
+        Raises:
+            CheckpointError: its `prompt.json` holds no template for such a model.
+        """
+        usual = self.family.template(self.directory, self.config)
+        return default_template(self.directory, usual, self.anatomy.image_in_prompt)
 
     def identify(self, dtype: str | None = None) -> ModelIdentity:
         """What `load` would load: its checks, but for those that need all values, in the time of reading headers.

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from xmflow_jax.data.processing import Processing, load_processing
+from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.sources.files import question_files, questions_digest, read_questions
 from xmflow_jax.data.sources.prepared import DEFAULT_SPLIT, read_benchmark
 from xmflow_jax.data.sources.shapes.source import shapes_questions
-from xmflow_jax.data.templates import Template, default_template, resolve_template
+from xmflow_jax.data.templates import Template, resolve_template
 from xmflow_jax.families.checkpoint import Checkpoint, read_checkpoint
 from xmflow_jax.study.options import (
     CORRECT,
@@ -76,10 +76,8 @@ def read_inputs(options: SweepOptions, scratch: Path, say: Callable[[str], None]
     named = None if options.template is None else resolve_template(options.template)
     files, questions = _read_data(options, scratch)
     checkpoint = read_checkpoint(_model_source(options.model, scratch, say))
-    directory = checkpoint.directory
-    processing = load_processing(directory)
-    image_in_prompt = processing.image_token_id is not None
-    template = (named or default_template(directory, image_in_prompt)).for_model(image_in_prompt)
+    processing = checkpoint.processing()
+    template = (named or checkpoint.template()).for_model(checkpoint.anatomy.image_in_prompt)
     return Inputs(files, _data_name(options), questions, checkpoint, processing, template)
 
 

@@ -15,9 +15,6 @@ from jax.sharding import AxisType, Mesh
 
 from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.cli.replay import command_line
-from xmflow_jax.data.prompt import PreparedQuestion
-from xmflow_jax.data.roles import IMAGE
-from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.machine.mesh import automatic_mesh, check_mesh, parse_mesh
 from xmflow_jax.machine.partitioning import CONFIGURATIONS, DATA, MODEL, kept_whole, split_bytes
 from xmflow_jax.machine.processes import Processes
@@ -129,29 +126,6 @@ def free_memory(layout: Layout) -> int | None:
         return None
     found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
     return int(found[0]) * 1024 // len(devices) if found else None
-
-
-def model_shape(identity: ModelIdentity, prompt: PreparedQuestion | None) -> ModelShape | None:
-    """What the report must know of the model and of a typical prompt; None where no question can be used."""
-    if prompt is None:
-        return None
-    text = identity.config.text
-    cross_attention = isinstance(identity.config, CrossAttentionConfig)
-    image = int(prompt.roles[IMAGE].sum())
-    return ModelShape(
-        layers=text.layers,
-        width=text.width,
-        heads=text.heads,
-        kv_heads=text.kv_heads,
-        head_width=text.head_width,
-        mlp_width=text.mlp_width,
-        image_positions=image,
-        text_positions=len(prompt.token_ids) - (0 if cross_attention else image),
-        mlp_matrices=2 if cross_attention else 3,
-        number_bytes=2 if identity.dtype == "bfloat16" else 4,
-        cross_attention_layers=tuple(range(text.layers)) if cross_attention else (),
-        both_attentions=cross_attention,
-    )
 
 
 def provenance(

@@ -57,7 +57,8 @@ def write_preset(folder: Path, name: str, layers: int = 12, seed: int = 0) -> Pa
     family, preset = find_preset(name)
     folder.mkdir(parents=True, exist_ok=True)
     config = preset(write_demo_tokenizer(folder), layers)
-    write_image_processor(folder, config.vision.image_size)
+    layout = family.image_layout(config, (1, 1))
+    write_image_processor(folder, layout.rows * layout.side)
     write_random(folder, family, config, seed=seed)
     return folder
 

@@ -25,6 +25,7 @@ class Rule:
         path: of the parameter in the NNX state. With a `*` in the name, the parameter's leading axis is the layer.
         axes: the published tensor is transposed to this order.
         layers: how many layers `*` runs over; 0 without a `*`.
+        numbers: of these layers in the published names, in the order of the parameter's leading axis; None: 0, 1, ...
         part: (index, count) where the published tensor fuses `count` parameters of one size.
         part_axis: the axis of the published tensor along which it fuses them, `leading` axes not counted.
         leading: axes of size 1 that the published tensor begins with.
@@ -37,12 +38,17 @@ class Rule:
     part: tuple[int, int] = (0, 1)
     part_axis: int = -1
     leading: int = 0
+    numbers: tuple[int, ...] | None = None
 
     def names(self) -> tuple[str, ...]:
         """The canonical tensor names that make up the parameter, in layer order."""
         if not self.layers:
             return (self.published,)
-        return tuple(self.published.replace("*", str(layer)) for layer in range(self.layers))
+        return tuple(self.published.replace("*", str(layer)) for layer in self.layer_numbers())
+
+    def layer_numbers(self) -> tuple[int, ...]:
+        """The published numbers of the layers that `*` runs over."""
+        return tuple(range(self.layers)) if self.numbers is None else self.numbers
 
     def published_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of each published tensor of a parameter of this shape."""

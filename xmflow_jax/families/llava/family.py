@@ -6,6 +6,7 @@ from xmflow_jax.families.family import Family
 from xmflow_jax.families.llava.config import MODEL_TYPE, read_config, write_config
 from xmflow_jax.families.llava.modeling import Llava, LlavaConfig
 from xmflow_jax.families.llava.params import key_table
+from xmflow_jax.families.llava.processing import image_layout, place, processing, template
 from xmflow_jax.machine.partitioning import Partitioning, Tower
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.interfaces import NOTHING, Anatomy, Site, StackShape
@@ -45,6 +46,10 @@ FAMILY: Final = Family(
     keys=key_table,
     partitioning=partitioning,
     anatomy=anatomy,
+    processing=processing,
+    image_layout=image_layout,
+    place=place,
+    template=template,
     tiny=LlavaConfig(
         ClipVisionConfig(image_size=28, patch_size=14, width=16, mlp_width=24, layers=2, heads=2),
         LlamaConfig(vocabulary=40, width=24, mlp_width=32, layers=3, heads=4, kv_heads=2, head_width=6),

@@ -10,6 +10,7 @@ from xmflow_jax.families.vision_encoder_decoder.modeling import (
     CrossAttentionModel,
 )
 from xmflow_jax.families.vision_encoder_decoder.params import key_table
+from xmflow_jax.families.vision_encoder_decoder.processing import image_layout, place, processing, template
 from xmflow_jax.machine.partitioning import Partitioning, Tower
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.gpt2 import Gpt2Config
@@ -43,6 +44,10 @@ FAMILY: Final = Family(
     keys=key_table,
     partitioning=partitioning,
     anatomy=anatomy,
+    processing=processing,
+    image_layout=image_layout,
+    place=place,
+    template=template,
     tiny=CrossAttentionConfig(
         ClipVisionConfig(image_size=28, patch_size=14, width=16, mlp_width=24, layers=2, heads=2),
         Gpt2Config(vocabulary=40, width=24, mlp_width=32, layers=3, heads=4, positions=50),
