@@ -11,6 +11,7 @@ from tests.docs.pages import DOCS, ROOT, prose_lines
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "experiments").rglob("*.md")])
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|<img[^>]*\ssrc=\"([^\"]+)\"")
 MODULE = re.compile(r"python -m ((?:xmflow_jax|experiments)[\w.]*)")
+FILE = re.compile(r"`((?:[\w-]+/)+[\w-]+\.py|(?:xmflow_jax|experiments|tests|knockout)/[\w/-]*)`")
 CODE = re.compile(r"`[^`]*`")
 
 
@@ -52,6 +53,14 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_modules_that_a_page_runs_exist(page: Path) -> None:
     for module in sorted({one.rstrip(".") for one in MODULE.findall(page.read_text(encoding="utf-8"))}):
         assert find_spec(module), f"{name(page)}: there is no module {module}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_the_files_that_a_page_names_exist(page: Path) -> None:
+    """Named from the repository or from the package."""
+    for file in sorted(set(FILE.findall(page.read_text(encoding="utf-8")))):
+        there = (ROOT / file).exists() or (ROOT / "xmflow_jax" / file).exists()
+        assert there, f"{name(page)}: there is no {file}"
 
 
 def test_every_page_is_reached_from_the_index() -> None:
