@@ -49,3 +49,9 @@ def table_rows(text: str, first_heading: str) -> list[list[str]]:
 def quoted(cell: str) -> list[str]:
     """What stands between backticks."""
     return re.findall(r"`([^`]+)`", cell)
+
+
+def names_in(page: str, section: str, first_heading: str) -> list[str]:
+    """What stands between backticks in the first column of a section's tables with this heading."""
+    text = sections((DOCS / page).read_text(encoding="utf-8"))[section]
+    return [name for cells in table_rows(text, first_heading) for name in quoted(cells[0])]

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.docs.pages import DOCS, quoted, sections, table_rows
+from tests.docs.pages import DOCS, names_in, sections
 from xmflow_jax.run.schemas import KEYS, SCHEMAS
 
-PAGE = sections((DOCS / "run-folder.md").read_text(encoding="utf-8"))
+PAGE = "run-folder.md"
 SECTIONS = {
     "part": "Rows",
     "skipped": "Questions without rows",
@@ -15,14 +15,10 @@ SECTIONS = {
 }
 
 
-def explained(section: str) -> list[str]:
-    return [name for cells in table_rows(PAGE[section], "column") for name in quoted(cells[0])]
-
-
 @pytest.mark.parametrize("kind", SCHEMAS)
 def test_every_column_is_explained_once(kind: str) -> None:
-    told, real = explained(SECTIONS[kind]), SCHEMAS[kind].names
-    where = f"docs/run-folder.md, {SECTIONS[kind]}"
+    told, real = names_in(PAGE, SECTIONS[kind], "column"), SCHEMAS[kind].names
+    where = f"docs/{PAGE}, {SECTIONS[kind]}"
     assert len(told) == len(set(told)), f"{where}: a column is there twice"
     assert set(told) == set(real), (
         f"{where}: lacks {sorted(set(real) - set(told))}, has beyond {sorted(set(told) - set(real))}"
@@ -30,5 +26,6 @@ def test_every_column_is_explained_once(kind: str) -> None:
 
 
 def test_what_names_a_row_is_told() -> None:
-    sentence = next(line for line in PAGE["Rows"].splitlines() if "A row's own name is" in line)
+    rows = sections((DOCS / PAGE).read_text(encoding="utf-8"))["Rows"]
+    sentence = next(line for line in rows.splitlines() if "A row's own name is" in line)
     assert [word for word in KEYS["part"] if word.removesuffix("_id") not in sentence] == []
