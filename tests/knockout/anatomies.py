@@ -1,6 +1,14 @@
-"""Models of one stack as data: with the image in the prompt, and read by cross-attention."""
+"""Models as data: by their configurations, and of one stack with the image in the prompt or outside it."""
 
+from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.families.registry import LLAVA, VISION_ENCODER_DECODER
+from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.nn.interfaces import CROSS, MAIN, MLP, SELF, Anatomy, StackShape
+
+
+def anatomy_of(config: LlavaConfig | CrossAttentionConfig) -> Anatomy:
+    """Of a model of a published family."""
+    return (LLAVA if isinstance(config, LlavaConfig) else VISION_ENCODER_DECODER).anatomy(config)
 
 
 def prompt_anatomy(layers: int, heads: int = 4) -> Anatomy:

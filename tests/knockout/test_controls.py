@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.knockout.anatomies import anatomy_of
 from tests.knockout.tiny_cross_attention import tiny_cross_attention, tiny_text_prompt
 from tests.knockout.tiny_study import TinyPrompt, run_plain, tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
@@ -135,7 +136,7 @@ def sweep_both(
     prompts = [prompt_of(cross, 0), prompt_of(cross, 1, before=2, question=7, after=2)]
     rows = pathway_study(pathways, LAYERS, 2, mode, heads, cross, controls=2, seed=3)
     assert len(rows) == 3 * LAYERS * len(pathways)
-    study = build_study([row.knockout for row in rows], config.anatomy)
+    study = build_study([row.knockout for row in rows], anatomy_of(config))
     batch = build_batch(prompts)
     told = prompts
     check_positions(told, study.actions)
@@ -175,7 +176,7 @@ def test_drawn_edges_are_blocked_exactly() -> None:
 
     prompt = tiny_prompt(0)
     control = matched_control(block(Pathway("Image", "Question"), [0], "mask", [1]), draw=1, seed=0)
-    study = build_study([control], config.anatomy)
+    study = build_study([control], anatomy_of(config))
     positions = build_positions([prompt.roles], study.actions, len(prompt.token_ids), keys=[KEY])
     switches = jax.tree.map(lambda switch: jax.numpy.asarray(switch[0, 0]), study.switches)
     blocked = np.asarray(layer_edit(switches, jax.tree.map(jax.numpy.asarray, positions)).blocked)[0]
@@ -187,6 +188,6 @@ def test_drawn_edges_are_blocked_exactly() -> None:
 
 def test_drawing_without_a_key_is_an_error() -> None:
     control = matched_control(block(Pathway("Image", "Question"), [0]), draw=1, seed=0)
-    actions = build_study([control], config.anatomy).actions
+    actions = build_study([control], anatomy_of(config)).actions
     with pytest.raises(ValueError, match="need a key for each of 1 prompts"):
         build_positions([tiny_prompt(0).roles], actions, 32)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests.knockout.anatomies import anatomy_of
 from tests.knockout.tiny_study import arrays, tiny_prompt
 from xmflow_jax.families.llava.modeling import Llava, LlavaConfig
 from xmflow_jax.knockout.actions import NOTHING_BLOCKED, block
@@ -32,7 +33,7 @@ PROMPT = tiny_prompt(0, grid=3, question=9, after=9, before=8)
 def fixture_passes() -> tuple[Any, Any]:
     """The compiled image encoder and base pass."""
     graphdef, params = nnx.split(Llava(CONFIG, rngs=nnx.Rngs(0)))
-    batch, _ = arrays([PROMPT], build_study([NOTHING_BLOCKED], config.anatomy))
+    batch, _ = arrays([PROMPT], build_study([NOTHING_BLOCKED], anatomy_of(config)))
     encoder = encode.lower(net, batch.pixels).compile()
     features = encode(net, batch.pixels)
     first = np.array([len(PROMPT.token_ids) - 1], np.int32)
@@ -48,7 +49,7 @@ def test_the_image_encoder(passes: tuple[Any, Any]) -> None:
 
 
 def test_the_base_pass(passes: tuple[Any, Any]) -> None:
-    study = build_study([NOTHING_BLOCKED], config.anatomy)
+    study = build_study([NOTHING_BLOCKED], anatomy_of(config))
     batch, positions = arrays([PROMPT], study)
     padded = batch.tokens.shape[1]
     placement = place_study(study, positions, batch)
@@ -59,7 +60,7 @@ def test_the_base_pass(passes: tuple[Any, Any]) -> None:
 
 
 def study_costs(layers: list[list[int]], pathway: Pathway, change: Callable[[Any], Any] = lambda x: x) -> Any:
-    study = build_study([block(pathway, blocked) for blocked in layers], config.anatomy)
+    study = build_study([block(pathway, blocked) for blocked in layers], anatomy_of(config))
     batch, positions = arrays([PROMPT], study)
     padded = batch.tokens.shape[1]
     placement = place_study(study, positions, batch)

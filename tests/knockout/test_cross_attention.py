@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests.knockout.anatomies import anatomy_of
 from tests.knockout.tiny_cross_attention import tiny_cross_attention, tiny_text_prompt
 from tests.knockout.tiny_study import arrays, both_engines_of, run_plain, tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
@@ -94,7 +95,7 @@ def test_without_class_token_and_with_either_scale(scale: str) -> None:
 
 def test_the_empty_knockout_is_the_base_run_bit_for_bit() -> None:
     _, net = tiny_cross_attention()
-    study = build_study([NOTHING_BLOCKED, blocked(Pathway("Image", "Last"), layers=[])], config.anatomy)
+    study = build_study([NOTHING_BLOCKED, blocked(Pathway("Image", "Last"), layers=[])], anatomy_of(config))
     batch, positions = arrays(PROMPTS, study)
     swept = sweep_fast(net, batch, positions, study)
     for row in range(2):
@@ -102,7 +103,7 @@ def test_the_empty_knockout_is_the_base_run_bit_for_bit() -> None:
 
 
 def test_image_roles_are_cross_attention_edges_of_the_encoders_positions() -> None:
-    study = build_study([blocked(Pathway("Image Central Object", "Question"))], config.anatomy)
+    study = build_study([blocked(Pathway("Image Central Object", "Question"))], anatomy_of(config))
     _, positions = arrays(PROMPTS[:1], study)
     one = jax.tree.map(lambda switch: jnp.asarray(switch[0, 0]), study.switches)
     edit = layer_edit(one, jax.tree.map(jnp.asarray, positions))
@@ -131,7 +132,7 @@ def test_perturbing_a_blocked_patch_changes_nothing() -> None:
     """Visual keys and values of the blocked patches, replaced in every layer after the base run."""
     config, net = tiny_cross_attention()
     central = PROMPTS[0].roles["Image Central Object"]
-    study = build_study([blocked(Pathway("Image Central Object", "All")), NOTHING_BLOCKED], config.anatomy)
+    study = build_study([blocked(Pathway("Image Central Object", "All")), NOTHING_BLOCKED], anatomy_of(config))
     batch, positions = arrays(PROMPTS[:1], study)
     placement = place_study(study, positions, batch)
     features = encode(net, batch.pixels)
@@ -165,7 +166,7 @@ def test_a_knocked_out_layer_keeps_its_projections_bias() -> None:
 
 def test_answers_decoded_from_the_base_run_are_those_of_full_passes() -> None:
     _, net = tiny_cross_attention()
-    study = build_study([NOTHING_BLOCKED], config.anatomy)
+    study = build_study([NOTHING_BLOCKED], anatomy_of(config))
     batch, _ = arrays(PROMPTS, study)
     features = encode(net, batch.pixels)
     base = run_base(net, batch, features, batch.length - 1, rows=1)
@@ -191,7 +192,7 @@ def _longer(told: Mapping[str, np.ndarray], length: int) -> dict[str, np.ndarray
 def test_operations_count_the_cross_attention_once_per_image() -> None:
     config, _, _ = tiny_cross_attention()
     rows = pathway_study([(p, TO_END) for p in STUDY_PATHWAYS], ANATOMY, 3)
-    study = build_study([row.knockout for row in rows], config.anatomy)
+    study = build_study([row.knockout for row in rows], anatomy_of(config))
     batch, positions = arrays(PROMPTS, study)
     padded = batch.tokens.shape[1]
     placement = place_study(study, positions, batch)
@@ -201,8 +202,8 @@ def test_operations_count_the_cross_attention_once_per_image() -> None:
     assert 0 < necessary.suffixes <= executed.suffixes
     # Keys and values of the image: in every block, once, whatever the number of configurations.
     alone = place_study(
-        build_study([NOTHING_BLOCKED], config.anatomy),
-        arrays(PROMPTS, build_study([NOTHING_BLOCKED], config.anatomy))[1],
+        build_study([NOTHING_BLOCKED], anatomy_of(config)),
+        arrays(PROMPTS, build_study([NOTHING_BLOCKED], anatomy_of(config)))[1],
         batch.length,
         padded,
     )
@@ -216,7 +217,7 @@ def test_operations_count_the_cross_attention_once_per_image() -> None:
 def test_a_model_without_cross_attention_refuses_its_knockouts(knockout: Knockout) -> None:
     _, net = tiny_llava()
     prompts = [tiny_prompt(0)]
-    study = build_study([knockout], config.anatomy)
+    study = build_study([knockout], anatomy_of(config))
     batch, positions = arrays(prompts, study)
     with pytest.raises(OptionError, match="has no cross-attention to knock out"):
         sweep_fast(net, batch, positions, study)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.knockout.anatomies import prompt_anatomy
+from tests.knockout.anatomies import anatomy_of, prompt_anatomy
 from tests.knockout.tiny_study import LLAVA_OUTPUTS, arrays, both_engines, run_plain, tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
 from xmflow_jax.knockout.actions import NOTHING_BLOCKED, Knockout, block, combine, keep_only, zero_output
@@ -42,7 +42,9 @@ def test_every_style_and_mode(mode: str) -> None:
 @pytest.mark.parametrize("mode", [MASK, pytest.param(ZERO, marks=pytest.mark.slow)])
 def test_head_subsets(mode: str) -> None:
     pathways = [(pathway, "centred") for pathway in PATHWAYS]
-    rows = [row for heads in ((0,), (1, 2), (3, 0, 2), None) for row in pathway_study(pathways, ANATOMY, 3, mode, heads)]
+    rows = [
+        row for heads in ((0,), (1, 2), (3, 0, 2), None) for row in pathway_study(pathways, ANATOMY, 3, mode, heads)
+    ]
     check([row.knockout for row in rows], PROMPTS)
 
 
@@ -88,7 +90,7 @@ def test_bfloat16_agrees_between_the_engines_as_far_as_bfloat16_goes() -> None:
     config, net = tiny_llava()
     narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), net)
     rows = pathway_study([(pathway, "centred") for pathway in STUDY_PATHWAYS], ANATOMY, 3)
-    study = build_study([row.knockout for row in rows], config.anatomy)
+    study = build_study([row.knockout for row in rows], anatomy_of(config))
     batch, positions = arrays(PROMPTS, study)
     fast = sweep_fast(narrow, batch, positions, study).knockout
     plain = run_plain(narrow, batch, positions, study.switches).swapaxes(0, 1)
@@ -181,7 +183,7 @@ def test_random_role_sets(seed: int) -> None:
 def test_impossible_pathways_cost_nothing_and_equal_base() -> None:
     config, net = tiny_llava()
     rows = pathway_study([(Pathway("Question", "Image"), "centred"), (Pathway("Last", "System"), "single")], ANATOMY, 3)
-    study = build_study([row.knockout for row in rows], config.anatomy)
+    study = build_study([row.knockout for row in rows], anatomy_of(config))
     batch, positions = arrays(PROMPTS, study)
     assert place_study(study, positions, batch).groups == ()
     swept = sweep_fast(net, batch, positions, study)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks.workload import PRESETS, random_question, study_rows
+from tests.knockout.anatomies import anatomy_of
 from tests.knockout.tiny_study import VOCABULARY, arrays, tiny_llava, tiny_prompt
 from xmflow_jax.knockout.actions import block
 from xmflow_jax.knockout.arrays import build_positions
@@ -51,7 +52,7 @@ def test_the_suffix_pass_against_xlas_own_count() -> None:
     """Of a model in which every scan runs once (XLA counts a scan's body once): two blocks, one key-value head."""
     config, net = tiny_llava(layers=2, heads=8, kv_heads=1, head_width=32, grid=3)
     prompt = tiny_prompt(0, grid=3, question=9, after=9, before=8)
-    study = build_study([block(Pathway("Image", "Question"), [0])], config.anatomy)
+    study = build_study([block(Pathway("Image", "Question"), [0])], anatomy_of(config))
     batch, positions = arrays([prompt], study)
     placement = place_study(study, positions, batch)
     features = encode(net, batch.pixels)

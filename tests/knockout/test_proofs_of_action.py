@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.knockout.anatomies import anatomy_of
 from tests.knockout.tiny_study import LLAVA_OUTPUTS, arrays, both_engines, run_plain, tiny_llava, tiny_prompt, widest
 from xmflow_jax.data import roles
 from xmflow_jax.errors import OptionError
@@ -54,7 +55,7 @@ def test_a_suffix_row_without_sources_outputs_zero() -> None:
     switches = Switches(
         one_of_two, no_edges, no_edges, no_edges, no_outputs, no_outputs, no_outputs, no_edges, no_edges
     )
-    positions = build_positions([], build_study([NOTHING_BLOCKED], config.anatomy).actions, 8)._replace(
+    positions = build_positions([], build_study([NOTHING_BLOCKED], anatomy_of(config)).actions, 8)._replace(
         mask_source=everything, mask_target=everything, zero_source=none, zero_target=none
     )
     at = Rows(jnp.array([[5, 6, 7]]), jnp.array([5]), 3)
@@ -66,7 +67,7 @@ def test_a_suffix_row_without_sources_outputs_zero() -> None:
 @pytest.mark.parametrize("pathway", STUDY_PATHWAYS, ids=str)
 def test_edges_are_the_pathways_and_no_others(pathway: Pathway) -> None:
     """The dense mask against a loop over pairs of positions."""
-    study = build_study([block(pathway, [0])], config.anatomy)
+    study = build_study([block(pathway, [0])], anatomy_of(config))
     positions = build_positions([PROMPT.roles], study.actions, len(PROMPT.token_ids))
     one = jax.tree.map(lambda switch: jnp.asarray(switch[0, 0]), study.switches)
     blocked = np.asarray(layer_edit(one, jax.tree.map(jnp.asarray, positions)).blocked)[0, 0]
@@ -86,7 +87,7 @@ def test_a_head_subset_blocks_these_heads_alone() -> None:
 def test_the_empty_knockout_is_base_bit_for_bit_in_one_plain_pass() -> None:
     config, net = tiny_llava()
     knockouts = [NOTHING_BLOCKED, block(IMAGE_TO_QUESTION, [1]), NOTHING_BLOCKED]
-    study = build_study(knockouts, config.anatomy)
+    study = build_study(knockouts, anatomy_of(config))
     batch, positions = arrays([PROMPT], study)
     plain = np.asarray(run_plain(net, batch, positions, study.switches))
     np.testing.assert_array_equal(plain[0], plain[2])
@@ -107,7 +108,7 @@ def test_rows_recomputed_with_nothing_blocked_are_base() -> None:
     with jax.enable_x64(True):
         config, net = tiny_llava()
         params = widest(params)
-        study = build_study([block(IMAGE_TO_QUESTION, range(4))], config.anatomy)
+        study = build_study([block(IMAGE_TO_QUESTION, range(4))], anatomy_of(config))
         batch, positions = arrays([PROMPT, tiny_prompt(3, question=6)], study)
         batch = batch._replace(pixels=batch.pixels.astype(np.float64))
         placement = place_study(study, positions, batch)
@@ -153,7 +154,7 @@ def test_image_positions_are_untouched_by_image_to_question() -> None:
 
     config, net = tiny_llava()
     model = nnx.merge(graphdef, params)
-    study = build_study([NOTHING_BLOCKED, block(IMAGE_TO_QUESTION, range(4))], config.anatomy)
+    study = build_study([NOTHING_BLOCKED, block(IMAGE_TO_QUESTION, range(4))], anatomy_of(config))
     batch, positions = arrays([PROMPT], study)
     features = model.image_features(jnp.asarray(batch.pixels[0]))[None].reshape(1, -1, config.text.width)
     states = []
@@ -199,7 +200,7 @@ def test_zero_mode_does_not_renormalise() -> None:
 
 def test_a_pathway_that_matches_no_position_is_an_error() -> None:
     empty = {**PROMPT.roles, roles.IMAGE_PAD: np.zeros_like(PROMPT.roles[roles.IMAGE])}
-    actions = build_study([block(Pathway("Image Pad", "Last"), [0])], config.anatomy).actions
+    actions = build_study([block(Pathway("Image Pad", "Last"), [0])], anatomy_of(config)).actions
     with pytest.raises(OptionError, match="role 'Image Pad' matches no position"):
         check_positions([PROMPT.roles, empty], actions)
     missing = {role: own for role, own in PROMPT.roles.items() if role != roles.IMAGE_PAD}
@@ -211,7 +212,7 @@ def test_a_pathway_that_matches_no_position_is_an_error() -> None:
 @pytest.mark.parametrize(("layers", "heads"), [([4], None), ([-1], None), ([0], [4]), ([0], [-1])])
 def test_layers_and_heads_out_of_range_are_refused(layers: list[int], heads: list[int] | None) -> None:
     with pytest.raises(OptionError, match="is not one of the model's 0 to 3"):
-        build_study([block(IMAGE_TO_QUESTION, layers, "mask", heads)], config.anatomy)
+        build_study([block(IMAGE_TO_QUESTION, layers, "mask", heads)], anatomy_of(config))
 
 
 def test_unknown_modes_and_sites_are_refused() -> None:

@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from tests.families.llava.torch_llava import HEAD_LAYOUTS, build_torch_llava
+from tests.knockout.anatomies import anatomy_of
 from tests.knockout.tiny_study import LLAVA_OUTPUTS, TinyPrompt, arrays, run_plain, tiny_prompt
+from xmflow_jax.families.checkpoint import load_model
 from xmflow_jax.knockout.actions import SELF, Edges, Knockout, block, keep_only, zero_output
 from xmflow_jax.knockout.fast.engine import sweep_fast
 from xmflow_jax.knockout.fast.placement import build_study
@@ -22,7 +24,6 @@ from xmflow_jax.knockout.measure import Measured, measure
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import STYLES
-from xmflow_jax.weights.load import load_model
 
 BOUND = 1e-5
 LAYERS, HEADS = 5, 4
@@ -71,7 +72,7 @@ def study_mask(model: Any, prompt: TinyPrompt, knockout: Knockout) -> Callable[[
 
 
 def ours(loaded: Any, knockouts: list[Knockout], engine: str) -> Measured:
-    study = build_study(knockouts, config.anatomy)
+    study = build_study(knockouts, anatomy_of(config))
     batch, positions = arrays(PROMPTS, study)
     swept = sweep_fast(loaded.net, batch, positions, study)
     logits = swept.knockout

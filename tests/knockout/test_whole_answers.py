@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.knockout.anatomies import anatomy_of
 from tests.knockout.tiny_cross_attention import tiny_cross_attention, tiny_text_prompt
 from tests.knockout.tiny_study import IMAGE_TOKEN, LLAVA_OUTPUTS, TinyPrompt, arrays, run_plain, tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
@@ -82,7 +83,7 @@ def make_case(
     family: str, prompts: Sequence[TinyPrompt], knockouts: Sequence[Knockout], ends: tuple[int, ...], steps: int
 ) -> Case:
     _, net = tiny_cross_attention(LAYERS) if family == FAMILIES[1] else tiny_llava(LAYERS)
-    study = build_study(knockouts, config.anatomy)
+    study = build_study(knockouts, anatomy_of(config))
     batch = build_batch(prompts)
     padded = batch.tokens.shape[1]
     told = prompts
@@ -223,7 +224,9 @@ def test_perturbing_a_blocked_image_changes_no_token_of_an_answer(family: str) -
 
 def test_a_generated_image_token_is_a_word() -> None:
     """The id that marks an image position in a prompt marks none in an answer."""
-    case = make_case("llava", make_prompts("llava")[:2], [NOTHING_BLOCKED, block(Pathway("Question", "Last"), [0])], NEVER, 4)
+    case = make_case(
+        "llava", make_prompts("llava")[:2], [NOTHING_BLOCKED, block(Pathway("Question", "Last"), [0])], NEVER, 4
+    )
     _, net = tiny_llava(LAYERS)
     head = params["language_model"]["lm_head"]["kernel"]
     # Wherever the first answer's first token was likeliest, the image token is now.
@@ -246,7 +249,9 @@ def test_a_generated_image_token_is_a_word() -> None:
 def test_both_engines_through_a_batch_with_a_prompt_that_is_not_selected() -> None:
     _, net = tiny_llava(LAYERS)
     prompts = make_prompts("llava")[:3]
-    study = build_study([block(Pathway("Image", "Last"), [0, 1]), block(Pathway("Question", "Last"), [2])], config.anatomy)
+    study = build_study(
+        [block(Pathway("Image", "Last"), [0, 1]), block(Pathway("Question", "Last"), [2])], anatomy_of(config)
+    )
     chosen = np.array([True, False, True])
     options = np.array([[3, 7], [9, 4], [30, 11]], np.int32)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.knockout.test_torch_knockout import HEADS, LAYERS, PROMPTS, build, study_mask, torch_probabilities
+from tests.knockout.anatomies import anatomy_of
+from tests.knockout.test_torch_knockout import LAYERS, PROMPTS, build, study_mask, torch_probabilities
 from tests.knockout.test_whole_answers import grown_roles
 from xmflow_jax.knockout.batch_answers import answer_batch
 from xmflow_jax.knockout.fast.placement import build_study
@@ -39,7 +40,7 @@ def test_equal_to_pytorchs_greedy_decoding_under_the_same_masks(tmp_path: Path) 
 
     # A token that some answers hold, so that they end early.
     end = published(0, 0, -1)[2]
-    study = build_study(knockouts, config.anatomy)
+    study = build_study(knockouts, anatomy_of(config))
     expected = [[published(row, column, end) for column in range(len(rows))] for row in range(len(PROMPTS))]
     bases = []
 

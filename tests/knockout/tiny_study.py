@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from tests.knockout.anatomies import anatomy_of
 from xmflow_jax.data import roles
 from xmflow_jax.data.batch import Batch, StackPrompt, build_batch
 from xmflow_jax.data.place import Place, plain_place
@@ -109,7 +110,7 @@ def both_engines_of(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """As `both_engines`, of any (configuration, network)."""
     config, net = model
-    study = build_study(knockouts, config.anatomy)
+    study = build_study(knockouts, anatomy_of(config))
     batch, positions = arrays(prompts, study)
     fast = sweep_fast(net, batch, positions, study)
     plain = run_plain(net, batch, positions, study.switches, count=len(knockouts))

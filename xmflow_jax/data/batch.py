@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int32
 
-from xmflow_jax.data.place import Place
+from xmflow_jax.data.place import Place, stack_places
 
 # Padded lengths are multiples of this, so that a study compiles a handful of programs.
 LENGTH_STEP = 16
@@ -21,7 +21,7 @@ class StackInput(NamedTuple):
     Attributes:
         tokens: word ids, with the model's image token at image positions.
         length: real positions of each prompt.
-        ids: position ids (`Place.axes`).
+        ids: position ids (`Place.axes`), those of positions that would be generated behind them.
         delta: what a generated position's id is beyond its index.
         blocks: block numbers (`Place.blocks`), 0 at padding; None: attention is causal, which hides the padding.
         entry: the first position that depends on an earlier stack (`Place.entry`).
@@ -94,7 +94,8 @@ class Prompt(StackPrompt, Protocol):
 
 
 T = TypeVar("T")
-Bucket = tuple[int, int]
+# Padded length, and what else the prompts of one batch have in common: shapes of pixels, or grids of images.
+Bucket = tuple[int, tuple[tuple[int, ...], ...]]
 
 
 def padded_length(length: int) -> int:
@@ -105,21 +106,12 @@ def padded_length(length: int) -> int:
 def stack_input(prompts: Sequence[StackPrompt]) -> StackInput:
     """What one stack reads, padded to the bucket of the longest."""
     length = np.array([len(prompt.token_ids) for prompt in prompts], np.int32)
-    padded = padded_length(int(length.max()))
-    tokens = np.zeros((len(prompts), padded), np.int32)
-    ids = np.zeros((len(prompts), len(prompts[0].place.axes), padded), np.int32)
-    blocks = np.zeros((len(prompts), padded), np.int32)
-    for row, prompt in enumerate(prompts):
-        own, place = len(prompt.token_ids), prompt.place
-        tokens[row, :own] = prompt.token_ids
-        ids[row, :, :own] = place.axes
-        if place.blocks is not None:
-            blocks[row, :own] = place.blocks
-    causal = all(prompt.place.blocks is None for prompt in prompts)
-    delta, entry = (
-        np.array(own, np.int32) for own in zip(*[(p.place.delta, p.place.entry) for p in prompts], strict=True)
-    )
-    return StackInput(tokens, length, ids, delta, None if causal else blocks, entry)
+    tokens = np.zeros((len(prompts), padded_length(int(length.max()))), np.int32)
+    for row, prompt in zip(tokens, prompts, strict=True):
+        row[: len(prompt.token_ids)] = prompt.token_ids
+    places = stack_places([prompt.place for prompt in prompts], tokens.shape[1])
+    entry = np.array([prompt.place.entry for prompt in prompts], np.int32)
+    return StackInput(tokens, length, places.axes, places.delta, places.blocks, entry)
 
 
 def build_batch(prompts: Sequence[Prompt]) -> Batch:
@@ -130,8 +122,8 @@ def build_batch(prompts: Sequence[Prompt]) -> Batch:
 
 
 def prompt_bucket(prompt: Prompt) -> Bucket:
-    """What the prompts of one batch have in common: padded length and number of images."""
-    return padded_length(len(prompt.token_ids)), len(prompt.pixels)
+    """What the prompts of one batch have in common: padded length, and number and shape of images."""
+    return padded_length(len(prompt.token_ids)), (prompt.pixels.shape,)
 
 
 def in_batches(prompts: Iterable[T], size: int, bucket_of: Callable[[T], Bucket]) -> Iterable[list[T]]:

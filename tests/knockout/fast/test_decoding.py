@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.knockout.anatomies import anatomy_of
 from tests.knockout.test_torch_knockout import PROMPTS, build
 from tests.knockout.tiny_study import TinyPrompt, arrays
 from xmflow_jax.knockout.actions import NOTHING_BLOCKED
@@ -32,7 +33,7 @@ def published(model, prompt: TinyPrompt, ends: list[int], steps: int) -> list[in
 
 def test_several_end_tokens_and_answers_of_one_token(tmp_path: Path) -> None:
     model, loaded = build(tmp_path)
-    batch, _ = arrays(PROMPTS, build_study([NOTHING_BLOCKED], config.anatomy))
+    batch, _ = arrays(PROMPTS, build_study([NOTHING_BLOCKED], anatomy_of(config)))
     features = encode(loaded.net, batch.pixels)
     first = (batch.length - 1).astype(np.int32)
     base = run_base(loaded.net, batch, features, first, rows=1)
@@ -63,7 +64,7 @@ def test_several_end_tokens_and_answers_of_one_token(tmp_path: Path) -> None:
 def test_a_batch_whose_answers_all_end_at_once(tmp_path: Path, fill: int) -> None:
     """The loop stops before its first step, and the places after the end are filled all the same."""
     _, loaded = build(tmp_path)
-    batch, _ = arrays(PROMPTS[:1], build_study([NOTHING_BLOCKED], config.anatomy))
+    batch, _ = arrays(PROMPTS[:1], build_study([NOTHING_BLOCKED], anatomy_of(config)))
     features = encode(loaded.net, batch.pixels)
     first = (batch.length - 1).astype(np.int32)
     base = run_base(loaded.net, batch, features, first, rows=1)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.knockout.anatomies import anatomy_of
 from tests.knockout.tiny_study import tiny_prompt
 from xmflow_jax.data import roles
 from xmflow_jax.knockout.actions import Knockout, RoleSet, block, keep_only
@@ -74,7 +75,7 @@ def test_generated_positions_belong_to_last_and_all(chosen: RoleSet, among: bool
 
 def test_arrays_hold_as_many_generated_positions_as_are_told_behind_each_prompt() -> None:
     prompts = [tiny_prompt(0), tiny_prompt(1, question=6)]
-    study = build_study([keep_only(Pathway("Image", "Last"), [0])], config.anatomy)
+    study = build_study([keep_only(Pathway("Image", "Last"), [0])], anatomy_of(config))
     positions = build_positions(prompts, study.actions, 40, generated=3)
     others, last = (action.target for action in study.actions.mask)
     assert (others.complement, last.role) == (True, roles.LAST)
@@ -114,7 +115,7 @@ def test_rows_lie_within_the_arrays_and_cover_prompts_and_drafts(data: st.DataOb
         (keep_only if keeps else block)(Pathway(source, target), range(first, 3))
         for source, target, keeps, first in parts
     ]
-    study = build_study(knockouts, config.anatomy)
+    study = build_study(knockouts, anatomy_of(config))
     length = np.array([len(prompt.token_ids) for prompt in prompts])
     padded = -(-int(length.max()) // 16) * 16
     room = padded + generated_room(steps)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tests.knockout.anatomies import anatomy_of
 from tests.knockout.test_torch_knockout import PROMPTS, build
 from tests.knockout.tiny_study import arrays
 from xmflow_jax.knockout.actions import NOTHING_BLOCKED
@@ -17,7 +18,7 @@ STEPS = 6
 
 def test_answers_are_those_of_generate(tmp_path: Path) -> None:
     model, loaded = build(tmp_path)
-    batch, _ = arrays(PROMPTS, build_study([NOTHING_BLOCKED], config.anatomy))
+    batch, _ = arrays(PROMPTS, build_study([NOTHING_BLOCKED], anatomy_of(config)))
     features = encode(loaded.net, batch.pixels)
     first = (batch.length - 1).astype(np.int32)
     base = run_base(loaded.net, batch, features, first, rows=1)

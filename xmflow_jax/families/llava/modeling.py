@@ -7,7 +7,6 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from xmflow_jax.nn.clip import ClipVision, ClipVisionConfig
-from xmflow_jax.nn.interfaces import MLP, SELF, Anatomy, StackShape
 from xmflow_jax.nn.layers import ACTIVATIONS, DType
 from xmflow_jax.nn.llama import LlamaConfig, LlamaDecoder
 
@@ -35,12 +34,6 @@ class LlavaConfig:
     def image_positions(self) -> int:
         """Prompt positions that one image takes."""
         return self.vision.patches + self.keep_class_token
-
-    @property
-    def anatomy(self) -> Anatomy:
-        """One stack, in which the image stands among the words."""
-        sites = ((SELF, MLP),) * self.text.layers
-        return Anatomy((StackShape("decoder", sites, self.text.heads),), self.text.vocabulary)
 
 
 class LlavaProjector(nnx.Module):

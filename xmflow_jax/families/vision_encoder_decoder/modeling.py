@@ -9,7 +9,6 @@ from jaxtyping import Array, Float, Int
 
 from xmflow_jax.nn.clip import ClipVision, ClipVisionConfig
 from xmflow_jax.nn.gpt2 import MODEL_WIDTH, Gpt2Config, Gpt2Decoder
-from xmflow_jax.nn.interfaces import CROSS, MLP, SELF, Anatomy, StackShape
 from xmflow_jax.nn.layers import DType
 
 
@@ -34,12 +33,6 @@ class CrossAttentionConfig:
     def projects(self) -> bool:
         """Whether a linear layer brings the encoder's states to the decoder's width."""
         return self.vision.width != self.text.width
-
-    @property
-    def anatomy(self) -> Anatomy:
-        """One stack, every block of which reads the image's states."""
-        sites = ((SELF, CROSS, MLP),) * self.text.layers
-        return Anatomy((StackShape("decoder", sites, self.text.heads),), self.text.vocabulary, self.text.positions)
 
 
 # The user's own family at its full size: 16-pixel patches, 12 + 12 layers, width 1024, 16 heads.
