@@ -1,12 +1,15 @@
 """The benchmark's models and questions: random weights and words, real layout and sizes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from xmflow_jax.data import roles
+from xmflow_jax.data.batch import StackPrompt
+from xmflow_jax.data.place import Place, plain_place
 from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.families.registry import LLAVA
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS
 from xmflow_jax.knockout.study_rows import StudyRow, pathway_study
 from xmflow_jax.knockout.windows import CENTRED
@@ -73,6 +76,12 @@ class RandomQuestion:
     token_ids: np.ndarray
     pixels: np.ndarray
     roles: Mapping[str, np.ndarray]
+    before: Mapping[str, StackPrompt] = field(default_factory=dict)
+
+    @property
+    def place(self) -> Place:
+        """0, 1, ..."""
+        return plain_place(len(self.token_ids))
 
 
 def random_question(preset: Preset, seed: int) -> RandomQuestion:
@@ -99,7 +108,7 @@ def random_question(preset: Preset, seed: int) -> RandomQuestion:
 def study_rows(preset: Preset) -> tuple[StudyRow, ...]:
     """The study's six pathways, or the first of them, at every layer."""
     pathways = [(pathway, CENTRED) for pathway in STUDY_PATHWAYS[: preset.pathways]]
-    return pathway_study(pathways, preset.model.text.layers, preset.window)
+    return pathway_study(pathways, LLAVA.anatomy(preset.model), preset.window)
 
 
 def spread(count: int, chosen: int | None) -> list[int]:

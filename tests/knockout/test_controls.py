@@ -8,34 +8,41 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.knockout.anatomies import anatomy_of
+from tests.knockout.anatomies import anatomy_of, cross_anatomy, prompt_anatomy
 from tests.knockout.tiny_cross_attention import tiny_cross_attention, tiny_text_prompt
 from tests.knockout.tiny_study import TinyPrompt, run_plain, tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
 from xmflow_jax.data.batch import build_batch
-from xmflow_jax.knockout.actions import MODES, DrawnEdges, Edges, block, matched_control
-from xmflow_jax.knockout.arrays import build_positions
+from xmflow_jax.knockout.actions import attending_sites, block, matched_control, pathway_site
+from xmflow_jax.knockout.arrays import build_positions, site_edges
 from xmflow_jax.knockout.controls import (
     OBJECT_ROLES,
     DenseEdges,
-    control_overlap,
+    Prompt,
     draw_edges,
     pathway_edges,
     question_key,
 )
 from xmflow_jax.knockout.fast.engine import sweep_fast
 from xmflow_jax.knockout.fast.placement import build_study, check_positions, impossible_actions
+from xmflow_jax.knockout.kinds.drawn import DrawnEdges, control_overlap
+from xmflow_jax.knockout.kinds.edges import Edges
+from xmflow_jax.knockout.kinds.kind import View
+from xmflow_jax.knockout.modes import MASK, ZERO
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import CENTRED, TO_END
+from xmflow_jax.nn.interfaces import MAIN, SELF
 
 LAYERS, HEADS = 4, 4
 PATHWAYS = (*STUDY_PATHWAYS, Pathway("Image", "All"), Pathway("Question", "Question"), Pathway("System", "All"))
 KEY = question_key("a task", "a question")
+ANATOMIES = {False: prompt_anatomy(LAYERS, HEADS), True: cross_anatomy(LAYERS, HEADS)}
+SITES = {cross: attending_sites(anatomy, MAIN) for cross, anatomy in ANATOMIES.items()}
 
 
 def edges_of(pathway: Pathway, cross: bool) -> Edges:
-    ((edges, _, _),) = block(pathway, [0], cross_attention=cross).switched
+    ((edges, _, _),) = block(pathway, [0], site=pathway_site(pathway, ANATOMIES[cross])).switched
     assert isinstance(edges, Edges)
     return edges
 
@@ -45,7 +52,7 @@ def prompt_of(cross: bool, seed: int = 0, **shape: int) -> TinyPrompt:
 
 
 def counts(edges: DenseEdges) -> np.ndarray:
-    return edges.own.sum(1) + edges.visual.sum(1)
+    return edges.own.sum(1) + edges.outside.sum(1)
 
 
 @settings(max_examples=60, deadline=None)
@@ -62,20 +69,21 @@ def test_every_row_has_as_many_edges_as_the_pathways(
 ) -> None:
     told = prompt_of(cross, question=question).roles
     like = edges_of(pathway, cross)
-    action = DrawnEdges(like, draw, 7, cross)
-    drawn, own = draw_edges(action, told, key, generated), pathway_edges(like, told, generated, cross)
+    prompt = Prompt({MAIN: told}, key)
+    drawn = draw_edges(like, draw, 7, SITES[cross], prompt, generated)
+    own = pathway_edges(like, SITES[cross], prompt, generated)
     # A row sees what comes before it and, by cross-attention, the whole image.
-    seen = np.arange(len(own.own)) + own.visual.shape[1]
+    seen = np.arange(len(own.own)) + own.outside.shape[1]
     np.testing.assert_array_equal(counts(drawn), np.minimum(counts(own), seen))
     if not (pathway.source == pathway.target == "Question" or pathway.target == "All"):
         np.testing.assert_array_equal(counts(drawn), counts(own))
     # Never a row's own position, nor a later one.
     assert not np.triu(drawn.own).any()
     # The prompt's rows are the same, however long the answer.
-    shorter = draw_edges(action, told, key)
+    shorter = draw_edges(like, draw, 7, SITES[cross], prompt)
     length = len(told[roles.ALL])
     np.testing.assert_array_equal(drawn.own[:length, :length], shorter.own)
-    np.testing.assert_array_equal(drawn.visual[:length], shorter.visual)
+    np.testing.assert_array_equal(drawn.outside[:length], shorter.outside)
 
 
 @pytest.mark.parametrize("cross", [False, True])
@@ -84,21 +92,22 @@ def test_an_objects_control_is_other_patches(source: str, cross: bool) -> None:
     told = dict(prompt_of(cross).roles)
     image, of_object = told[roles.IMAGE], told[roles.IMAGE_CENTRAL_OBJECT]
     # The class token of a vision tower is no patch of an object, and of the image without it.
-    action = DrawnEdges(edges_of(Pathway(source, "Question"), cross), 1, 0, cross)
-    drawn = draw_edges(action, told, KEY)
-    chosen = (drawn.visual if cross else drawn.own)[told[roles.QUESTION]]
-    assert not (drawn.own if cross else drawn.visual).any()
+    action = DrawnEdges(edges_of(Pathway(source, "Question"), cross), 1, 0, SITES[cross])
+    prompt = Prompt({MAIN: told}, KEY)
+    drawn = draw_edges(action.like, 1, 0, SITES[cross], prompt)
+    chosen = (drawn.outside if cross else drawn.own)[told[roles.QUESTION]]
+    assert not (drawn.own if cross else drawn.outside).any()
     assert (chosen == chosen[0]).all()  # the same patches for every word of the question
     assert chosen[0].sum() == told[source].sum()
     assert not (chosen[0] & ~image).any()
     enough = (image & ~told[source]).sum() >= told[source].sum()
     if enough:
         assert not (chosen[0] & told[source]).any()
-        assert control_overlap(action, told, KEY) == 0
+        assert control_overlap(action, prompt) == 0
     else:  # the draw must take some of the role's own
         overlap = (chosen[0] & told[source]).sum()
         assert overlap == 2 * told[source].sum() - image.sum()
-        assert control_overlap(action, told, KEY) == overlap / told[source].sum()
+        assert control_overlap(action, prompt) == overlap / told[source].sum()
     assert of_object.any()
 
 
@@ -106,8 +115,9 @@ def test_edges_are_drawn_uniformly() -> None:
     """The last position's one edge, over many questions: every earlier position as often as any other."""
     told = {**tiny_prompt(0, before=2, question=3, after=2).roles}
     told[roles.CENTRAL_OBJECT] = np.arange(len(told[roles.ALL])) == 7
-    action = DrawnEdges(edges_of(Pathway("Central Object", "Last"), False), 1, 0)
-    drawn = sum(draw_edges(action, told, key).own[-1].astype(int) for key in range(3000))
+    like = edges_of(Pathway("Central Object", "Last"), False)
+    draws = (draw_edges(like, 1, 0, SITES[False], Prompt({MAIN: told}, key)) for key in range(3000))
+    drawn = sum(draw.own[-1].astype(int) for draw in draws)
     seen = len(told[roles.ALL]) - 1
     expected = 3000 / seen
     statistic = ((drawn[:-1] - expected) ** 2 / expected).sum()
@@ -121,7 +131,7 @@ def test_draws_depend_on_seed_draw_and_question_alone() -> None:
     like = edges_of(Pathway("Image", "Question"), False)
 
     def drawn(draw: int = 1, seed: int = 0, key: int = KEY) -> np.ndarray:
-        return draw_edges(DrawnEdges(like, draw, seed), told, key).own
+        return draw_edges(like, draw, seed, SITES[False], Prompt({MAIN: told}, key)).own
 
     np.testing.assert_array_equal(drawn(), drawn())
     for other in (drawn(draw=2), drawn(seed=1), drawn(key=question_key("a task", "another"))):
@@ -132,15 +142,14 @@ def test_draws_depend_on_seed_draw_and_question_alone() -> None:
 def sweep_both(
     cross: bool, pathways: list[tuple[Pathway, str]], mode: str, heads: list[int] | None = None
 ) -> Mapping[str, np.ndarray]:
-    _, net = tiny_cross_attention(LAYERS) if cross else tiny_llava(LAYERS)
+    config, net = tiny_cross_attention(LAYERS) if cross else tiny_llava(LAYERS)
     prompts = [prompt_of(cross, 0), prompt_of(cross, 1, before=2, question=7, after=2)]
-    rows = pathway_study(pathways, LAYERS, 2, mode, heads, cross, controls=2, seed=3)
+    rows = pathway_study(pathways, anatomy_of(config), 2, mode, heads, controls=2, seed=3)
     assert len(rows) == 3 * LAYERS * len(pathways)
     study = build_study([row.knockout for row in rows], anatomy_of(config))
     batch = build_batch(prompts)
-    told = prompts
-    check_positions(told, study.actions)
-    positions = build_positions(told, study.actions, batch.tokens.shape[1], keys=[KEY, KEY + 1])
+    check_positions(prompts, study.actions)
+    positions = build_positions(prompts, study.actions, batch.tokens.shape[1], keys=[KEY, KEY + 1])
     assert not any(impossible_actions(study, positions, batch))
     fast = sweep_fast(net, batch, positions, study)
     plain = np.asarray(run_plain(net, batch, positions, study.switches)).swapaxes(0, 1)
@@ -149,7 +158,7 @@ def sweep_both(
 
 
 @pytest.mark.parametrize("cross", [False, True])
-@pytest.mark.parametrize("mode", [MODES[0], pytest.param(MODES[1], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mode", [MASK, pytest.param(ZERO, marks=pytest.mark.slow)])
 def test_both_engines_agree(cross: bool, mode: str) -> None:
     pathways = [(Pathway("Image Central Object", "Question"), CENTRED), (Pathway("Question", "Last"), TO_END)]
     swept = sweep_both(cross, pathways, mode)
@@ -166,28 +175,28 @@ def test_both_engines_agree(cross: bool, mode: str) -> None:
 @pytest.mark.parametrize("cross", [False, True])
 def test_both_engines_agree_on_every_pathway_and_on_some_heads(cross: bool) -> None:
     for heads in (None, [0, 2]):
-        swept = sweep_both(cross, [(pathway, TO_END) for pathway in PATHWAYS], MODES[0], heads)
+        swept = sweep_both(cross, [(pathway, TO_END) for pathway in PATHWAYS], MASK, heads)
         np.testing.assert_allclose(swept["fast"], swept["plain"], rtol=0, atol=1e-5)
 
 
 def test_drawn_edges_are_blocked_exactly() -> None:
     """The dense mask of a layer is the drawn one, for its heads alone."""
-    from xmflow_jax.knockout.arrays import layer_edit
-
     prompt = tiny_prompt(0)
     control = matched_control(block(Pathway("Image", "Question"), [0], "mask", [1]), draw=1, seed=0)
-    study = build_study([control], anatomy_of(config))
-    positions = build_positions([prompt.roles], study.actions, len(prompt.token_ids), keys=[KEY])
+    study = build_study([control], ANATOMIES[False])
+    positions = build_positions([prompt], study.actions, len(prompt.token_ids), keys=[KEY])
     switches = jax.tree.map(lambda switch: jax.numpy.asarray(switch[0, 0]), study.switches)
-    blocked = np.asarray(layer_edit(switches, jax.tree.map(jax.numpy.asarray, positions)).blocked)[0]
-    (action,) = study.actions.drawn_mask
+    (edges,) = site_edges(SELF, switches, jax.tree.map(jax.numpy.asarray, positions), View()).values()
+    blocked = np.asarray(edges)[0]
+    ((action,),) = study.actions.values()
     assert isinstance(action, DrawnEdges)
     assert not blocked[0].any()
-    np.testing.assert_array_equal(blocked[1], draw_edges(action, prompt.roles, KEY).own)
+    drawn = draw_edges(action.like, 1, 0, (SELF,), Prompt({MAIN: prompt.roles}, KEY))
+    np.testing.assert_array_equal(blocked[1], drawn.own)
 
 
 def test_drawing_without_a_key_is_an_error() -> None:
     control = matched_control(block(Pathway("Image", "Question"), [0]), draw=1, seed=0)
-    actions = build_study([control], anatomy_of(config)).actions
+    actions = build_study([control], ANATOMIES[False]).actions
     with pytest.raises(ValueError, match="need a key for each of 1 prompts"):
-        build_positions([tiny_prompt(0).roles], actions, 32)
+        build_positions([tiny_prompt(0)], actions, 32)

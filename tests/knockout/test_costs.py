@@ -1,6 +1,7 @@
 """Operation counts of the image encoder and the base pass against XLA's own."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,14 @@ from tests.knockout.anatomies import anatomy_of
 from tests.knockout.tiny_study import arrays, tiny_prompt
 from xmflow_jax.families.llava.modeling import Llava, LlavaConfig
 from xmflow_jax.knockout.actions import NOTHING_BLOCKED, block
-from xmflow_jax.knockout.costs import executed_operations, image_operations, necessary_operations, usual_operations
+from xmflow_jax.knockout.costs import executed_operations, model_costs, necessary_operations, usual_operations
 from xmflow_jax.knockout.fast.engine import encode, run_base
 from xmflow_jax.knockout.fast.placement import build_study, place_study
 from xmflow_jax.knockout.pathways import Pathway
-from xmflow_jax.nn.attention import CAUSAL_BLOCK
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
+from xmflow_jax.nn.network import Network
+from xmflow_jax.nn.visibility import CAUSAL_BLOCK
 
 # XLA counts a scan's body once. So every scan here runs once: one block of the tower is needed, one of the decoder's
 # two is not the last, and there is one key-value head. Wide enough that matrices outweigh norms, masks and softmax.
@@ -29,44 +31,51 @@ CONFIG = LlavaConfig(
 PROMPT = tiny_prompt(0, grid=3, question=9, after=9, before=8)
 
 
+def network(config: LlavaConfig) -> Network:
+    """Of random weights."""
+    return Network(*nnx.split(Llava(config, rngs=nnx.Rngs(0))))
+
+
+NET, ANATOMY = network(CONFIG), anatomy_of(CONFIG)
+COSTS = model_costs(NET, PROMPT.pixels.shape[1:])
+
+
 @pytest.fixture(name="passes", scope="module")
 def fixture_passes() -> tuple[Any, Any]:
     """The compiled image encoder and base pass."""
-    graphdef, params = nnx.split(Llava(CONFIG, rngs=nnx.Rngs(0)))
-    batch, _ = arrays([PROMPT], build_study([NOTHING_BLOCKED], anatomy_of(config)))
-    encoder = encode.lower(net, batch.pixels).compile()
-    features = encode(net, batch.pixels)
+    batch, _ = arrays([PROMPT], build_study([NOTHING_BLOCKED], ANATOMY))
+    encoder = encode.lower(NET, batch.pixels).compile()
+    features = encode(NET, batch.pixels)
     first = np.array([len(PROMPT.token_ids) - 1], np.int32)
-    base = run_base.lower(net, batch, features, first, rows=1).compile()
+    base = run_base.lower(NET, batch, features, (first,), rows=(1,)).compile()
     return encoder, base
 
 
 def test_the_image_encoder(passes: tuple[Any, Any]) -> None:
     counted = passes[0].cost_analysis()["flops"]
-    assert image_operations(CONFIG) <= counted <= 1.15 * image_operations(CONFIG)
+    assert COSTS.image <= counted <= 1.15 * COSTS.image
     # The tower's last block, which the projector does not need, is not run.
-    assert counted < 0.75 * image_operations(CONFIG, CONFIG.vision.layers)
+    whole = network(replace(CONFIG, feature_layer=-1))
+    assert counted < 0.75 * model_costs(whole, PROMPT.pixels.shape[1:]).image
 
 
 def test_the_base_pass(passes: tuple[Any, Any]) -> None:
-    study = build_study([NOTHING_BLOCKED], anatomy_of(config))
+    study = build_study([NOTHING_BLOCKED], ANATOMY)
     batch, positions = arrays([PROMPT], study)
-    padded = batch.tokens.shape[1]
     placement = place_study(study, positions, batch)
-    told = executed_operations(CONFIG, placement, 1, padded, 1, CAUSAL_BLOCK)
+    told = executed_operations(COSTS, placement, batch, CAUSAL_BLOCK)
     counted = passes[1].cost_analysis()["flops"]
     assert told.base + told.readout <= counted <= 1.15 * (told.base + told.readout)
     assert told.suffixes == 0
 
 
 def study_costs(layers: list[list[int]], pathway: Pathway, change: Callable[[Any], Any] = lambda x: x) -> Any:
-    study = build_study([block(pathway, blocked) for blocked in layers], anatomy_of(config))
+    study = build_study([block(pathway, blocked) for blocked in layers], ANATOMY)
     batch, positions = arrays([PROMPT], study)
-    padded = batch.tokens.shape[1]
     placement = place_study(study, positions, batch)
-    necessary = necessary_operations(CONFIG, placement, batch.length, 1)
-    executed = executed_operations(CONFIG, placement, 1, padded, 1, CAUSAL_BLOCK)
-    return necessary, executed, usual_operations(CONFIG, batch.length, 1, len(layers))
+    necessary = necessary_operations(COSTS, placement, batch)
+    executed = executed_operations(COSTS, placement, batch, CAUSAL_BLOCK)
+    return necessary, executed, usual_operations(COSTS, batch, len(layers))
 
 
 @pytest.mark.parametrize("source", ["Image", "Question", "System"])

@@ -9,32 +9,33 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.knockout.anatomies import anatomy_of
+from tests.knockout.anatomies import anatomy_of, cross_anatomy
 from tests.knockout.tiny_cross_attention import tiny_cross_attention, tiny_text_prompt
-from tests.knockout.tiny_study import arrays, both_engines_of, run_plain, tiny_llava, tiny_prompt
+from tests.knockout.tiny_study import arrays, both_engines_of, run_plain, tiny_llava
 from xmflow_jax.data import roles
 from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout.actions import (
-    CROSS,
-    MASK,
     NOTHING_BLOCKED,
-    OUTPUTS,
-    ZERO,
     Knockout,
     block,
     combine,
     keep_only,
+    pathway_site,
     zero_output,
 )
-from xmflow_jax.knockout.arrays import layer_edit
-from xmflow_jax.knockout.costs import executed_operations, necessary_operations
+from xmflow_jax.knockout.arrays import site_edges
+from xmflow_jax.knockout.costs import executed_operations, model_costs, necessary_operations
+from xmflow_jax.knockout.fast.attention import SharedKeys
 from xmflow_jax.knockout.fast.decoding import greedy_answers
-from xmflow_jax.knockout.fast.engine import encode, knock_out, run_base, sweep_fast
+from xmflow_jax.knockout.fast.engine import Placed, encode, knock_out, run_base, sweep_fast
 from xmflow_jax.knockout.fast.placement import build_study, place_study
+from xmflow_jax.knockout.kinds.kind import View
+from xmflow_jax.knockout.modes import MASK, ZERO
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import SINGLE, STYLES, TO_END
-from xmflow_jax.nn.attention import CAUSAL_BLOCK
+from xmflow_jax.nn.interfaces import CROSS, MLP, SELF
+from xmflow_jax.nn.visibility import CAUSAL_BLOCK
 
 BOUND = 1e-5
 LAYERS, HEADS = 4, 4
@@ -45,6 +46,8 @@ PROMPTS = [
     tiny_text_prompt(2, question=5, after=5),
 ]
 EVERY_LAYER = range(LAYERS)
+ANATOMY = cross_anatomy(LAYERS, HEADS)
+OUTPUTS = (SELF, CROSS, MLP)
 
 
 def blocked(pathway: Pathway, **how: object) -> Knockout:
@@ -95,7 +98,7 @@ def test_without_class_token_and_with_either_scale(scale: str) -> None:
 
 def test_the_empty_knockout_is_the_base_run_bit_for_bit() -> None:
     _, net = tiny_cross_attention()
-    study = build_study([NOTHING_BLOCKED, blocked(Pathway("Image", "Last"), layers=[])], anatomy_of(config))
+    study = build_study([NOTHING_BLOCKED, blocked(Pathway("Image", "Last"), layers=[])], ANATOMY)
     batch, positions = arrays(PROMPTS, study)
     swept = sweep_fast(net, batch, positions, study)
     for row in range(2):
@@ -103,12 +106,13 @@ def test_the_empty_knockout_is_the_base_run_bit_for_bit() -> None:
 
 
 def test_image_roles_are_cross_attention_edges_of_the_encoders_positions() -> None:
-    study = build_study([blocked(Pathway("Image Central Object", "Question"))], anatomy_of(config))
+    study = build_study([blocked(Pathway("Image Central Object", "Question"))], ANATOMY)
     _, positions = arrays(PROMPTS[:1], study)
     one = jax.tree.map(lambda switch: jnp.asarray(switch[0, 0]), study.switches)
-    edit = layer_edit(one, jax.tree.map(jnp.asarray, positions))
-    assert edit.blocked is None
-    mask = np.asarray(edit.cross_blocked)[0, 0]
+    places = jax.tree.map(jnp.asarray, positions)
+    assert not site_edges(SELF, one, places, View())
+    (edges,) = site_edges(CROSS, one, places, View()).values()
+    mask = np.asarray(edges)[0, 0]
     told = PROMPTS[0].roles
     expected = told["Question"][:, None] & told["Image Central Object"][None, :]
     np.testing.assert_array_equal(mask[: len(expected)], expected)
@@ -118,9 +122,7 @@ def test_image_roles_are_cross_attention_edges_of_the_encoders_positions() -> No
 def test_a_fully_blocked_image_changes_nothing_any_more() -> None:
     """The user's own knockout, in every layer: other pixels, the same answer; with one layer left open, another."""
     _, net = tiny_cross_attention()
-    study = build_study(
-        [blocked(Pathway("Image", "All")), blocked(Pathway("Image", "All"), layers=[0, 1, 3])], LAYERS, HEADS
-    )
+    study = build_study([blocked(Pathway("Image", "All")), blocked(Pathway("Image", "All"), layers=[0, 1, 3])], ANATOMY)
     batch, positions = arrays(PROMPTS, study)
     other = batch._replace(pixels=batch.pixels[::-1] * 2 + 1)
     one, two = (np.asarray(sweep_fast(net, b, positions, study).knockout) for b in (batch, other))
@@ -137,46 +139,47 @@ def test_perturbing_a_blocked_patch_changes_nothing() -> None:
     placement = place_study(study, positions, batch)
     features = encode(net, batch.pixels)
     base = run_base(net, batch, features, placement.first, rows=placement.rows)
-    assert base.visual is not None
-    assert base.visual[0].shape[:3] == (LAYERS, 1, config.image_positions)
-    louder = tuple(jnp.where(central[None, None, :, None, None], jnp.float32(7), part) for part in base.visual)
-    one, two = (
-        np.asarray(knock_out(net, run, study, placement, batch, positions)[:, 0])
-        for run in (base, base._replace(visual=louder))
-    )
+    (outside,) = base.main.outside
+    assert outside is not None
+    assert outside.key.shape[::4] == (LAYERS, config.image_positions)
+    key = jnp.where(central, jnp.float32(7), outside.key)
+    value = jnp.where(central[:, None], jnp.float32(7), outside.value)
+    louder = base._replace(stacks=(base.main._replace(outside=(SharedKeys(key, value),)),))
+    placed = Placed(net, study, batch, positions, placement)
+    one, two = (np.asarray(knock_out(placed, run)[:, 0]) for run in (base, louder))
     np.testing.assert_array_equal(one, two)
 
 
 def test_a_knocked_out_layer_keeps_its_projections_bias() -> None:
     """The user's definition sets the heads to zero, not what the layer adds: the two differ by the bias alone."""
     config, net = tiny_cross_attention()
-    for path, leaf in nnx.to_flat_state(params):
+    for path, leaf in nnx.to_flat_state(net.params):
         if path[-3:] == ("crossattention", "c_proj", "bias"):
             # Not constant: a constant would be lost in the next norm.
             leaf.set_value(jnp.broadcast_to(jnp.linspace(-1, 1, leaf.get_value().shape[-1]), leaf.get_value().shape))
     knockouts = [blocked(Pathway("Image", "All"), layers=[1]), zero_output(CROSS, "All", [1])]
-    biased = both_engines_of((config, graphdef, params), knockouts, PROMPTS)[1]
+    biased = both_engines_of((config, net), knockouts, PROMPTS)[1]
     assert np.abs(biased[:, 0] - biased[:, 1]).max() > 1e-3
-    for path, leaf in nnx.to_flat_state(params):
+    for path, leaf in nnx.to_flat_state(net.params):
         if path[-3:] == ("crossattention", "c_proj", "bias"):
             leaf.set_value(jnp.zeros_like(leaf.get_value()))
-    unbiased = both_engines_of((config, graphdef, params), knockouts, PROMPTS)[1]
+    unbiased = both_engines_of((config, net), knockouts, PROMPTS)[1]
     np.testing.assert_allclose(unbiased[:, 0], unbiased[:, 1], rtol=0, atol=BOUND)
 
 
 def test_answers_decoded_from_the_base_run_are_those_of_full_passes() -> None:
     _, net = tiny_cross_attention()
-    study = build_study([NOTHING_BLOCKED], anatomy_of(config))
+    study = build_study([NOTHING_BLOCKED], ANATOMY)
     batch, _ = arrays(PROMPTS, study)
     features = encode(net, batch.pixels)
-    base = run_base(net, batch, features, batch.length - 1, rows=1)
-    answers = np.asarray(greedy_answers(net, base, batch.length, np.array([10**6], np.int32), 4))
+    base = run_base(net, batch, features, (batch.length - 1,), rows=(1,))
+    answers = np.asarray(greedy_answers(net, base, batch, np.array([10**6], np.int32), 4))
     for row, prompt in enumerate(PROMPTS):
         tokens = list(prompt.token_ids)
         for step in range(4):
             grown = replace(prompt, token_ids=np.array(tokens, np.int32), roles=_longer(prompt.roles, len(tokens)))
             one, places = arrays([grown], study)
-            logits = run_plain(net, one, places, study.switches)
+            logits = run_plain(net, one, places, study.switches, count=1)
             following = int(np.asarray(logits)[0, 0].argmax())
             assert answers[row, step] == following
             tokens.append(following)
@@ -190,24 +193,20 @@ def _longer(told: Mapping[str, np.ndarray], length: int) -> dict[str, np.ndarray
 
 
 def test_operations_count_the_cross_attention_once_per_image() -> None:
-    config, _, _ = tiny_cross_attention()
+    config, net = tiny_cross_attention()
+    costs = model_costs(net, PROMPTS[0].pixels.shape[1:])
     rows = pathway_study([(p, TO_END) for p in STUDY_PATHWAYS], ANATOMY, 3)
     study = build_study([row.knockout for row in rows], anatomy_of(config))
     batch, positions = arrays(PROMPTS, study)
-    padded = batch.tokens.shape[1]
     placement = place_study(study, positions, batch)
-    necessary = necessary_operations(config, placement, batch.length, 1)
-    executed = executed_operations(config, placement, len(PROMPTS), padded, 1, CAUSAL_BLOCK)
+    necessary = necessary_operations(costs, placement, batch)
+    executed = executed_operations(costs, placement, batch, CAUSAL_BLOCK)
     assert 0 < necessary.base <= executed.base
     assert 0 < necessary.suffixes <= executed.suffixes
     # Keys and values of the image: in every block, once, whatever the number of configurations.
-    alone = place_study(
-        build_study([NOTHING_BLOCKED], anatomy_of(config)),
-        arrays(PROMPTS, build_study([NOTHING_BLOCKED], anatomy_of(config)))[1],
-        batch.length,
-        padded,
-    )
-    assert necessary_operations(config, alone, batch.length, 1).base == necessary.base
+    nothing = build_study([NOTHING_BLOCKED], ANATOMY)
+    alone = place_study(nothing, arrays(PROMPTS, nothing)[1], batch)
+    assert necessary_operations(costs, alone, batch).base == necessary.base
     assert necessary.base > len(PROMPTS) * LAYERS * config.image_positions * 4 * config.text.width**2
 
 
@@ -215,11 +214,8 @@ def test_operations_count_the_cross_attention_once_per_image() -> None:
     "knockout", [blocked(Pathway("Image", "Last")), zero_output(CROSS, "Last", [1])], ids=["edges", "output"]
 )
 def test_a_model_without_cross_attention_refuses_its_knockouts(knockout: Knockout) -> None:
-    _, net = tiny_llava()
-    prompts = [tiny_prompt(0)]
-    study = build_study([knockout], anatomy_of(config))
-    batch, positions = arrays(prompts, study)
-    with pytest.raises(OptionError, match="has no cross-attention to knock out"):
-        sweep_fast(net, batch, positions, study)
-    with pytest.raises(OptionError, match="has no cross-attention to knock out"):
-        run_plain(net, batch, positions, study.switches)
+    config, _ = tiny_llava()
+    with pytest.raises(
+        OptionError, match=r"the model has no site decoder\.cross; its sites are: decoder\.self, decoder\.mlp"
+    ):
+        build_study([knockout], anatomy_of(config))

@@ -17,6 +17,7 @@ from xmflow_jax.knockout.modes import MASK, ZERO
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import STYLES
+from xmflow_jax.nn.interfaces import MLP
 
 BOUND = 1e-5
 LAYERS, HEADS = 4, 4
@@ -60,8 +61,8 @@ def test_keep_only_and_combinations() -> None:
     image, last = Pathway("Image", "Question"), Pathway("Question", "Last")
     check(
         [
-            *(keep_only(image, [layer]) for layer in range(LAYERS)),
-            keep_only(last, range(LAYERS)),
+            *(keep_only(image, [layer], ANATOMY) for layer in range(LAYERS)),
+            keep_only(last, range(LAYERS), ANATOMY),
             combine(block(image, [1]), block(last, [2], "zero", [1]), zero_output(MLP, "Last", [3])),
             combine(block(image, [1]), block(image, [1, 2], "mask", [0])),
             NOTHING_BLOCKED,

@@ -10,7 +10,8 @@ import torch
 
 from tests.families.llava.torch_llava import build_torch_llava, make_prompts
 from tests.families.vision_encoder_decoder.torch_encoder_decoder import IMAGE, LAYERS, WORDS, build_encoder_decoder
-from xmflow_jax.data.batch import Batch
+from xmflow_jax.data.batch import Batch, StackInput
+from xmflow_jax.data.place import plain_place, stack_places
 from xmflow_jax.families.checkpoint import load_model, read_checkpoint
 from xmflow_jax.knockout.fast.engine import encode, run_base
 from xmflow_jax.knockout.lens import Lens, read_answer_states, read_lens
@@ -45,9 +46,12 @@ def published_lens(model: Any, blocks: Any, norm: Any, head: Any, inputs: dict[s
 def our_lens(loaded: LoadedModel, tokens: np.ndarray, pixels: np.ndarray, rows: int, padding: int = 5) -> Lens:
     """From the suffix of `rows` rows that the base pass keeps, with padding behind the prompts."""
     length = np.full(len(tokens), tokens.shape[1], np.int32)
-    batch = Batch(np.pad(tokens, ((0, 0), (0, padding))).astype(np.int32), length, pixels[:, None])
+    padded = np.pad(tokens, ((0, 0), (0, padding))).astype(np.int32)
+    places = stack_places([plain_place(tokens.shape[1])] * len(tokens), padded.shape[1])
+    inputs = StackInput(padded, length, places.axes, places.delta, places.blocks, np.zeros(len(tokens), np.int32))
+    batch = Batch((inputs,), pixels[:, None])
     features = encode(loaded.net, batch.pixels)
-    base = run_base(loaded.net, batch.tokens, length, features, length - rows, rows=rows)
+    base = run_base(loaded.net, batch, features, (length - rows,), rows=(rows,))
     states = read_answer_states(base, length)
     return jax.device_get(read_lens(loaded.net, states, FOLLOWED))
 

@@ -1,47 +1,55 @@
 """Operation counts: by hand, against XLA's own, and the ratios that the design states for real sizes."""
 
-import numpy as np
 import pytest
+from flax import nnx
 
 from experiments.benchmarks.workload import PRESETS, random_question, study_rows
 from tests.knockout.anatomies import anatomy_of
 from tests.knockout.tiny_study import VOCABULARY, arrays, tiny_llava, tiny_prompt
+from xmflow_jax.data.batch import build_batch
+from xmflow_jax.families.llava.modeling import Llava, LlavaConfig
+from xmflow_jax.families.registry import LLAVA
 from xmflow_jax.knockout.actions import block
 from xmflow_jax.knockout.arrays import build_positions
-from xmflow_jax.knockout.costs import (
-    executed_operations,
-    necessary_operations,
-    rows_operations,
-    usual_operations,
-)
+from xmflow_jax.knockout.costs import executed_operations, model_costs, necessary_operations, usual_operations
 from xmflow_jax.knockout.fast.engine import encode, run_base, run_suffixes
+from xmflow_jax.knockout.fast.passes import Given
 from xmflow_jax.knockout.fast.placement import build_study, place_study
 from xmflow_jax.knockout.pathways import Pathway
-from xmflow_jax.nn.attention import CAUSAL_BLOCK
+from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
+from xmflow_jax.nn.network import Network
+from xmflow_jax.nn.visibility import CAUSAL_BLOCK
+
+
+def abstract(config: LlavaConfig) -> Network:
+    """Shapes in place of parameters."""
+    return Network(*nnx.split(nnx.eval_shape(lambda: Llava(config, rngs=nnx.Rngs(0)))))
 
 
 def test_one_row_by_hand() -> None:
-    config = LlamaConfig(10, width=2, mlp_width=3, layers=1, heads=2, kv_heads=1, head_width=5)
-    # q and o: 2 x 2 x 10 each; k and v: 2 x 2 x 5 each; gate, up, down: 2 x 2 x 3 each; 4 sources x 2 heads x 5 x 4.
-    assert rows_operations(config, 3, 4) == 40 + 40 + 20 + 20 + 36 + 160
+    vision = ClipVisionConfig(14, 14, width=4, mlp_width=4, layers=1, heads=1)
+    text = LlamaConfig(10, width=2, mlp_width=3, layers=1, heads=2, kv_heads=1, head_width=6)
+    costs = model_costs(abstract(LlavaConfig(vision, text, image_token=9)), (14, 14, 3))
+    ((block,),) = [stack.blocks for stack in costs.stacks]
+    # q and o: 2 x 2 x 12 each; k and v: 2 x 2 x 6 each; gate, up, down: 2 x 2 x 3 each; 4 sources x 2 heads x 6 x 4.
+    assert block.rows(3, 4, outside=0) == 48 + 48 + 24 + 24 + 36 + 192
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("cpu-576", 38, 48), ("cpu-2880", 68, 80), ("llava-1.5-7b", 45, 56)])
 def test_ratios_at_real_sizes(name: str, low: float, high: float) -> None:
     """The design: about 40 and 70 times fewer operations; 7B: 1,660 TFLOP the usual way and 33 necessary."""
     preset = PRESETS[name]
-    text = preset.model.text
-    study = build_study([row.knockout for row in study_rows(preset)], text.layers, text.heads)
+    study = build_study([row.knockout for row in study_rows(preset)], LLAVA.anatomy(preset.model))
     question = random_question(preset, 0)
-    length = np.array([len(question.token_ids)])
-    padded = -(-len(question.token_ids) // 16) * 16
-    positions = build_positions([question.roles], study.actions, padded)
-    placement = place_study(study, positions, length, padded)
-    necessary = necessary_operations(preset.model, placement, length, preset.images).total
-    usual = usual_operations(preset.model, length, preset.images, len(study.knockouts))
+    batch = build_batch([question])
+    positions = build_positions([question], study.actions, batch.tokens.shape[1])
+    placement = place_study(study, positions, batch)
+    costs = model_costs(abstract(preset.model), question.pixels.shape[1:])
+    necessary = necessary_operations(costs, placement, batch).total
+    usual = usual_operations(costs, batch, len(study.knockouts))
     assert low <= usual / necessary <= high
-    executed = executed_operations(preset.model, placement, 1, padded, preset.images, CAUSAL_BLOCK).total
+    executed = executed_operations(costs, placement, batch, CAUSAL_BLOCK).total
     assert necessary <= executed <= 1.2 * necessary
     if name == "llava-1.5-7b":
         assert 1.5e15 <= usual <= 1.8e15
@@ -58,10 +66,9 @@ def test_the_suffix_pass_against_xlas_own_count() -> None:
     features = encode(net, batch.pixels)
     base = run_base(net, batch, features, placement.first, rows=placement.rows)
     (group,) = placement.groups
-    suffix = run_suffixes.lower(net, base, group.trie, study.switches, positions, placement.starts[0], batch.length,
-        rows=group.rows, prefix=group.prefix,
-    ).compile()  # fmt: skip
-    told = executed_operations(config, placement, 1, batch.tokens.shape[1], 1, CAUSAL_BLOCK)
+    given = Given(base, batch, study.switches, positions)
+    suffix = run_suffixes.lower(net, given, starts=placement.starts[0], group=group).compile()
+    told = executed_operations(model_costs(net, prompt.pixels.shape[1:]), placement, batch, CAUSAL_BLOCK)
     counted = suffix.cost_analysis()["flops"]
     ours = told.suffixes + 2 * config.text.width * VOCABULARY
     # XLA also counts norms, rotations, masks and the softmax.

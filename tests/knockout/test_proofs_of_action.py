@@ -1,26 +1,38 @@
 """That a knockout acts, and only as told: the traps of other code, for both engines."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from tests.knockout.anatomies import anatomy_of
+from tests.knockout.anatomies import anatomy_of, prompt_anatomy
 from tests.knockout.tiny_study import LLAVA_OUTPUTS, arrays, both_engines, run_plain, tiny_llava, tiny_prompt, widest
 from xmflow_jax.data import roles
+from xmflow_jax.data.batch import stack_input
 from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout.actions import NOTHING_BLOCKED, Knockout, block, keep_only, zero_output
-from xmflow_jax.knockout.arrays import Switches, build_positions, edge_mask, layer_edit
-from xmflow_jax.knockout.fast.attention import Rows, suffix_attend
+from xmflow_jax.knockout.arrays import Positions, Switches, build_positions, site_edges
+from xmflow_jax.knockout.fast.attention import Reads, Rows, SharedKeys, Under
 from xmflow_jax.knockout.fast.engine import encode, run_base, run_suffixes
+from xmflow_jax.knockout.fast.passes import Given
 from xmflow_jax.knockout.fast.placement import build_study, check_positions, place_study
+from xmflow_jax.knockout.kinds.edges import EdgeArrays, edge_mask
+from xmflow_jax.knockout.kinds.kind import Bank, View
+from xmflow_jax.knockout.modes import MASK, MODES, ZERO
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
-from xmflow_jax.nn.attention import attend, attention_weights, causal_mask
+from xmflow_jax.knockout.plain import enter_main, run_earlier, run_stack
+from xmflow_jax.nn.attention import attend, attention_weights
+from xmflow_jax.nn.interfaces import SELF, Model, Site
+from xmflow_jax.nn.network import Network
+from xmflow_jax.nn.visibility import causal_mask
 
 PROMPT = tiny_prompt(0)
 IMAGE_TO_QUESTION = Pathway("Image", "Question")
+ANATOMY = prompt_anatomy(4)
 
 
 def test_blocked_weights_are_exactly_zero_and_the_rest_sums_to_one() -> None:
@@ -47,30 +59,32 @@ def test_a_suffix_row_without_sources_outputs_zero() -> None:
     """The fast engine's softmax over prefix and suffix, with everything blocked for one of two configurations."""
     shape = (1, 2, 3, 4, 6)
     query, key, value = (jax.random.normal(jax.random.key(i), shape) for i in range(3))
-    prefix_key, prefix_value = (jax.random.normal(jax.random.key(4 + i), (1, 4, *((6, 5), (5, 6))[i])) for i in (0, 1))
-    everything, none = jnp.ones((1, 1, 8), bool), jnp.zeros((1, 0, 8), bool)
-    no_outputs = jnp.zeros((1, 2, 0), bool)
-    no_edges = jnp.zeros((1, 2, 0, 1), bool)
-    one_of_two = jnp.array([True, False])[None, :, None, None]
-    switches = Switches(
-        one_of_two, no_edges, no_edges, no_edges, no_outputs, no_outputs, no_outputs, no_edges, no_edges
-    )
-    positions = build_positions([], build_study([NOTHING_BLOCKED], anatomy_of(config)).actions, 8)._replace(
-        mask_source=everything, mask_target=everything, zero_source=none, zero_target=none
-    )
+    prefix = SharedKeys(*(jax.random.normal(jax.random.key(4 + i), (1, 4, *((6, 5), (5, 6))[i])) for i in (0, 1)))
+    everything = jnp.ones((1, 1, 8), bool)
+    bank = Bank(SELF, "edges", MASK)
+    one_of_two = {bank: jnp.array([True, False])[None, :, None, None]}
+    positions = {bank: EdgeArrays(everything, everything)}
     at = Rows(jnp.array([[5, 6, 7]]), jnp.array([5]), 3)
-    out = np.asarray(suffix_attend(query, key, value, prefix_key, prefix_value, 0.4, at, switches, positions))
+    inputs = stack_input([PROMPT])
+    attend_at = Under(at, inputs, one_of_two, positions).attend(Reads(prefix))
+    out = np.asarray(attend_at(SELF, query, (key, value), 0.4))
     assert (out[:, 0] == 0).all()
     assert (np.abs(out[:, 1]).max(-1) > 0).all()
+
+
+def dense(site: Site, switches: Switches, positions: Positions) -> np.ndarray:
+    """The one mask of a site's edges in one layer of one configuration."""
+    (edges,) = site_edges(site, switches, jax.tree.map(jnp.asarray, positions), View()).values()
+    return np.asarray(edges)
 
 
 @pytest.mark.parametrize("pathway", STUDY_PATHWAYS, ids=str)
 def test_edges_are_the_pathways_and_no_others(pathway: Pathway) -> None:
     """The dense mask against a loop over pairs of positions."""
-    study = build_study([block(pathway, [0])], anatomy_of(config))
-    positions = build_positions([PROMPT.roles], study.actions, len(PROMPT.token_ids))
+    study = build_study([block(pathway, [0])], ANATOMY)
+    positions = build_positions([PROMPT], study.actions, len(PROMPT.token_ids))
     one = jax.tree.map(lambda switch: jnp.asarray(switch[0, 0]), study.switches)
-    blocked = np.asarray(layer_edit(one, jax.tree.map(jnp.asarray, positions)).blocked)[0, 0]
+    blocked = dense(SELF, one, positions)[0, 0]
     for target, source in np.ndindex(blocked.shape):
         told = PROMPT.roles[pathway.target][target] and PROMPT.roles[pathway.source][source]
         assert blocked[target, source] == told
@@ -107,7 +121,7 @@ def test_rows_recomputed_with_nothing_blocked_are_base() -> None:
     """
     with jax.enable_x64(True):
         config, net = tiny_llava()
-        params = widest(params)
+        net = widest(net)
         study = build_study([block(IMAGE_TO_QUESTION, range(4))], anatomy_of(config))
         batch, positions = arrays([PROMPT, tiny_prompt(3, question=6)], study)
         batch = batch._replace(pixels=batch.pixels.astype(np.float64))
@@ -118,9 +132,8 @@ def test_rows_recomputed_with_nothing_blocked_are_base() -> None:
 
         def recomputed(switches: Switches) -> np.ndarray:
             """The schedule says in any case that layers are blocked; the kernel sees the switches alone."""
-            shape = {"rows": group.rows, "prefix": group.prefix}
-            given = (net, run, group.trie, switches, positions, start, batch.length)
-            return np.asarray(run_suffixes(*given, **shape)[:, 0])
+            given = Given(run, batch, switches, positions)
+            return np.asarray(run_suffixes(net, given, starts=start, group=group)[:, 0])
 
         off = jax.tree.map(np.zeros_like, study.switches)
         assert run.logits.dtype == np.float64
@@ -132,7 +145,7 @@ def perturbed(prompt: Any, role: str) -> Any:
     """The prompt with other words, or another image, at a role's positions."""
     tokens = np.where(prompt.roles[role] & (prompt.token_ids != 49), (prompt.token_ids + 7) % 48 + 1, prompt.token_ids)
     pixels = prompt.pixels + (1.0 if role == roles.IMAGE else 0.0)
-    return type(prompt)(tokens.astype(np.int32), pixels, prompt.roles)
+    return replace(prompt, token_ids=tokens.astype(np.int32), pixels=pixels)
 
 
 @pytest.mark.parametrize("role", [roles.IMAGE, roles.SYSTEM])
@@ -150,33 +163,41 @@ def test_perturbing_a_fully_blocked_source_changes_nothing(role: str) -> None:
 
 def test_image_positions_are_untouched_by_image_to_question() -> None:
     """The study's invariant: Image->Question leaves hidden states at image positions as they are, bit for bit."""
-    from flax import nnx
-
     config, net = tiny_llava()
-    model = nnx.merge(graphdef, params)
     study = build_study([NOTHING_BLOCKED, block(IMAGE_TO_QUESTION, range(4))], anatomy_of(config))
     batch, positions = arrays([PROMPT], study)
-    features = model.image_features(jnp.asarray(batch.pixels[0]))[None].reshape(1, -1, config.text.width)
+    model, features = net.module(), encode(net, batch.pixels)
+    left, lengths = run_earlier(model, batch, features, positions, {})
     states = []
     for row in range(2):
         switches = jax.tree.map(lambda switch, row=row: jnp.asarray(switch[row]), study.switches)
-        x = model.embed(jnp.asarray(batch.tokens), features)
-        _, hidden = model.language_model.run(
-            x, switches, lambda layer: layer_edit(layer, positions), collect=lambda x, key, value: x
-        )
-        states.append(np.asarray(hidden))
+        x = enter_main(model, batch, left)
+        # The output of each layer is that of a stack cut off behind it.
+        cut = [_first_layers(net, layers) for layers in range(1, 5)]
+        run = [run_stack(one, 0, x, batch.inputs[0], left, lengths, positions, switches) for one in cut]
+        states.append(np.stack([np.asarray(own) for own in run]))
     image = np.flatnonzero(PROMPT.roles[roles.IMAGE])
     question = np.flatnonzero(PROMPT.roles[roles.QUESTION])
     np.testing.assert_array_equal(states[0][:, 0, image], states[1][:, 0, image])
-    assert np.abs(states[0][1:, 0, question] - states[1][1:, 0, question]).max(-1).min() > 1e-4
+    assert np.abs(states[0][:, 0, question] - states[1][:, 0, question]).max(-1).min() > 1e-4
+
+
+def _first_layers(net: Network, layers: int) -> Model:
+    """The model with only so many layers of its stack."""
+    _, short = tiny_llava(layers)
+    leaves = [
+        (path, leaf.replace(leaf.get_value()[:layers]) if path[:2] == ("language_model", "layers") else leaf)
+        for path, leaf in nnx.to_flat_state(net.params)
+    ]
+    return Network(short.graphdef, nnx.from_flat_state(leaves)).module()
 
 
 EVERY_KIND = {
     **{str(pathway): block(pathway, range(4)) for pathway in STUDY_PATHWAYS},
     "zero mode": block(IMAGE_TO_QUESTION, range(4), "zero"),
     "two heads": block(IMAGE_TO_QUESTION, range(4), "mask", [0, 2]),
-    "keep only": keep_only(IMAGE_TO_QUESTION, [1]),
-    **{site: zero_output(site, "Question", [1]) for site in LLAVA_OUTPUTS},
+    "keep only": keep_only(IMAGE_TO_QUESTION, [1], ANATOMY),
+    **{str(site): zero_output(site, "Question", [1]) for site in LLAVA_OUTPUTS},
 }
 
 
@@ -192,7 +213,7 @@ def test_zero_mode_does_not_renormalise() -> None:
     query = key = jnp.zeros((1, 2, 1, 4))
     value = jnp.ones((1, 2, 1, 4))
     first = jnp.array([[True, False], [True, False]])[None, None]
-    zeroed = attend(query, key, value, 1.0, causal_mask(2)[None, None], first)
+    zeroed = attend(query, key, value, 1.0, causal_mask(2)[None, None], {MODES[ZERO]: first})
     masked = attend(query, key, value, 1.0, (causal_mask(2) & ~first[0, 0])[None, None])
     np.testing.assert_array_equal(zeroed[0, :, 0, 0], [0.0, 0.5])
     np.testing.assert_array_equal(masked[0, :, 0, 0], [0.0, 1.0])
@@ -200,23 +221,23 @@ def test_zero_mode_does_not_renormalise() -> None:
 
 def test_a_pathway_that_matches_no_position_is_an_error() -> None:
     empty = {**PROMPT.roles, roles.IMAGE_PAD: np.zeros_like(PROMPT.roles[roles.IMAGE])}
-    actions = build_study([block(Pathway("Image Pad", "Last"), [0])], anatomy_of(config)).actions
+    actions = build_study([block(Pathway("Image Pad", "Last"), [0])], ANATOMY).actions
     with pytest.raises(OptionError, match="role 'Image Pad' matches no position"):
-        check_positions([PROMPT.roles, empty], actions)
+        check_positions([PROMPT, replace(PROMPT, roles=empty)], actions)
     missing = {role: own for role, own in PROMPT.roles.items() if role != roles.IMAGE_PAD}
     with pytest.raises(OptionError, match="no role 'Image Pad'"):
-        check_positions([missing], actions)
-    check_positions([PROMPT.roles], actions)
+        check_positions([replace(PROMPT, roles=missing)], actions)
+    check_positions([PROMPT], actions)
 
 
 @pytest.mark.parametrize(("layers", "heads"), [([4], None), ([-1], None), ([0], [4]), ([0], [-1])])
 def test_layers_and_heads_out_of_range_are_refused(layers: list[int], heads: list[int] | None) -> None:
     with pytest.raises(OptionError, match="is not one of the model's 0 to 3"):
-        build_study([block(IMAGE_TO_QUESTION, layers, "mask", heads)], anatomy_of(config))
+        build_study([block(IMAGE_TO_QUESTION, layers, "mask", heads)], ANATOMY)
 
 
 def test_unknown_modes_and_sites_are_refused() -> None:
     with pytest.raises(OptionError, match="unknown knockout mode 'remove'"):
         block(IMAGE_TO_QUESTION, [0], "remove")
-    with pytest.raises(OptionError, match="unknown output 'head'"):
-        zero_output("head", "Last", [0])
+    with pytest.raises(OptionError, match=r"the model has no site decoder\.head; its sites are"):
+        build_study([zero_output(Site("decoder", "head"), "Last", [0])], ANATOMY)

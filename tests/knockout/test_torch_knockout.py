@@ -14,19 +14,22 @@ import pytest
 import torch
 
 from tests.families.llava.torch_llava import HEAD_LAYOUTS, build_torch_llava
-from tests.knockout.anatomies import anatomy_of
+from tests.knockout.anatomies import prompt_anatomy
 from tests.knockout.tiny_study import LLAVA_OUTPUTS, TinyPrompt, arrays, run_plain, tiny_prompt
 from xmflow_jax.families.checkpoint import load_model
-from xmflow_jax.knockout.actions import SELF, Edges, Knockout, block, keep_only, zero_output
+from xmflow_jax.knockout.actions import Knockout, block, keep_only, zero_output
 from xmflow_jax.knockout.fast.engine import sweep_fast
 from xmflow_jax.knockout.fast.placement import build_study
+from xmflow_jax.knockout.kinds.edges import Edges
 from xmflow_jax.knockout.measure import Measured, measure
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import STYLES
+from xmflow_jax.nn.interfaces import SELF
 
 BOUND = 1e-5
 LAYERS, HEADS = 5, 4
+ANATOMY = prompt_anatomy(LAYERS, HEADS)
 PROMPTS = [tiny_prompt(0, grid=3), tiny_prompt(1, grid=3, before=5, question=7, after=4)]
 
 
@@ -72,12 +75,12 @@ def study_mask(model: Any, prompt: TinyPrompt, knockout: Knockout) -> Callable[[
 
 
 def ours(loaded: Any, knockouts: list[Knockout], engine: str) -> Measured:
-    study = build_study(knockouts, anatomy_of(config))
+    study = build_study(knockouts, loaded.anatomy)
     batch, positions = arrays(PROMPTS, study)
     swept = sweep_fast(loaded.net, batch, positions, study)
     logits = swept.knockout
     if engine == "plain":
-        logits = run_plain(loaded.net, batch, positions, study.switches).swapaxes(0, 1)
+        logits = run_plain(loaded.net, batch, positions, study.switches, count=len(knockouts)).swapaxes(0, 1)
     return measure(swept.base, logits)
 
 
@@ -109,7 +112,7 @@ def compare(model: Any, measured: Measured, knockouts: list[Knockout], under: Ca
 )
 def test_the_six_study_pathways_at_every_layer(tmp_path: Path, kv_heads: int, tied: bool) -> None:
     model, loaded = build(tmp_path, kv_heads, tied)
-    rows = pathway_study([(pathway, "centred") for pathway in STUDY_PATHWAYS], LAYERS, 3)
+    rows = pathway_study([(pathway, "centred") for pathway in STUDY_PATHWAYS], ANATOMY, 3)
     knockouts = [row.knockout for row in rows]
     assert compare(model, ours(loaded, knockouts, "fast"), knockouts, study_mask) > 100 * BOUND
 
@@ -122,7 +125,7 @@ def fixture_family(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
 @pytest.mark.parametrize("engine", ["fast", "plain"])
 def test_every_style_in_both_engines(family: tuple[Any, Any], engine: str) -> None:
     model, loaded = family
-    rows = pathway_study([(STUDY_PATHWAYS[3], style) for style in STYLES], LAYERS, 2)
+    rows = pathway_study([(STUDY_PATHWAYS[3], style) for style in STYLES], ANATOMY, 2)
     knockouts = [row.knockout for row in rows]
     assert compare(model, ours(loaded, knockouts, engine), knockouts, study_mask) > 100 * BOUND
 
@@ -181,6 +184,6 @@ def test_modes_heads_outputs_and_rows_without_sources(
         *(block(image, range(LAYERS), mode, [head]) for head in range(HEADS) for mode in ("mask", "zero")),
         *(zero_output(site, role, [1, 2]) for site in LLAVA_OUTPUTS for role in ("Question", "Last")),
         *(block(Pathway("All", role), [2]) for role in ("Last", "Question")),
-        *(keep_only(image, [layer]) for layer in (0, 2)),
+        *(keep_only(image, [layer], ANATOMY) for layer in (0, 2)),
     ]
     assert compare(model, ours(loaded, knockouts, engine), knockouts, eager_under(monkeypatch)) > 100 * BOUND

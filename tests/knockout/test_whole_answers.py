@@ -14,30 +14,34 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.knockout.anatomies import anatomy_of
+from tests.knockout.anatomies import anatomy_of, cross_anatomy, prompt_anatomy
 from tests.knockout.tiny_cross_attention import tiny_cross_attention, tiny_text_prompt
 from tests.knockout.tiny_study import IMAGE_TOKEN, LLAVA_OUTPUTS, TinyPrompt, arrays, run_plain, tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
 from xmflow_jax.data.batch import Batch, build_batch
-from xmflow_jax.knockout.actions import NOTHING_BLOCKED, OUTPUTS, Knockout, block, keep_only, zero_output
+from xmflow_jax.knockout.actions import NOTHING_BLOCKED, Knockout, block, keep_only, zero_output
 from xmflow_jax.knockout.arrays import Positions, build_positions
-from xmflow_jax.knockout.batch_answers import answer_batch
+from xmflow_jax.knockout.batch_answers import Request, answer_batch
+from xmflow_jax.knockout.fast.attention import SharedKeys
+from xmflow_jax.knockout.fast.base_run import BaseRun
 from xmflow_jax.knockout.fast.decoding import Draft, greedy_draft
 from xmflow_jax.knockout.fast.drafts import generated_room
-from xmflow_jax.knockout.fast.engine import Answers, encode, knock_out_answers, run_base
-from xmflow_jax.knockout.fast.passes import BaseRun
+from xmflow_jax.knockout.fast.engine import Answers, Placed, encode, knock_out_answers, run_base
 from xmflow_jax.knockout.fast.placement import Placement, Study, build_study, place_study
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.plain import answers_plain
 from xmflow_jax.knockout.study_rows import pathway_study
+from xmflow_jax.nn.interfaces import CROSS, MLP, SELF
+from xmflow_jax.nn.network import Network
 
 LAYERS, HEADS = 3, 4
+ANATOMIES = {False: prompt_anatomy(LAYERS, HEADS), True: cross_anatomy(LAYERS, HEADS)}
 FAMILIES = ("llava", "cross-attention")
 SECOND_SLOWER = ("llava", pytest.param("cross-attention", marks=pytest.mark.slow))
 # Tokens that end answers; with them, answers of every length up to 8 occur.
 ENDS = {"llava": (2, 25), "cross-attention": (6, 24)}
 NEVER = (10**6,)
-_plain = jax.jit(answers_plain, static_argnames=("graphdef", "steps", "at_once"))
+_plain = jax.jit(answers_plain, static_argnames=("steps", "room", "at_once", "count"))
 
 
 def grown_roles(told: Any, generated: int) -> dict[str, np.ndarray]:
@@ -55,7 +59,7 @@ def grown_roles(told: Any, generated: int) -> dict[str, np.ndarray]:
 class Case:
     """A study on a batch of one family's tiny model."""
 
-    model: tuple[Any, Any]
+    net: Network
     prompts: Sequence[TinyPrompt]
     study: Study
     batch: Batch
@@ -68,31 +72,30 @@ class Case:
 
     def fast(self, base: BaseRun | None = None, wanted: np.ndarray | None = None) -> Answers:
         wanted = np.ones(len(self.prompts), bool) if wanted is None else wanted
-        known = (self.base if base is None else base, self.draft)
-        where = (self.study, self.placement, self.batch, self.positions)
-        return knock_out_answers(*self.model, *known, *where, self.ends, wanted)
+        placed = Placed(self.net, self.study, self.batch, self.positions, self.placement)
+        return knock_out_answers(placed, self.base if base is None else base, self.draft, self.ends, wanted)
 
     def plain(self, positions: Positions | None = None, batch: Batch | None = None) -> tuple[np.ndarray, np.ndarray]:
         given = (self.batch if batch is None else batch, self.positions if positions is None else positions)
         ends = np.array(self.ends, np.int32)
-        logits, tokens = _plain(*self.model, *given, self.study.switches, ends, steps=self.steps)
+        room, count = generated_room(self.steps), len(self.study.knockouts)
+        logits, tokens = _plain(self.net, *given, self.study.switches, ends, steps=self.steps, room=room, count=count)
         return np.asarray(logits).swapaxes(0, 1), np.asarray(tokens).swapaxes(0, 1)
 
 
 def make_case(
     family: str, prompts: Sequence[TinyPrompt], knockouts: Sequence[Knockout], ends: tuple[int, ...], steps: int
 ) -> Case:
-    _, net = tiny_cross_attention(LAYERS) if family == FAMILIES[1] else tiny_llava(LAYERS)
+    config, net = tiny_cross_attention(LAYERS) if family == FAMILIES[1] else tiny_llava(LAYERS)
     study = build_study(knockouts, anatomy_of(config))
     batch = build_batch(prompts)
-    padded = batch.tokens.shape[1]
-    told = prompts
-    positions = build_positions(told, study.actions, padded + generated_room(steps), steps - 1)
-    placement = place_study(study, positions, batch.length, padded, steps - 1)
+    length = batch.tokens.shape[1] + generated_room(steps)
+    positions = build_positions(prompts, study.actions, length, steps - 1)
+    placement = place_study(study, positions, batch, steps - 1)
     features = encode(net, batch.pixels)
     base = run_base(net, batch, features, placement.first, rows=placement.rows)
-    draft = greedy_draft(net, base, batch.length, np.array(ends, np.int32), steps)
-    return Case((graphdef, params), prompts, study, batch, positions, placement, base, draft, ends, steps)
+    draft = greedy_draft(net, base, batch, np.array(ends, np.int32), steps)
+    return Case(net, prompts, study, batch, positions, placement, base, draft, ends, steps)
 
 
 def make_prompts(family: str) -> list[TinyPrompt]:
@@ -108,16 +111,18 @@ def make_knockouts(cross: bool) -> list[Knockout]:
     styled += [(Pathway("Image", "Last"), "centred"), (Pathway("Question", "Question"), "to-end")]
     styled += [(Pathway("Image", "All"), "to-end"), (Pathway("System", "Last"), "from-start")]
     image, asked = Pathway("Image", "Question"), Pathway("Question", "Last")
-    sites = OUTPUTS if cross else LLAVA_OUTPUTS
+    sites = (SELF, CROSS, MLP) if cross else LLAVA_OUTPUTS
+    anatomy = ANATOMIES[cross]
+    image_site = CROSS if cross else SELF
     return [
-        *(row.knockout for row in pathway_study(styled, LAYERS, 2, cross_attention=cross)),
-        block(Pathway("Image", "Last"), [0, 1], "zero", cross_attention=cross),
+        *(row.knockout for row in pathway_study(styled, anatomy, 2)),
+        block(Pathway("Image", "Last"), [0, 1], "zero", site=image_site),
         block(Pathway("Last", "Last"), range(LAYERS), "zero", [1, 3]),
-        block(image, [1], "mask", [0, 2], cross),
+        block(image, [1], "mask", [0, 2], image_site),
         *(zero_output(site, "Last", [layer]) for site in sites for layer in (0, 2)),
         zero_output(sites[0], "Question", [1]),
-        keep_only(image, [1], cross),
-        keep_only(asked, range(LAYERS), cross),
+        keep_only(image, [1], anatomy),
+        keep_only(asked, range(LAYERS), anatomy),
         block(Pathway("Question", "System"), [0]),
         NOTHING_BLOCKED,
     ]
@@ -155,7 +160,7 @@ def test_equal_to_greedy_decoding_without_a_draft(family: str) -> None:
 @pytest.mark.parametrize("family", SECOND_SLOWER)
 def test_first_tokens_are_those_of_first_token_sweeps(family: str) -> None:
     case, fast, _, _ = swept(family)
-    expected = np.asarray(run_plain(*case.model, *arrays(case.prompts, case.study), case.study.switches))
+    expected = np.asarray(run_plain(case.net, *arrays(case.prompts, case.study), case.study.switches))
     np.testing.assert_allclose(fast.logits, expected.swapaxes(0, 1), rtol=0, atol=1e-5)
     np.testing.assert_array_equal(fast.tokens[..., 0], expected.swapaxes(0, 1).argmax(-1))
 
@@ -173,7 +178,7 @@ def test_plain_decoding_is_a_full_pass_over_a_longer_prompt_for_every_token(fami
                 assert IMAGE_TOKEN not in before[place]
                 tokens = np.concatenate([prompt.token_ids, before[place]]).astype(np.int32)
                 longer = replace(prompt, token_ids=tokens, roles=grown_roles(prompt.roles, step))
-                logits = run_plain(*case.model, *arrays([longer], some), some.switches)
+                logits = run_plain(case.net, *arrays([longer], some), some.switches)
                 assert np.asarray(logits)[place, 0].argmax() == plain[row, chosen[place], step]
             going &= ~np.isin(plain[row, chosen, step], case.ends)
 
@@ -184,18 +189,18 @@ def test_generated_positions_read_no_blocked_source(family: str) -> None:
     as they are to their last token, and with one head left open they do not."""
     cross = family == FAMILIES[1]
     pathway = Pathway("Image", "Last")
-    knockouts = [block(pathway, range(LAYERS), "mask", heads, cross) for heads in (None, [0, 1, 2])]
+    knockouts = [block(pathway, range(LAYERS), "mask", heads, CROSS if cross else SELF) for heads in (None, [0, 1, 2])]
     case = make_case(family, make_prompts(family), knockouts, NEVER, 6)
+    main = case.base.main
     if cross:
-        assert case.base.visual is not None
-        louder = case.base._replace(visual=tuple(part * 2 + 1 for part in case.base.visual))
+        ((key, value),) = main.outside
+        main = main._replace(outside=(SharedKeys(key * 2 + 1, value * 2 + 1),))
     else:
         told = [np.pad(prompt.roles[roles.IMAGE], (0, 32))[: case.batch.tokens.shape[1]] for prompt in case.prompts]
-        image, key, value = np.stack(told)[None, :, None], case.base.key, case.base.value
-        louder = case.base._replace(
-            key=jnp.where(image[..., None, :], key * 2 + 1, key),
-            value=jnp.where(image[..., None], value * 2 + 1, value),
-        )
+        image, ((key, value),) = np.stack(told)[None, :, None], main.own
+        key = jnp.where(image[..., None, :], key * 2 + 1, key)
+        main = main._replace(own=(SharedKeys(key, jnp.where(image[..., None], value * 2 + 1, value)),))
+    louder = case.base._replace(stacks=(main,))
     quiet, loud = case.fast(), case.fast(louder)
     np.testing.assert_array_equal(quiet.tokens[:, 0], loud.tokens[:, 0])
     np.testing.assert_array_equal(np.asarray(quiet.logits)[:, 0], np.asarray(loud.logits)[:, 0])
@@ -207,7 +212,7 @@ def test_generated_positions_read_no_blocked_source(family: str) -> None:
 def test_perturbing_a_blocked_image_changes_no_token_of_an_answer(family: str) -> None:
     """In both engines; were generated positions left out of the roles, later tokens would see it."""
     cross = family == FAMILIES[1]
-    knockouts = [block(Pathway("Image", "All"), range(LAYERS), cross_attention=cross), NOTHING_BLOCKED]
+    knockouts = [block(Pathway("Image", "All"), range(LAYERS), site=CROSS if cross else SELF), NOTHING_BLOCKED]
     prompts = make_prompts(family)[:3]
     other = [replace(prompt, pixels=prompt.pixels[..., ::-1] * 3 + 1) for prompt in prompts]
     one, two = (make_case(family, own, knockouts, NEVER, 6) for own in (prompts, other))
@@ -215,7 +220,7 @@ def test_perturbing_a_blocked_image_changes_no_token_of_an_answer(family: str) -
     (_, plain), (_, perturbed) = one.plain(), two.plain()
     np.testing.assert_array_equal(plain[:, 0], perturbed[:, 0])
     assert (plain[:, 1] != perturbed[:, 1]).any()
-    length = one.positions.mask_target.shape[-1]
+    length = one.batch.tokens.shape[1] + generated_room(one.steps)
     forgotten = build_positions(prompts, one.study.actions, length)
     (_, plain), (_, perturbed) = one.plain(forgotten), two.plain(forgotten)
     np.testing.assert_array_equal(plain[:, 0, 0], perturbed[:, 0, 0])
@@ -228,26 +233,26 @@ def test_a_generated_image_token_is_a_word() -> None:
         "llava", make_prompts("llava")[:2], [NOTHING_BLOCKED, block(Pathway("Question", "Last"), [0])], NEVER, 4
     )
     _, net = tiny_llava(LAYERS)
-    head = params["language_model"]["lm_head"]["kernel"]
+    head = net.params["language_model"]["lm_head"]["kernel"]
     # Wherever the first answer's first token was likeliest, the image token is now.
     strongest = int(np.asarray(case.base.logits)[0].argmax())
-    louder = jax.tree.map(lambda leaf: leaf, params)
+    params = jax.tree.map(lambda leaf: leaf, net.params)
     kernel = head[...]
-    louder["language_model"]["lm_head"]["kernel"].set_value(
+    params["language_model"]["lm_head"]["kernel"].set_value(
         kernel.at[:, IMAGE_TOKEN].set(kernel[:, strongest] * jnp.float32(1.01))
     )
-    features = encode(graphdef, louder, case.batch.pixels)
-    window = (case.placement.first, case.placement.rows)
-    base = run_base(graphdef, louder, case.batch.tokens, case.batch.length, features, window[0], rows=window[1])
-    draft = greedy_draft(graphdef, louder, base, case.batch.length, np.array(NEVER, np.int32), 4)
-    again = replace(case, model=(graphdef, louder), base=base, draft=draft)
+    louder = Network(net.graphdef, params)
+    features = encode(louder, case.batch.pixels)
+    base = run_base(louder, case.batch, features, case.placement.first, rows=case.placement.rows)
+    draft = greedy_draft(louder, base, case.batch, np.array(NEVER, np.int32), 4)
+    again = replace(case, net=louder, base=base, draft=draft)
     fast, (_, plain) = again.fast(), again.plain()
     assert (plain[..., :3] == IMAGE_TOKEN).any()
     np.testing.assert_array_equal(fast.tokens, plain)
 
 
 def test_both_engines_through_a_batch_with_a_prompt_that_is_not_selected() -> None:
-    _, net = tiny_llava(LAYERS)
+    config, net = tiny_llava(LAYERS)
     prompts = make_prompts("llava")[:3]
     study = build_study(
         [block(Pathway("Image", "Last"), [0, 1]), block(Pathway("Question", "Last"), [2])], anatomy_of(config)
@@ -256,8 +261,9 @@ def test_both_engines_through_a_batch_with_a_prompt_that_is_not_selected() -> No
     options = np.array([[3, 7], [9, 4], [30, 11]], np.int32)
 
     def run(engine: str, steps: int, whole: bool = True) -> Any:
-        arguments = (net, prompts, study, (5, 20), steps, lambda tokens, logits: chosen, engine, 4, whole)
-        return answer_batch(*arguments, options=lambda tokens: options[: len(tokens)])
+        request = Request(study, (5, 20), steps, engine, whole)
+        asked = (lambda tokens, logits: chosen, lambda tokens: options[: len(tokens)])
+        return answer_batch(net, prompts, request, *asked, full_size=4)
 
     fast, plain, first = run("fast", 5), run("plain", 5), run("fast", 5, whole=False)
     assert fast.tokens.shape == plain.tokens.shape == (3, 2, 5)

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.knockout.anatomies import anatomy_of
-from tests.knockout.test_torch_knockout import LAYERS, PROMPTS, build, study_mask, torch_probabilities
+from tests.knockout.test_torch_knockout import ANATOMY, PROMPTS, build, study_mask, torch_probabilities
 from tests.knockout.test_whole_answers import grown_roles
-from xmflow_jax.knockout.batch_answers import answer_batch
+from xmflow_jax.knockout.batch_answers import Request, answer_batch
 from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.study_rows import pathway_study
@@ -25,7 +24,7 @@ def test_equal_to_pytorchs_greedy_decoding_under_the_same_masks(tmp_path: Path) 
         Pathway("Last", "Last"),
     )
     pathways = [(pathway, "centred") for pathway in chosen]
-    rows = pathway_study([*pathways, (Pathway("Image", "All"), "to-end")], LAYERS, 3)[::3]
+    rows = pathway_study([*pathways, (Pathway("Image", "All"), "to-end")], ANATOMY, 3)[::3]
     knockouts = [row.knockout for row in rows]
 
     def published(row: int, column: int, end: int) -> list[int]:
@@ -40,7 +39,7 @@ def test_equal_to_pytorchs_greedy_decoding_under_the_same_masks(tmp_path: Path) 
 
     # A token that some answers hold, so that they end early.
     end = published(0, 0, -1)[2]
-    study = build_study(knockouts, anatomy_of(config))
+    study = build_study(knockouts, ANATOMY)
     expected = [[published(row, column, end) for column in range(len(rows))] for row in range(len(PROMPTS))]
     bases = []
 
@@ -49,7 +48,7 @@ def test_equal_to_pytorchs_greedy_decoding_under_the_same_masks(tmp_path: Path) 
         return np.ones(len(tokens), bool)
 
     for engine in ("fast", "plain"):
-        found = answer_batch(loaded.net, PROMPTS, study, (end,), STEPS, select, engine)
+        found = answer_batch(loaded.net, PROMPTS, Request(study, (end,), STEPS, engine), select)
         np.testing.assert_array_equal(found.tokens, expected)
     changed = (np.array(expected) != bases[0][:, None]).any(2)
     assert 0.1 < changed.mean() < 1

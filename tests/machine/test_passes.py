@@ -12,19 +12,23 @@ import pytest
 from flax import nnx
 from jax.sharding import AxisType, Mesh
 
+from tests.knockout.anatomies import anatomy_of
 from tests.knockout.tiny_cross_attention import tiny_cross_attention, tiny_text_prompt
 from tests.knockout.tiny_study import TinyPrompt, tiny_llava, tiny_prompt
 from xmflow_jax.data.batch import build_batch
 from xmflow_jax.knockout.actions import block
 from xmflow_jax.knockout.arrays import build_positions
-from xmflow_jax.knockout.batch_answers import Answered, answer_batch
+from xmflow_jax.knockout.batch_answers import Answered, Request, answer_batch
 from xmflow_jax.knockout.controls import question_key
 from xmflow_jax.knockout.fast.engine import encode, run_base, run_suffixes
+from xmflow_jax.knockout.fast.passes import Given
 from xmflow_jax.knockout.fast.placement import build_study, place_study
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import CENTRED, TO_END
 from xmflow_jax.machine.partitioning import CONFIGURATIONS, DATA, MODEL, kept_whole, parameter_shardings
+from xmflow_jax.nn.interfaces import CROSS, SELF
+from xmflow_jax.nn.network import Network
 from xmflow_jax.weights.load import shapes
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -40,16 +44,16 @@ def device_mesh(side: int, model: int, axis: str = DATA) -> Mesh:
     return Mesh(grid, (axis, MODEL), axis_types=(AxisType.Auto,) * 2)
 
 
-def tiny(cross: bool) -> tuple[Any, Any, Any]:
+def tiny(cross: bool) -> tuple[Any, Network]:
     return tiny_cross_attention(LAYERS, heads=HEADS) if cross else tiny_llava(LAYERS, heads=HEADS, kv_heads=HEADS)
 
 
-def spread(config: Any, params: Any, mesh: Mesh) -> Any:
+def spread(config: Any, net: Network, mesh: Mesh) -> Network:
+    params = net.params
     shardings = parameter_shardings(config, shapes(params), mesh)
     leaves = nnx.to_flat_state(params)
-    return nnx.from_flat_state(
-        [(path, leaf.replace(jax.device_put(leaf.get_value(), shardings[path]))) for path, leaf in leaves]
-    )
+    placed = [(path, leaf.replace(jax.device_put(leaf.get_value(), shardings[path]))) for path, leaf in leaves]
+    return Network(net.graphdef, nnx.from_flat_state(placed))
 
 
 def prompts_of(cross: bool, number: int) -> Sequence[TinyPrompt]:
@@ -60,21 +64,20 @@ def prompts_of(cross: bool, number: int) -> Sequence[TinyPrompt]:
 def answered(
     cross: bool, mesh: Mesh | None, number: int, full_size: int = 0, pathways: Sequence[Any] = PATHWAYS
 ) -> Answered:
-    config, graphdef, params = tiny(cross)
-    rows = pathway_study(pathways, LAYERS, 2, cross_attention=cross, controls=int(len(pathways) > 1))
-    study = build_study([row.knockout for row in rows], LAYERS, HEADS)
+    config, net = tiny(cross)
+    rows = pathway_study(pathways, anatomy_of(config), 2, controls=int(len(pathways) > 1))
+    study = build_study([row.knockout for row in rows], anatomy_of(config))
     keys = [question_key("task", str(place)) for place in range(number)]
 
-    def run(params: Any) -> Answered:
+    def run(net: Network) -> Answered:
         everyone = lambda tokens, logits: np.ones(len(tokens), bool)  # noqa: E731
-        return answer_batch(
-            graphdef, params, prompts_of(cross, number), study, (3,), 4, everyone, full_size=full_size, keys=keys
-        )
+        asked = Request(study, (3,), 4)
+        return answer_batch(net, prompts_of(cross, number), asked, everyone, full_size=full_size, keys=keys)
 
     if mesh is None:
-        return run(params)
+        return run(net)
     with jax.set_mesh(mesh):
-        return run(spread(config, params, mesh))
+        return run(spread(config, net, mesh))
 
 
 @lru_cache
@@ -135,23 +138,23 @@ def collectives(compiled: Any) -> Counter[str]:
 
 def programs(cross: bool, mesh: Mesh, number: int) -> dict[str, Counter[str]]:
     """The exchanges between devices in each pass's compiled text; a loop's body counts once."""
-    config, graphdef, params = tiny(cross)
-    study = build_study([block(PATHWAYS[0][0], [1, 2], cross_attention=cross)], LAYERS, HEADS)
+    config, net = tiny(cross)
+    study = build_study([block(PATHWAYS[0][0], [1, 2], site=CROSS if cross else SELF)], anatomy_of(config))
     prompts = prompts_of(cross, number)
     batch = build_batch(prompts)
-    positions = build_positions([prompt.roles for prompt in prompts], study.actions, batch.tokens.shape[1])
-    placement = place_study(study, positions, batch.length, batch.tokens.shape[1])
+    positions = build_positions(prompts, study.actions, batch.tokens.shape[1])
+    placement = place_study(study, positions, batch)
     (group,), (start,) = placement.groups, placement.starts
     with jax.set_mesh(mesh):
-        params = spread(config, params, mesh)
-        features = encode(graphdef, params, batch.pixels)
-        given = (graphdef, params, batch.tokens, batch.length, features, placement.first)
+        net = spread(config, net, mesh)
+        features = encode(net, batch.pixels)
+        given = (net, batch, features, placement.first)
         base = run_base(*given, rows=placement.rows)
-        suffix = (graphdef, params, base, group.trie, study.switches, positions, start, batch.length)
+        suffix = run_suffixes.lower(net, Given(base, batch, study.switches, positions), starts=start, group=group)
         return {
-            "encode": collectives(encode.lower(graphdef, params, batch.pixels).compile()),
+            "encode": collectives(encode.lower(net, batch.pixels).compile()),
             "base": collectives(run_base.lower(*given, rows=placement.rows).compile()),
-            "suffix": collectives(run_suffixes.lower(*suffix, rows=group.rows, prefix=group.prefix).compile()),
+            "suffix": collectives(suffix.compile()),
         }
 
 

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
+from tests.families.full_pass import full_pass
 from tests.families.llava.torch_llava import HEAD_LAYOUTS, build_torch_llava, largest_difference
 from xmflow_jax.families.checkpoint import load_model
-from xmflow_jax.nn.llama import LlamaDecoder
 
 HIDDEN_STATE = 1e-5
 LOGITS = 1e-4
@@ -25,14 +24,7 @@ def test_every_layer_and_logits(tmp_path: Path, heads: str, tied: bool) -> None:
     with torch.no_grad():
         output = model(input_ids=torch.tensor(tokens), output_hidden_states=True)
     loaded = load_model(directory, "float32")
-    decoder: LlamaDecoder = nnx.merge(loaded.graphdef, loaded.state).language_model
-
-    @jax.jit
-    def forward(tokens: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        last, inputs = decoder.run(decoder.embed_tokens(tokens), collect=lambda x, key, value: x)
-        return inputs, decoder.norm(last), decoder.logits(last)
-
-    inputs, normed, logits = forward(tokens)
+    inputs, _, normed, logits = full_pass(loaded.net, jnp.asarray(tokens), None)
     *published, published_normed = output.hidden_states
     assert len(inputs) == len(published) == 4
     for ours, theirs in zip(inputs, published, strict=True):

@@ -43,14 +43,14 @@ def collect_actions(knockouts: Sequence[Knockout]) -> Actions:
 
 
 def check_range(name: str, values: Sequence[int], count: int) -> None:
-    """Refuse layers or heads that a model does not have.
+    """Every value is one of 0 to count - 1.
 
     Raises:
-        OptionError: a value is not between 0 and `count - 1`.
+        OptionError: one is not; the message calls it `name`.
     """
     for value in values:
         if not 0 <= value < count:
-            raise OptionError(f"{name} {value} is not between 0 and {count - 1}")
+            raise OptionError(f"{name} {value} is not one of the model's 0 to {count - 1}")
 
 
 def build_switches(knockouts: Sequence[Knockout], actions: Actions, anatomy: Anatomy) -> Switches:

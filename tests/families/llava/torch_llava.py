@@ -6,15 +6,14 @@ PyTorch and transformers take seconds to import, so every function imports them 
 import json
 import math
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
+import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from safetensors.numpy import load_file, save_file
 
+from tests.families.full_pass import full_pass
 from xmflow_jax.families.llava.modeling import LlavaConfig
 from xmflow_jax.families.llava.params import LAYOUTS
 from xmflow_jax.weights.load import LoadedModel
@@ -173,16 +172,8 @@ def torch_logits(model: Any, prompts: Prompts) -> np.ndarray:
 
 def jax_logits(loaded: LoadedModel, prompts: Prompts) -> np.ndarray:
     """[batch, position, vocabulary] float32 logits of ours."""
-    return np.asarray(_forward(loaded.graphdef, loaded.state, prompts.tokens, prompts.pixels), np.float32)
-
-
-@partial(jax.jit, static_argnums=0)
-def _forward(graphdef: Any, state: Any, tokens: jax.Array, pixels: jax.Array) -> jax.Array:
-    model = nnx.merge(graphdef, state)
-    features = model.image_features(pixels)
-    features = features.reshape(tokens.shape[0], -1, features.shape[-1])
-    hidden, _ = model.language_model.run(model.embed(tokens, features))
-    return model.language_model.logits(hidden)
+    found = full_pass(loaded.net, jnp.asarray(prompts.tokens), jnp.asarray(prompts.pixels))
+    return np.asarray(found.logits, np.float32)
 
 
 def largest_difference(ours: Any, published: Any) -> float:

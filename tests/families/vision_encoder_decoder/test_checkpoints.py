@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -14,14 +13,22 @@ from flax import nnx
 from safetensors.torch import save_file
 from transformers import VisionEncoderDecoderModel
 
+from tests.families.full_pass import answer_logits
 from tests.families.variants import ENCODER_DECODERS as CONFIGS
 from tests.families.vision_encoder_decoder.torch_encoder_decoder import build_encoder_decoder
 from tests.weights.tiny_checkpoint import edit_config, edit_tensors
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.checkpoint import load_model, read_checkpoint
 from xmflow_jax.families.registry import VISION_ENCODER_DECODER
-from xmflow_jax.families.vision_encoder_decoder.modeling import XMFLOW_12X1024, CrossAttentionConfig
+from xmflow_jax.families.vision_encoder_decoder.modeling import (
+    XMFLOW_12X1024,
+    CrossAttentionConfig,
+    CrossAttentionModel,
+)
 from xmflow_jax.nn.gpt2 import MODEL_WIDTH
+from xmflow_jax.nn.interfaces import CROSS, SELF, Site
+from xmflow_jax.nn.network import Network
+from xmflow_jax.nn.stacks import every_row, nothing_dropped
 from xmflow_jax.weights.load import LoadedModel, abstract_model, shapes
 from xmflow_jax.weights.random_checkpoint import write_random
 
@@ -62,8 +69,7 @@ def test_transformers_reads_what_is_written_and_agrees(tmp_path: Path, name: str
     with torch.inference_mode():
         told = torch_model.eval()(torch.tensor(pixels.transpose(0, 3, 1, 2)), torch.tensor(tokens)).logits[:, -1]
     loaded = load_model(tmp_path)
-    model = nnx.merge(loaded.graphdef, loaded.state)
-    ours = model.logits_at(jnp.asarray(tokens), model.image_features(jnp.asarray(pixels)), jnp.full(2, 5))
+    ours = answer_logits(loaded.net, tokens[:, :6], pixels)
     np.testing.assert_allclose(ours, told.numpy(), rtol=0, atol=1e-4)
     # Neither certain nor arbitrary.
     assert 1.5 < float(ours.std()) < 6
@@ -84,10 +90,15 @@ def test_the_preset_has_the_users_sizes() -> None:
     text = XMFLOW_12X1024.text
     assert (text.layers, text.heads, XMFLOW_12X1024.vision.heads, XMFLOW_12X1024.image_positions) == (12, 16, 16, 197)
     tiny = replace(TINY, text=replace(TINY.text, cross_scale=MODEL_WIDTH))
-    graphdef, state = abstract_model(VISION_ENCODER_DECODER, tiny, "float32")
-    block = nnx.merge(graphdef, state).language_model.layers
-    assert block.cross_scale == pytest.approx(24**-0.5)
-    assert block.scale == pytest.approx(6**-0.5)
+    net = Network(*nnx.split(CrossAttentionModel(tiny, rngs=nnx.Rngs(0))))
+    block, scales = net.module().stacks[0].groups[0].block(0), {}
+
+    def attend_at(site: Site, query: Any, own: Any, scale: float) -> Any:
+        scales[site] = scale
+        return query
+
+    block(np.zeros((1, 1, tiny.text.width), np.float32), None, attend_at, nothing_dropped, every_row)
+    assert scales == {SELF: pytest.approx(6**-0.5), CROSS: pytest.approx(24**-0.5)}
 
 
 def in_config(part: str, **values: Any) -> Callable[[Path], None]:

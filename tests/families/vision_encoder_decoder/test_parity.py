@@ -10,6 +10,7 @@ import pytest
 import torch
 from flax import nnx
 
+from tests.families.full_pass import full_pass
 from tests.families.vision_encoder_decoder.torch_encoder_decoder import (
     HEADS,
     IMAGE,
@@ -27,6 +28,7 @@ from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import SINGLE
+from xmflow_jax.nn.interfaces import CROSS
 from xmflow_jax.weights.load import LoadedModel
 
 CASES = [("clip", 16, True), ("vit", 24, True)]
@@ -69,18 +71,13 @@ def test_every_layer_and_the_logits(pair: tuple[Any, LoadedModel]) -> None:
     model = nnx.merge(loaded.graphdef, loaded.state)
     states = model.vision_tower.output(pixels)
     np.testing.assert_allclose(states, told.encoder_last_hidden_state.numpy(), rtol=0, atol=1e-5)
-    features = model.image_features(pixels)
-    embedded = model.embed(jnp.asarray(tokens), features)
-    last, collected = model.language_model.run(
-        embedded, collect=lambda x, key, value: x, visual=model.visual_keys_values(features)
-    )
+    collected, _, normed, logits = full_pass(loaded.net, jnp.asarray(tokens), pixels)
     for layer in range(LAYERS):
         expected = told.decoder_hidden_states[layer].numpy()
         np.testing.assert_allclose(collected[layer], expected, rtol=0, atol=1e-5)
     # transformers puts the final norm on its last hidden state.
-    normed = model.language_model.norm(last)
     np.testing.assert_allclose(normed, told.decoder_hidden_states[LAYERS].numpy(), rtol=0, atol=1e-5)
-    np.testing.assert_allclose(model.language_model.logits(last), told.logits.numpy(), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(logits, told.logits.numpy(), rtol=0, atol=1e-4)
 
 
 def test_scale_of_the_models_width_and_no_class_token(tmp_path: Path) -> None:
@@ -101,14 +98,10 @@ def test_scale_of_the_models_width_and_no_class_token(tmp_path: Path) -> None:
     model = nnx.merge(loaded.graphdef, loaded.state)
     features = model.image_features(jnp.asarray(pixels))
     assert features.shape == (2, model.config.image_positions, width) == (2, 4, width)
-    _, collected = model.language_model.run(
-        model.embed(jnp.asarray(tokens), features),
-        collect=lambda x, key, value: x,
-        visual=model.visual_keys_values(features),
-    )
+    collected, _, _, logits = full_pass(loaded.net, jnp.asarray(tokens), jnp.asarray(pixels))
     for layer in range(LAYERS):
         np.testing.assert_allclose(collected[layer], told.decoder_hidden_states[layer].numpy(), rtol=0, atol=1e-5)
-    logits = model.logits_at(jnp.asarray(tokens), features, jnp.full(2, LENGTH - 1))
+    logits = logits[:, -1]
     np.testing.assert_allclose(logits, told.logits[:, -1].numpy(), rtol=0, atol=1e-4)
     assert np.abs(np.asarray(logits) - as_published).max() > 1e-2
 
@@ -165,12 +158,12 @@ def test_under_knockout_of_every_layer(pair: tuple[Any, LoadedModel]) -> None:
     """The user's definition (all heads of a layer zero), single heads, and single patches, in both engines."""
     torch_model, loaded = pair
     everything, question = Pathway("Image", "All"), Pathway("Image Central Object", "Question")
-    rows = pathway_study([(everything, SINGLE), (question, SINGLE)], LAYERS, 1, cross_attention=True)
-    heads = [block(everything, [layer], heads=[1, 3], cross_attention=True) for layer in range(LAYERS)]
-    study = build_study([*(row.knockout for row in rows), *heads], LAYERS, HEADS)
+    rows = pathway_study([(everything, SINGLE), (question, SINGLE)], loaded.anatomy, 1)
+    heads = [block(everything, [layer], heads=[1, 3], site=CROSS) for layer in range(LAYERS)]
+    study = build_study([*(row.knockout for row in rows), *heads], loaded.anatomy)
     batch, positions = arrays(prompts(), study)
-    swept = sweep_fast(loaded.graphdef, loaded.state, batch, positions, study).knockout
-    plain = run_plain(loaded.graphdef, loaded.state, batch, positions, study.switches).swapaxes(0, 1)
+    swept = sweep_fast(loaded.net, batch, positions, study).knockout
+    plain = run_plain(loaded.net, batch, positions, study.switches).swapaxes(0, 1)
     every = list(range(LENGTH))
     for layer in range(LAYERS):
         expected = {

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from tests.knockout.anatomies import anatomy_of
 from tests.knockout.test_torch_knockout import PROMPTS, build
 from tests.knockout.tiny_study import TinyPrompt, arrays
 from xmflow_jax.knockout.actions import NOTHING_BLOCKED
@@ -33,14 +32,14 @@ def published(model, prompt: TinyPrompt, ends: list[int], steps: int) -> list[in
 
 def test_several_end_tokens_and_answers_of_one_token(tmp_path: Path) -> None:
     model, loaded = build(tmp_path)
-    batch, _ = arrays(PROMPTS, build_study([NOTHING_BLOCKED], anatomy_of(config)))
+    batch, _ = arrays(PROMPTS, build_study([NOTHING_BLOCKED], loaded.anatomy))
     features = encode(loaded.net, batch.pixels)
     first = (batch.length - 1).astype(np.int32)
-    base = run_base(loaded.net, batch, features, first, rows=1)
+    base = run_base(loaded.net, batch, features, (first,), rows=(1,))
 
     def ours(ends: list[int], steps: int) -> list[list[int]]:
         end_tokens = np.array(ends, np.int32)
-        found = greedy_answers(loaded.net, base, batch.length, end_tokens, steps)
+        found = greedy_answers(loaded.net, base, batch, end_tokens, steps)
         return np.asarray(found).tolist()
 
     used = {token for prompt in PROMPTS for token in published(model, prompt, [0], STEPS)}
@@ -64,11 +63,11 @@ def test_several_end_tokens_and_answers_of_one_token(tmp_path: Path) -> None:
 def test_a_batch_whose_answers_all_end_at_once(tmp_path: Path, fill: int) -> None:
     """The loop stops before its first step, and the places after the end are filled all the same."""
     _, loaded = build(tmp_path)
-    batch, _ = arrays(PROMPTS[:1], build_study([NOTHING_BLOCKED], anatomy_of(config)))
+    batch, _ = arrays(PROMPTS[:1], build_study([NOTHING_BLOCKED], loaded.anatomy))
     features = encode(loaded.net, batch.pixels)
     first = (batch.length - 1).astype(np.int32)
-    base = run_base(loaded.net, batch, features, first, rows=1)
+    base = run_base(loaded.net, batch, features, (first,), rows=(1,))
     end = int(np.argmax(base.logits[0]))
     ends = np.array([fill, end], np.int32)
-    found = np.asarray(greedy_answers(loaded.net, base, batch.length, ends, STEPS))
+    found = np.asarray(greedy_answers(loaded.net, base, batch, ends, STEPS))
     assert found.tolist() == [[end] + [fill] * (STEPS - 1)]

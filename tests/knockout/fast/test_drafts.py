@@ -5,18 +5,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.knockout.anatomies import anatomy_of
+from tests.knockout.anatomies import prompt_anatomy
 from tests.knockout.tiny_study import tiny_prompt
 from xmflow_jax.data import roles
-from xmflow_jax.knockout.actions import Knockout, RoleSet, block, keep_only
+from xmflow_jax.data.batch import build_batch
+from xmflow_jax.knockout.actions import Knockout, block, keep_only
 from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.fast.departed import build_tiles, continue_departed
 from xmflow_jax.knockout.fast.drafts import check_drafts, drafted_groups, generated_room, tokens_checked
 from xmflow_jax.knockout.fast.placement import build_study, impossible_actions, place_study
 from xmflow_jax.knockout.pathways import Pathway
+from xmflow_jax.knockout.role_sets import RoleSet
 
 END, FILL = 1, 2
 ENDS = (FILL, END)
+ANATOMY = prompt_anatomy(3)
 
 
 def told(draft: list[int], following: list[int]) -> tuple[list[int], bool]:
@@ -75,21 +78,23 @@ def test_generated_positions_belong_to_last_and_all(chosen: RoleSet, among: bool
 
 def test_arrays_hold_as_many_generated_positions_as_are_told_behind_each_prompt() -> None:
     prompts = [tiny_prompt(0), tiny_prompt(1, question=6)]
-    study = build_study([keep_only(Pathway("Image", "Last"), [0])], anatomy_of(config))
+    study = build_study([keep_only(Pathway("Image", "Last"), [0], ANATOMY)], ANATOMY)
     positions = build_positions(prompts, study.actions, 40, generated=3)
-    others, last = (action.target for action in study.actions.mask)
+    ((first, second),) = study.actions.values()
+    others, last = first.target, second.target
+    (arrays,) = positions.values()
     assert (others.complement, last.role) == (True, roles.LAST)
     for row, prompt in enumerate(prompts):
         length = len(prompt.token_ids)
         expected = np.zeros((2, 40), bool)
         expected[0, : length - 1] = True
         expected[1, length - 1 : length + 3] = True
-        np.testing.assert_array_equal(positions.mask_target[row], expected)
+        np.testing.assert_array_equal(arrays.target[row], expected)
         # Everything to the others, and to the last ones everything but the image: the generated positions too.
         sources = np.zeros((2, 40), bool)
         sources[:, : length + 3] = True
         sources[1, :length] &= ~prompt.roles[roles.IMAGE]
-        np.testing.assert_array_equal(positions.mask_source[row], sources)
+        np.testing.assert_array_equal(arrays.source[row], sources)
 
 
 ANY = st.sampled_from(roles.ROLES)
@@ -112,20 +117,23 @@ def test_rows_lie_within_the_arrays_and_cover_prompts_and_drafts(data: st.DataOb
     checked = data.draw(st.integers(1, steps))
     parts = data.draw(st.lists(st.tuples(ANY, ANY, st.booleans(), st.integers(0, 2)), min_size=1, max_size=4))
     knockouts: list[Knockout] = [
-        (keep_only if keeps else block)(Pathway(source, target), range(first, 3))
+        keep_only(Pathway(source, target), range(first, 3), ANATOMY)
+        if keeps
+        else block(Pathway(source, target), range(first, 3))
         for source, target, keeps, first in parts
     ]
-    study = build_study(knockouts, anatomy_of(config))
+    study = build_study(knockouts, ANATOMY)
     length = np.array([len(prompt.token_ids) for prompt in prompts])
-    padded = -(-int(length.max()) // 16) * 16
+    batch = build_batch(prompts)
+    padded = batch.tokens.shape[1]
     room = padded + generated_room(steps)
-    masks = prompts
-    positions = build_positions(masks, study.actions, room, steps - 1)
-    placement = place_study(study, positions, length, padded, steps - 1)
-    groups, window = drafted_groups(placement, length, padded, checked, steps)
+    positions = build_positions(prompts, study.actions, room, steps - 1)
+    placement = place_study(study, positions, batch, steps - 1)
+    groups, window = drafted_groups(placement, batch, checked, steps)
+    (first,), (kept,) = placement.first, placement.rows
     assert len(groups) == len(placement.groups)
-    for one, begin in zip(groups, placement.begins, strict=True):
-        rows, prefix = one.group.rows, one.group.prefix
+    for one, (begin,) in zip(groups, placement.begins, strict=True):
+        rows, prefix = one.group.main.rows, one.group.main.prefix
         assert (one.start <= begin).all()
         assert (one.start <= prefix).all()
         assert prefix <= padded
@@ -133,13 +141,13 @@ def test_rows_lie_within_the_arrays_and_cover_prompts_and_drafts(data: st.DataOb
         assert (one.start + one.longest >= length + steps - 1).all()
         assert rows <= one.longest
         assert (one.start + one.longest <= room).all()
-        assert (placement.first <= one.start).all()
-        assert (one.start + rows <= placement.first + window).all()
-    assert (placement.first + placement.rows <= padded).all()
-    assert window >= placement.rows
+        assert (first <= one.start).all()
+        assert (one.start + rows <= first + window).all()
+    assert (first + kept <= padded).all()
+    assert window >= kept
     # What a prompt makes impossible does not depend on its answer.
-    alone = build_positions(masks, study.actions, padded)
-    assert impossible_actions(positions, study.actions, length) == impossible_actions(alone, study.actions, length)
+    alone = build_positions(prompts, study.actions, padded)
+    assert impossible_actions(study, positions, batch) == impossible_actions(study, alone, batch)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 1.0])

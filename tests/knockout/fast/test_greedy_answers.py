@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.knockout.anatomies import anatomy_of
 from tests.knockout.test_torch_knockout import PROMPTS, build
 from tests.knockout.tiny_study import arrays
 from xmflow_jax.knockout.actions import NOTHING_BLOCKED
@@ -18,14 +17,14 @@ STEPS = 6
 
 def test_answers_are_those_of_generate(tmp_path: Path) -> None:
     model, loaded = build(tmp_path)
-    batch, _ = arrays(PROMPTS, build_study([NOTHING_BLOCKED], anatomy_of(config)))
+    batch, _ = arrays(PROMPTS, build_study([NOTHING_BLOCKED], loaded.anatomy))
     features = encode(loaded.net, batch.pixels)
     first = (batch.length - 1).astype(np.int32)
-    base = run_base(loaded.net, batch, features, first, rows=1)
+    base = run_base(loaded.net, batch, features, (first,), rows=(1,))
 
     def ours(end: int) -> np.ndarray:
         ends = np.array([end], np.int32)
-        return np.asarray(greedy_answers(loaded.net, base, batch.length, ends, STEPS))
+        return np.asarray(greedy_answers(loaded.net, base, batch, ends, STEPS))
 
     def theirs(prompt, end: int) -> list[int]:  # type: ignore[no-untyped-def]
         tokens = torch.tensor(prompt.token_ids[None].astype(np.int64))

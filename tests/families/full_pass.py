@@ -1,0 +1,59 @@
+"""A model's plain pass over tokens that are all real, with what it computes on the way."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from xmflow_jax.data.batch import StackInput
+from xmflow_jax.knockout.fast.base_run import read_outside, run_stack
+from xmflow_jax.knockout.plain import encode_images
+from xmflow_jax.nn.interfaces import VISUAL
+from xmflow_jax.nn.network import Network
+from xmflow_jax.nn.stacks import next_logits
+
+
+class FullPass(NamedTuple):
+    """Of a model of one stack.
+
+    Attributes:
+        inputs: of every layer.
+        output: of the last one, before the final norm.
+        normed: behind it.
+        logits: of every position.
+    """
+
+    inputs: Float[Array, "layer batch position width"]
+    output: Float[Array, "batch position width"]
+    normed: Float[Array, "batch position width"]
+    logits: Float[Array, "batch position vocabulary"]
+
+
+@jax.jit
+def full_pass(
+    net: Network, tokens: Int[Array, "batch position"], pixels: Float[Array, "images height width 3"] | None
+) -> FullPass:
+    """Ids are 0, 1, ... and nothing is blocked.
+
+    Args:
+        pixels: as many images for each prompt, one prompt's after another's; None: the model sees none.
+    """
+    model = net.module()
+    (stack,) = model.stacks
+    batch, length = tokens.shape
+    ids = jnp.broadcast_to(jnp.arange(length), (batch, 1, length))
+    inputs = StackInput(tokens, jnp.full(batch, length), ids, jnp.zeros(batch, int), None, jnp.zeros(batch, int))
+    if pixels is None:
+        x, outside = stack.embed(tokens, ids), (None,) * len(stack.groups)
+    else:
+        features = encode_images(net, pixels.reshape(batch, -1, *pixels.shape[1:]))
+        x, outside = model.enter(0, tokens, ids, features, None), read_outside(stack, {VISUAL: features})
+    output, run = run_stack(stack, x, inputs, outside, {}, jnp.zeros(batch, int), length, answer_only=False)
+    return FullPass(run.hidden, output, model.norm(output), next_logits(model, output))
+
+
+def answer_logits(net: Network, tokens: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Those of the last position."""
+    return np.asarray(full_pass(net, jnp.asarray(tokens), jnp.asarray(pixels)).logits[:, -1])
