@@ -1,5 +1,6 @@
 """Our side of the benchmark: the fast engine stage by stage, and the plain engine."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ def run_jax(
         devices: that the questions of a batch are spread over; they divide it.
 
     Returns:
-        Seconds of every stage, summed over the questions; operations necessary and executed; the first question's
-        measures under every configuration; seconds of one configuration in the plain engine, and its measures.
+        Seconds of every stage, summed over the questions, and of the warm-up by stage; operations necessary and
+        executed; the first question's measures under every configuration, as its batch gave them; seconds of one
+        configuration in the plain engine, and its measures.
     """
     import jax
     import jax.numpy as jnp
@@ -41,12 +43,16 @@ def run_jax(
         grid = np.array(jax.devices()[:devices])[:, None]
         mesh = jax.sharding.Mesh(grid, (DATA, MODEL), axis_types=(jax.sharding.AxisType.Auto,) * 2)
         jax.set_mesh(mesh)
+    start = time.perf_counter()
     model = load_model(checkpoint, preset.dtype, mesh)
+    loading = time.perf_counter() - start
+    _say(f"loaded in {loading:.1f} s")
     text = model.config.text
     rows = study_rows(preset)
     study = build_study([row.knockout for row in rows], text.layers, text.heads)
     graphdef, params = model.graphdef, model.state
-    seconds = dict.fromkeys(("host", "image encoder", "base pass", "suffix passes", "readout"), 0.0)
+    stages_of = ("host", "image encoder", "base pass", "suffix passes", "readout")
+    seconds, compiling = dict.fromkeys(stages_of, 0.0), dict.fromkeys(stages_of, 0.0)
     operations: dict[str, Any] = {"necessary": np.zeros(4), "executed": np.zeros(4), "usual": 0.0}
     groups: dict[str, float] = {}
 
@@ -56,8 +62,9 @@ def run_jax(
         def lap(stage: str, result: Any = None) -> None:
             jax.block_until_ready(result)
             clock.append(time.perf_counter())
-            if record:
-                seconds[stage] += clock[-1] - clock[-2]
+            (seconds if record else compiling)[stage] += clock[-1] - clock[-2]
+            if not record and clock[-1] - clock[-2] > 1:
+                _say(f"{stage}: {clock[-1] - clock[-2]:.1f} s, most of them compilation")
 
         batch = build_batch(batch_of)
         positions = build_positions([question.roles for question in batch_of], study.actions, batch.tokens.shape[1])
@@ -106,36 +113,48 @@ def run_jax(
     for batch_of in batches:
         run(batch_of, record=False)
     warm_up = time.perf_counter() - start
+    _say(f"warm-up {warm_up:.1f} s: {', '.join(f'{stage} {spent:.1f}' for stage, spent in compiling.items())}")
     start = time.perf_counter()
-    for batch_of in batches:
-        run(batch_of, record=True)
+    results = [run(batch_of, record=True) for batch_of in batches]
     total = time.perf_counter() - start
-    first = run(questions[:devices], record=False)
+    _say(f"fast engine: {total / len(questions):.4f} s a question")
+    of_first, result = next(one for one in zip(batches, results, strict=True) if questions[0] in one[0])
+    row = of_first.index(questions[0])
+    first = jax.tree.map(lambda of_all: of_all[row], result)
     found: dict[str, Any] = {
         "seconds_per_question": total / len(questions),
         "stages": {stage: spent / len(questions) for stage, spent in seconds.items()},
         "groups": {name: spent / len(questions) for name, spent in groups.items()},
+        "loading_seconds": loading,
         "warm_up_seconds": warm_up,
+        "warm_up_stages": compiling,
         "necessary": list(operations["necessary"] / len(questions)),
         "executed": list(operations["executed"] / len(questions)),
         "usual": operations["usual"] / len(questions),
-        "base_token": int(first.base_token[0]),
-        "base_prob": float(first.base_prob[0]),
-        "probs": first.knockout_prob[0].astype(float).tolist(),
-        "tokens": first.knockout_token[0].tolist(),
+        "base_token": int(first.base_token),
+        "base_prob": float(first.base_prob),
+        "probs": first.knockout_prob.astype(float).tolist(),
+        "tokens": first.knockout_token.tolist(),
         "device": jax.devices()[0].device_kind,
         "matmul_rate": _matmul_rate(jax, jnp, preset.dtype),
         "peak_bytes": (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"),
     }
-    if plain:
-        found |= _run_plain(preset, model, study, questions[0], jax)
+    if plain and preset.plain_knockouts:
+        found |= _run_plain(preset, model, study, questions[0], found["base_token"], jax)
     return found
 
 
-def _run_plain(preset: Preset, model: Any, study: Any, question: RandomQuestion, jax: Any) -> dict[str, Any]:
+def _say(line: str) -> None:
+    """Progress, beside the result on standard output."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _run_plain(
+    preset: Preset, model: Any, study: Any, question: RandomQuestion, token: int, jax: Any
+) -> dict[str, Any]:
+    """Seconds of one configuration, and what some leave of the token's probability."""
     from xmflow_jax.data.batch import build_batch
     from xmflow_jax.knockout.arrays import build_positions
-    from xmflow_jax.knockout.measure import measure
     from xmflow_jax.knockout.plain import sweep_plain
 
     at_once = min(8, preset.plain_knockouts)
@@ -150,13 +169,10 @@ def _run_plain(preset: Preset, model: Any, study: Any, question: RandomQuestion,
         start = time.perf_counter()
         logits = sweep(model.graphdef, model.state, batch, positions, some, at_once=at_once).block_until_ready()
         spent = time.perf_counter() - start
-    nothing = jax.tree.map(lambda switch: np.zeros_like(switch[:1]), some)
-    base = sweep(model.graphdef, model.state, batch, positions, nothing, at_once=1)[0]
-    result = jax.device_get(measure(base, logits.swapaxes(0, 1)))
     return {
         "plain_seconds_per_knockout": spent / len(chosen),
         "plain_chosen": chosen,
-        "plain_probs": result.knockout_prob[0].astype(float).tolist(),
+        "plain_probs": np.asarray(jax.nn.softmax(logits[:, 0])[:, token]).astype(float).tolist(),
     }
 
 

@@ -11,13 +11,17 @@ from experiments.benchmarks.workload import Preset, RandomQuestion, spread, stud
 
 
 def run_pytorch(
-    preset: Preset, checkpoint: Path, questions: list[RandomQuestion], threads: int | None
+    preset: Preset, checkpoint: Path, questions: list[RandomQuestion], threads: int | None, token: int | None = None
 ) -> dict[str, Any]:
-    """Time full passes under knockout on the first question, after a warm-up on another.
+    """Time full passes under knockout on the first question, after two undisturbed ones.
+
+    Args:
+        token: whose probability is told; None: the base run's own.
 
     Returns:
-        seconds of each timed pass, the probabilities of the base run's token, its token, and the indexes of the
-        configurations that were run.
+        seconds of each timed pass, the probabilities of the token, the base run's token, and the indexes of the
+        configurations that were run; from `preset.reference_knockouts` of them anew in float32 (`reference_...`), where
+        the preset's type is a smaller one, the same.
     """
     import torch
     from transformers import LlavaForConditionalGeneration
@@ -25,6 +29,8 @@ def run_pytorch(
     if threads is not None:
         torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    # Float32 means float32; matrix products are so by default.
+    torch.backends.cudnn.allow_tf32 = False
     model = LlavaForConditionalGeneration.from_pretrained(
         checkpoint, dtype=getattr(torch, preset.dtype), attn_implementation="eager", local_files_only=True
     )
@@ -59,34 +65,44 @@ def run_pytorch(
         return result
 
     rows = study_rows(preset)
-    chosen = spread(len(rows), preset.torch_knockouts)
-    masks = {
-        (row.pathway.source, row.pathway.target): blocked_mask(questions[0], row.pathway.source, row.pathway.target)
-        for row in rows
-    }
-    for _ in range(2):
-        base = probabilities(questions[0])
-    token = int(base.argmax())
-    seconds, found, tokens = [], [], []
-    for index in chosen:
-        row = rows[index]
-        blocked = row.knockout.switched[0][1]
-        synchronise()
-        start = time.perf_counter()
-        under = probabilities(questions[0], masks[(row.pathway.source, row.pathway.target)], blocked)
-        found.append(float(under[token]))
-        seconds.append(time.perf_counter() - start)
-        tokens.append(int(under.argmax()))
-    return {
-        "seconds": seconds,
-        "base_token": token,
-        "base_prob": float(base[token]),
-        "probs": found,
-        "tokens": tokens,
-        "chosen": chosen,
+
+    def run(chosen: list[int]) -> dict[str, Any]:
+        masks = {
+            (row.pathway.source, row.pathway.target): blocked_mask(questions[0], row.pathway.source, row.pathway.target)
+            for row in rows
+        }
+        for _ in range(2):
+            base = probabilities(questions[0])
+        read = int(base.argmax()) if token is None else token
+        seconds, found, tokens = [], [], []
+        for index in chosen:
+            row = rows[index]
+            blocked = row.knockout.switched[0][1]
+            synchronise()
+            start = time.perf_counter()
+            under = probabilities(questions[0], masks[(row.pathway.source, row.pathway.target)], blocked)
+            found.append(float(under[read]))
+            seconds.append(time.perf_counter() - start)
+            tokens.append(int(under.argmax()))
+        return {
+            "seconds": seconds,
+            "base_token": int(base.argmax()),
+            "base_prob": float(base[read]),
+            "probs": found,
+            "tokens": tokens,
+            "chosen": chosen,
+        }
+
+    found = run(spread(len(rows), preset.torch_knockouts)) | {
         "device": torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads",
+        "peak_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else None,
         "matmul_rate": matmul_rate(lambda a, b: a @ b, preset, torch, device, synchronise),
     }
+    if preset.dtype != "float32" and preset.reference_knockouts:
+        model = model.float()
+        again = [found["chosen"][index] for index in spread(len(found["chosen"]), preset.reference_knockouts)]
+        found |= {f"reference_{name}": value for name, value in run(again).items()}
+    return found
 
 
 def matmul_rate(

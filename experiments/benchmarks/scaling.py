@@ -93,17 +93,16 @@ def measure(scale: Scale, point: Point) -> dict[str, Any]:
     """In this process: seconds per question, and operations per second, also of a large matmul."""
     import jax
 
+    from experiments.benchmarks.checkpoint import write_checkpoint
     from experiments.benchmarks.jax_side import run_jax
     from experiments.benchmarks.workload import random_question
-    from xmflow_jax.families.registry import LLAVA
-    from xmflow_jax.weights.random_checkpoint import write_random
 
     preset = preset_of(scale, point)
     # Whole batches: a smaller last one would be another program.
     count = -(-scale.questions // point.batch) * point.batch
     questions = [random_question(preset, seed) for seed in range(count)]
     with TemporaryDirectory() as scratch:
-        write_random(Path(scratch) / "model", LLAVA, preset.model, seed=0, dtype=preset.dtype)
+        write_checkpoint(Path(scratch) / "model", preset)
         found = run_jax(preset, Path(scratch) / "model", questions, point.batch, plain=False, devices=point.devices)
     return {
         "seconds": found["seconds_per_question"],

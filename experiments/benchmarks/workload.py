@@ -29,6 +29,7 @@ class Preset:
         torch_knockouts: full PyTorch passes that are timed, spread evenly over the study; each of the study's passes
             costs the same. None: all of them.
         plain_knockouts: likewise for the plain engine.
+        reference_knockouts: likewise for PyTorch in float32, where `dtype` is a smaller type.
         pathways: how many of the study's six, from the first on.
     """
 
@@ -41,6 +42,7 @@ class Preset:
     questions: int
     torch_knockouts: int | None
     plain_knockouts: int
+    reference_knockouts: int = 0
     pathways: int = len(STUDY_PATHWAYS)
 
 
@@ -63,7 +65,16 @@ PRESETS: Mapping[str, Preset] = {
     "cpu-576": Preset(_SMALL, "float32", 1, 35, 32, window=5, questions=6, torch_knockouts=None, plain_knockouts=8),
     "cpu-2880": Preset(_SMALL, "float32", 5, 35, 32, window=5, questions=3, torch_knockouts=12, plain_knockouts=4),
     "llava-1.5-7b": Preset(
-        _SEVEN_B, "bfloat16", 1, 35, 32, window=9, questions=32, torch_knockouts=None, plain_knockouts=16
+        _SEVEN_B,
+        "bfloat16",
+        1,
+        35,
+        32,
+        window=9,
+        questions=32,
+        torch_knockouts=None,
+        plain_knockouts=16,
+        reference_knockouts=24,
     ),
     "tiny": Preset(_TINY, "float32", 1, 5, 12, window=3, questions=3, torch_knockouts=None, plain_knockouts=8),
 }
