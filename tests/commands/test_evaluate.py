@@ -192,7 +192,7 @@ def test_what_is_done_is_not_done_again(
     options: dict[str, Any], plain: EvaluationResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = content(plain.folder)
-    monkeypatch.setattr("xmflow_jax.weights.load.load_model", None)
+    monkeypatch.setattr("xmflow_jax.families.checkpoint.load_weights", None)
     again = evaluate_model(**options, out=plain.folder)
     pd.testing.assert_frame_equal(again.rows, plain.rows, check_exact=True)
     assert content(plain.folder) == before

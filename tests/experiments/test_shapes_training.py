@@ -30,7 +30,7 @@ def small(name: str) -> Recipe:
         sizes |= {"kv_heads": 2, "head_width": 12}
     config = replace(recipe.config, vision=vision, text=replace(recipe.config.text, **sizes))
     stage = DecoderStage(steps=6, muon_rate=1e-2, questions=QUESTIONS, decay_from=0.5, sides=True, scenes=2, warm_up=2)
-    return Recipe(name, config, VisionStage(recipe.vision.centre_in_image, steps=5, scenes=2), stage)
+    return Recipe(name, recipe.family, config, VisionStage(recipe.vision.centre_in_image, steps=5, scenes=2), stage)
 
 
 def test_tokens_are_the_shipped_tokenizers(tmp_path: Path) -> None:

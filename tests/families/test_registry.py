@@ -45,22 +45,29 @@ class Entry:
     """An entry point of another package."""
 
     name = "another-llava"
-    loads = 0
+
+    def __init__(self, family: Any) -> None:
+        self.family, self.loads = family, 0
 
     def load(self) -> Any:
         self.loads += 1
-        return OTHER
+        if isinstance(self.family, Exception):
+            raise self.family
+        return self.family
 
 
-def test_another_package_adds_its_family_by_an_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = Entry()
-
+def install(monkeypatch: pytest.MonkeyPatch, entry: Entry) -> None:
     def entry_points(group: str, name: str | None = None) -> list[Entry]:
         assert group == "xmflow_jax.families"
         return [entry] if name in (None, entry.name) else []
 
     monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
     monkeypatch.setattr(registry, "entry_points", entry_points)
+
+
+def test_another_package_adds_its_family_by_an_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = Entry(OTHER)
+    install(monkeypatch, entry)
     with pytest.raises(CheckpointError, match="'llava' or 'vision-encoder-decoder' or 'another-llava'"):
         find_family("a third", Path("config.json"))
     assert find_family("llava", Path("config.json")) is LLAVA
@@ -68,6 +75,24 @@ def test_another_package_adds_its_family_by_an_entry_point(monkeypatch: pytest.M
     assert find_family("another-llava", Path("config.json")) is OTHER
     assert OTHER in all_families()
     assert entry.loads == 1
+
+
+@pytest.mark.parametrize(
+    ("family", "named"),
+    [
+        (ImportError("no module\nnamed torch"), "cannot be loaded: no module named torch"),
+        (replace(OTHER, model_type="a third"), "gives 'a third'; expected the family of that model type"),
+        (3, "gives 3; expected the family"),
+    ],
+    ids=["broken", "misnamed", "no family"],
+)
+def test_another_packages_entry_that_is_no_such_family_is_refused(
+    monkeypatch: pytest.MonkeyPatch, family: Any, named: str
+) -> None:
+    install(monkeypatch, Entry(family))
+    with pytest.raises(CheckpointError, match=f"the entry point 'another-llava' of .* {named}"):
+        find_family("another-llava", Path("config.json"))
+    assert find_family("llava", Path("config.json")) is LLAVA
 
 
 def test_models_made_on_the_spot_are_found_by_name() -> None:

@@ -1,7 +1,7 @@
 """How an image lies in the positions that hold it: each image by a grid of its own, each position by its pixels."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final
 
 import numpy as np
@@ -66,6 +66,7 @@ class ImageLayout:
         return drawn.reshape(self.grid)
 
 
+@lru_cache(maxsize=64)
 def patch_layout(rows: int, columns: int, side: int, *, class_positions: int = 0, in_prompt: bool) -> ImageLayout:
     """The plain case: patches row by row, each at a position of its own.
 
@@ -78,4 +79,6 @@ def patch_layout(rows: int, columns: int, side: int, *, class_positions: int = 0
     boxes = side * np.stack([column, row, column + 1, row + 1], axis=-1)
     boxes = np.concatenate([np.zeros((class_positions, 4), np.int32), boxes]).astype(np.int32)
     tokens = np.full(len(boxes) if in_prompt else 0, FEATURE, np.int32)
+    for array in (boxes, tokens):
+        array.flags.writeable = False  # every question is handed the same
     return ImageLayout(rows, columns, side, boxes, tokens)

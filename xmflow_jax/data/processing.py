@@ -6,7 +6,7 @@ installed.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Final
@@ -40,6 +40,8 @@ class Processing:
         image_token_id: the id that stands at every image position; None where the image has no place in the prompt,
             because the model reads it by cross-attention.
         end_tokens: ids that end an answer, the tokenizer's own first.
+        normalised_pixels: an image -> what the vision tower reads of it; of one picture, channels last.
+        plain_pixels: an image -> the picture after resizing, padding and cropping only: colours as they were, 0 to 255.
         image_layout: (width, height) of an original image -> how it lies in the positions that hold it.
         place: (the prompt's tokens, its images) -> the prompt's position ids and blocks.
         one_layout: every image has the layout of any other, so that a prompt's length is known without its image.
@@ -49,6 +51,8 @@ class Processing:
     image_processor: Any
     image_token_id: int | None
     end_tokens: tuple[int, ...]
+    normalised_pixels: Callable[[Image.Image], Float32[np.ndarray, "..."]]
+    plain_pixels: Callable[[Image.Image], UInt8[np.ndarray, "height width 3"]]
     image_layout: Callable[[tuple[int, int]], ImageLayout]
     place: Callable[[Int32[np.ndarray, " positions"], Sequence[ImageLayout]], Place]
     one_layout: bool = True
@@ -57,18 +61,6 @@ class Processing:
     def alphabet(self) -> PieceAlphabet:
         """How the tokenizer's pieces spell text."""
         return piece_alphabet(self.tokenizer.get_vocab())
-
-    def normalised_pixels(self, image: Image.Image) -> Float32[np.ndarray, "height width 3"]:
-        """The pixels that the vision tower reads, channels last."""
-        return np.ascontiguousarray(self._process(image), dtype=np.float32)
-
-    def plain_pixels(self, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
-        """The image after resizing, padding and cropping only: colours as they were, 0 to 255."""
-        return np.ascontiguousarray(self._process(image, do_rescale=False, do_normalize=False), dtype=np.uint8)
-
-    def _process(self, image: Image.Image, **options: bool) -> np.ndarray:
-        channels_first = self.image_processor(image, return_tensors="np", **options)["pixel_values"][0]
-        return np.moveaxis(channels_first, 0, -1)
 
 
 def read_processing(
@@ -97,16 +89,34 @@ def read_processing(
     from transformers import AutoImageProcessor, AutoTokenizer
 
     tokenizer = _read(AutoTokenizer, directory, "the tokenizer")
+    image_processor = _read(AutoImageProcessor, directory, "the image processor", backend="pil")
     processing = Processing(
         tokenizer=tokenizer,
-        image_processor=_read(AutoImageProcessor, directory, "the image processor", backend="pil"),
+        image_processor=image_processor,
         image_token_id=image_token_id,
         end_tokens=find_end_tokens(tokenizer, directory),
+        normalised_pixels=partial(square_pixels, image_processor),
+        plain_pixels=partial(square_colours, image_processor),
         image_layout=image_layout,
         place=place,
     )
     _check_pixels(processing, directory, image_size)
     return processing
+
+
+def square_pixels(image_processor: Any, image: Image.Image) -> Float32[np.ndarray, "height width 3"]:
+    """The one picture that the image processor makes of an image, normalised, channels last."""
+    return np.ascontiguousarray(_picture(image_processor, image), dtype=np.float32)
+
+
+def square_colours(image_processor: Any, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
+    """The same picture with its colours as they were, 0 to 255."""
+    return np.ascontiguousarray(_picture(image_processor, image, do_rescale=False, do_normalize=False), dtype=np.uint8)
+
+
+def _picture(image_processor: Any, image: Image.Image, **options: bool) -> np.ndarray:
+    channels_first = image_processor(image, return_tensors="np", **options)["pixel_values"][0]
+    return np.moveaxis(channels_first, 0, -1)
 
 
 def _require(directory: Path, what: str, names: tuple[str, ...]) -> None:

@@ -32,7 +32,7 @@ def find_family(model_type: Any, path: Path) -> Family:
         path: of the file, for messages.
 
     Raises:
-        CheckpointError: no family has this model type.
+        CheckpointError: no family has this model type, or another package's cannot be loaded.
     """
     if isinstance(model_type, str):
         if model_type not in _REGISTERED:
@@ -87,7 +87,21 @@ def registered(family: Family) -> Iterator[None]:
 
 
 def _load_entry_points(name: str | None = None) -> None:
-    """Families of other packages, those of this name alone or all; a family that is there already stays."""
+    """Families of other packages, those of this name alone or all; a family that is there already stays.
+
+    Raises:
+        CheckpointError: an entry point cannot be loaded, or is not the family that it is named after.
+    """
     for entry in entry_points(group=ENTRY_POINTS) if name is None else entry_points(group=ENTRY_POINTS, name=name):
-        if entry.name not in _REGISTERED:
-            _REGISTERED[entry.name] = entry.load()
+        if entry.name in _REGISTERED:
+            continue
+        where = f"the entry point {entry.name!r} of {ENTRY_POINTS!r}"
+        try:
+            family = entry.load()
+        # Another package's code: it can fail in every way.
+        except Exception as error:
+            raise CheckpointError(f"{where} cannot be loaded: {' '.join(str(error).split())}") from error
+        if not isinstance(family, Family) or family.model_type != entry.name:
+            found = family.model_type if isinstance(family, Family) else family
+            raise CheckpointError(f"{where} gives {found!r}; expected the family of that model type")
+        _REGISTERED[entry.name] = family

@@ -67,7 +67,14 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """What a checkpoint is, without its values; fields as of `LoadedModel`."""
+    """What a checkpoint is, without its values.
+
+    Attributes:
+        family: whose model it is.
+        config: the family's own; generic code asks `anatomy`.
+        dtype: that every parameter would have, "float32" or "bfloat16".
+        digest: identifies the parameters' values (`weights.digest`).
+    """
 
     family: PublishedFamily
     config: ModelConfig
@@ -129,7 +136,10 @@ def identify_weights(
     """What `load_weights` would load: its checks, but for those that need all values, in the time of reading headers.
 
     Args:
-        directory, family, config, dtype: the same as of `load_weights`.
+        directory: in Hugging Face format, or one that `xmflow_jax.convert` wrote.
+        family: that its config.json names.
+        config: that the family reads from it.
+        dtype: to which the tensors would be cast; None: the one that most of the stored numbers ask for.
 
     Raises:
         OptionError: another dtype.
