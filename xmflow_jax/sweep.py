@@ -12,10 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from xmflow_jax.cli.frame import prepare_process, progress_bar, run_command, say
+from xmflow_jax.cli.replay import command_line
 from xmflow_jax.cli.sweep_arguments import parse_arguments
 from xmflow_jax.machine.compiled_cache import remove_unfinished_programs
 from xmflow_jax.machine.mesh import check_mesh, parse_mesh
-from xmflow_jax.machine.processes import Processes, gather, join, share
+from xmflow_jax.machine.processes import Processes, join
 from xmflow_jax.study.options import SweepOptions, check_options
 
 if TYPE_CHECKING:  # What takes seconds to import is imported where it is used, so that --help answers at once.
@@ -67,15 +68,16 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     """Everything is examined first: options, machine, folder, data, model; weights are read after that."""
     import jax
 
-    from xmflow_jax.machine.memory import memory_planned
+    from xmflow_jax.machine.layout import default_dtype, devices_in_force, full_precision
     from xmflow_jax.run.folder import check_folder, finished_questions, free_bytes, open_run
+    from xmflow_jax.run.sharing import gather, share
     from xmflow_jax.study.answer import Setting, answer_task
     from xmflow_jax.study.batches import waiting_line
     from xmflow_jax.study.estimate import check_space, estimate_work, usable_prompts
     from xmflow_jax.study.inputs import read_inputs, run_configuration, short_name
     from xmflow_jax.study.preview import write_preview
     from xmflow_jax.study.question_card import cards_per_task, question_card
-    from xmflow_jax.study.session import default_batch_size, device_layout, free_memory, model_shape, provenance
+    from xmflow_jax.study.session import lay_out, model_shape, provenance
     from xmflow_jax.study.task_studies import plan_studies
     from xmflow_jax.weights.load import identify_model, load_model
 
@@ -95,18 +97,15 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     if options.preview is not None:
         asked = (inputs.questions, inputs.processing, inputs.template)
         return _without_work(out, write_preview(*asked, options.preview, out / "preview", say, colour))
-    on_cpu = jax.default_backend() == "cpu"
-    identity = identify_model(inputs.directory, options.dtype or ("float32" if on_cpu else "bfloat16"))
+    identity = identify_model(inputs.directory, options.dtype or default_dtype())
     studies = plan_studies(inputs.questions, options, identity.config, say)
     configuration = run_configuration(options, inputs, identity, studies)
-    everything, studies = studies, processes.own_share(studies)
+    everything = studies
+    studies = [replace(study, questions=tuple(processes.own_share(study.questions))) for study in studies]
     check_folder(out, configuration)
     largest_task = max((len(study.questions) for study in studies), default=1)
-    layout = device_layout(options.mesh, identity, largest_task, processes)
-    batch_size = layout.batch_size(options.batch_size or default_batch_size(identity, on_cpu, largest_task))
-    if identity.dtype == "float32":
-        # A GPU would multiply in TF32 and a TPU in bfloat16: float32 means float32 here.
-        stack.enter_context(jax.default_matmul_precision("highest"))
+    layout, batch_size = lay_out(options, identity, largest_task, largest_task, processes)
+    stack.enter_context(full_precision(identity.dtype))
 
     done = finished_questions(out)
     prompts = {study.task: usable_prompts(study.questions, inputs.processing, inputs.template) for study in studies}
@@ -119,12 +118,10 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     if options.dry_run:
         return _without_work(out)
 
-    if layout.mesh is not None:
-        stack.enter_context(jax.set_mesh(layout.mesh))
-    stack.enter_context(memory_planned(partial(free_memory, layout)))
+    stack.enter_context(devices_in_force(layout))
     shape = model_shape(identity, next(iter(typical.values()), None))
     planned = {study.task: len(study.questions) for study in everything}
-    session = provenance(options, batch_size, shape, planned)
+    session = provenance(batch_size, options.self_check, shape, command_line(options), planned)
     with share(out, processes, lambda folder: open_run(folder, configuration, session), scratch) as run:
         done = run.finished_questions() | finished_questions(out)
         waits: list[float] = []

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from tests.study.test_memory_fit import COUNT, ROWS, Device, check_equal
+from xmflow_jax.machine import layout as layouts
 from xmflow_jax.machine import memory
+from xmflow_jax.machine.layout import DeviceLayout, free_memory
 from xmflow_jax.machine.memory import MemoryShort, memory_planned
 from xmflow_jax.machine.passes import FIRST, over_questions
-from xmflow_jax.study import session
 from xmflow_jax.study.memory_fit import Fit, answer_as_fits, try_smaller
-from xmflow_jax.study.session import Layout, free_memory
 
 SIDE = 64
 ran: list[int] = []
@@ -130,16 +130,16 @@ def device(memory_stats: dict[str, int] | None, process: int = 0) -> Any:
     return SimpleNamespace(memory_stats=lambda: memory_stats, process_index=process)
 
 
-def layout(*devices: Any) -> Layout:
+def layout(*devices: Any) -> DeviceLayout:
     mesh: Any = SimpleNamespace(devices=np.array(devices, object))
-    return Layout(mesh, 1, "")
+    return DeviceLayout(mesh, 1, "")
 
 
 def test_free_memory_is_the_fullest_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     full, empty = {"bytes_limit": 100, "bytes_in_use": 70}, {"bytes_limit": 100, "bytes_in_use": 10}
     assert free_memory(layout(device(empty), device(full))) == 30
     assert free_memory(layout(device(full), device(full, process=1))) is None
-    monkeypatch.setattr(session, "MEMORY_FILE", tmp_path / "meminfo")
+    monkeypatch.setattr(layouts, "MEMORY_FILE", tmp_path / "meminfo")
     assert free_memory(layout(device(None))) is None
     (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\nMemFree: 10 kB\nMemAvailable:   800 kB\n")
     assert free_memory(layout(device(None))) == 800 * 1024

@@ -8,11 +8,13 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from xmflow_jax.errors import RunFolderError
 from xmflow_jax.run.parts import FINISHING, part_paths, questions_of, read_part
 from xmflow_jax.run.record import refuse_other_content
+
+LOCK: Final = ".lock"
 
 
 def finished_questions(folder: str | Path) -> set[tuple[str, str]]:
@@ -80,7 +82,7 @@ def lock_folder(folder: Path) -> IO[str]:
     Raises:
         RunFolderError: a running process holds it, or it cannot be written.
     """
-    path = folder / ".lock"
+    path = folder / LOCK
     try:
         lock = path.open("a+", encoding="utf-8")
     except OSError as error:
@@ -103,3 +105,15 @@ def lock_folder(folder: Path) -> IO[str]:
         os.ftruncate(lock.fileno(), 0)
         os.write(lock.fileno(), f"process {os.getpid()}".encode())
     return lock
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a living process holds the run folder's lock; False where there is no folder or no lock."""
+    try:
+        with (folder / LOCK).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -4,9 +4,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from xmflow_jax.errors import RunFolderError
+
+# Where a session's entry in `run.json` holds the fields of its `ModelShape`, how many questions each task has, and the
+# command that started it.
+SHAPE_KEY: Final = "model_shape"
+PLANNED_KEY: Final = "questions"
+COMMAND_KEY: Final = "command"
 
 
 def configuration_digest(configuration: Mapping[str, Any]) -> str:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from xmflow_jax.cli.evaluate_arguments import EvaluationOptions
 from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.base_answers import BaseAnswers, answer_base
@@ -15,6 +14,7 @@ from xmflow_jax.scoring.answers import score_answer
 from xmflow_jax.scoring.scorers import scorer_named
 from xmflow_jax.study.answer import Setting, check_prompt
 from xmflow_jax.study.batches import Place, pending_batches, skipped_row, timed
+from xmflow_jax.study.evaluation_options import EvaluationOptions
 from xmflow_jax.study.inputs import Inputs, short_name
 from xmflow_jax.study.memory_fit import Fit, as_fits
 from xmflow_jax.study.shown_images import (

@@ -14,7 +14,7 @@ from xmflow_jax.knockout.actions import MASK, MODES
 from xmflow_jax.knockout.pathways import parse_pathways
 from xmflow_jax.knockout.windows import CENTRED, STYLES
 from xmflow_jax.machine.mesh import parse_mesh
-from xmflow_jax.machine.processes import check_told
+from xmflow_jax.machine.processes import check_process_options
 
 # Shipped models and data by name; the first of each is the default. The others show that everything runs, and no more.
 SHAPES_LLAVA: Final = "shapes-llava"
@@ -170,7 +170,7 @@ def check_options(options: SweepOptions) -> None:
         parse_pathways(options.pathways, options.style)
     if options.mesh is not None:
         parse_mesh(options.mesh)
-    check_told(options.distributed, options.mesh, options.coordinator, options.processes, options.process)
+    check_process_options(options.distributed, options.mesh, options.coordinator, options.processes, options.process)
 
 
 def _check_data(options: SweepOptions) -> None:
