@@ -72,17 +72,15 @@ def evaluate_model(say: Say = lambda line: None, progress: bool = False, **optio
 
 def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack) -> EvaluationResult:
     """Everything is examined first: options, folder, data, model; weights are read after that."""
-    from xmflow_jax.knockout import FAST
     from xmflow_jax.machine.layout import default_dtype, devices_in_force, full_precision
     from xmflow_jax.run.folder import check_folder, open_run
-    from xmflow_jax.study.answer import Setting
     from xmflow_jax.study.batches import waiting_line
     from xmflow_jax.study.evaluation import answer_questions, by_task, evaluation_configuration
     from xmflow_jax.study.inputs import read_inputs, short_name
-    from xmflow_jax.study.options import EVERY
-    from xmflow_jax.study.session import lay_out, machine
+    from xmflow_jax.study.session import lay_out, load_prompted, machine
+    from xmflow_jax.study.setting import News
     from xmflow_jax.study.shown_images import SHUFFLED, shuffled_images
-    from xmflow_jax.weights.load import identify_model, load_model
+    from xmflow_jax.weights.load import identify_model
 
     shared = options.shared
     shown = "" if options.shown == OWN else f"-{options.shown}"
@@ -96,33 +94,23 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
     configuration = evaluation_configuration(options, inputs, identity)
     check_folder(out, configuration)
     largest_task = max((len(own) for own in by_task(inputs.questions).values()), default=1)
-    # With nothing blocked there are no configurations to spread.
-    layout, batch_size = lay_out(shared, identity, largest_task, max(1, len(inputs.questions)))
+    # With nothing blocked there are no configurations to spread over devices, however few questions there are.
+    layout, batching = lay_out(shared, identity, largest_task, max(1, len(inputs.questions)))
     stack.enter_context(full_precision(identity.dtype))
     stack.enter_context(devices_in_force(layout))
-    with open_run(out, configuration, machine(batch_size)) as run:
+    with open_run(out, configuration, machine(batching.size)) as run:
         done = run.finished_questions()
         left = sum((one.task, one.question_id) not in done for one in inputs.questions)
         say(f"{len(inputs.questions)} questions, {len(inputs.questions) - left} of them done")
         if layout.line:
             say(layout.line)
         if left:
+            prompted = load_prompted(inputs, identity.dtype, layout.mesh, shared.answer_length)
             waits: list[float] = []
-            setting = Setting(
-                model=load_model(inputs.directory, identity.dtype, layout.mesh),
-                processing=inputs.processing,
-                template=inputs.template,
-                engine=FAST,
-                select=EVERY,
-                batch_size=batch_size,
-                answer_length=shared.answer_length,
-                waited=waits.append,
-                least_questions=layout.least_questions,
-                say=say,
-            )
             started = time.perf_counter()
             with progress_bar(left, progress) as advance:
-                answer_questions(inputs.questions, options, setting, run, advance)
+                news = News(advance, waits.append, say)
+                answer_questions(inputs.questions, options, prompted, batching, run, news)
             say(waiting_line(waits, time.perf_counter() - started))
         return _report(run, inputs.questions, options, say)
 

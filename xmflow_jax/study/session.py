@@ -1,4 +1,4 @@
-"""What a session records of itself in `run.json` without deciding its results, and how its devices are laid out."""
+"""What a session settles before it works, and what it records of that in `run.json`: devices, batch size, versions."""
 
 import math
 import sys
@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.data.prompt import PreparedQuestion
@@ -16,8 +17,10 @@ from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionCo
 from xmflow_jax.machine.layout import DeviceLayout, default_batch_size, device_layout
 from xmflow_jax.machine.processes import ALONE, Processes
 from xmflow_jax.run.record import COMMAND_KEY, PLANNED_KEY, SHAPE_KEY
+from xmflow_jax.study.inputs import Inputs
 from xmflow_jax.study.options import SweepOptions
-from xmflow_jax.weights.load import ModelIdentity, abstract_model, shapes
+from xmflow_jax.study.setting import Batching, PromptedModel
+from xmflow_jax.weights.load import ModelIdentity, abstract_model, load_model, shapes
 
 
 def lay_out(
@@ -26,8 +29,8 @@ def lay_out(
     largest_task: int,
     most_questions: int,
     processes: Processes = ALONE,
-) -> tuple[DeviceLayout, int]:
-    """The devices that the options ask for, and the questions at a time.
+) -> tuple[DeviceLayout, Batching]:
+    """The devices that the options ask for, and how many questions they answer at a time.
 
     Args:
         options: `mesh` and `batch_size` count.
@@ -42,7 +45,23 @@ def lay_out(
     leaves = shapes(abstract_model(identity.config, identity.dtype)[1])
     layout = device_layout(options.mesh, identity.config, leaves, most_questions, processes)
     parameters = sum(math.prod(leaf.shape) for leaf in leaves.values())
-    return layout, layout.batch_size(options.batch_size or default_batch_size(parameters, largest_task))
+    size = layout.batch_size(options.batch_size or default_batch_size(parameters, largest_task))
+    return layout, Batching(size, layout.least_questions)
+
+
+def load_prompted(inputs: Inputs, dtype: str, mesh: Mesh | None, answer_length: int) -> PromptedModel:
+    """Read the weights of the model that the inputs name.
+
+    Args:
+        dtype: of the parameters, "float32" or "bfloat16".
+        mesh: the parameters are spread over it; None for one device.
+        answer_length: most tokens of an answer.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+    """
+    model = load_model(inputs.directory, dtype, mesh)
+    return PromptedModel(model, inputs.processing, inputs.template, answer_length)
 
 
 def model_shape(identity: ModelIdentity, prompt: PreparedQuestion | None) -> ModelShape | None:

@@ -9,7 +9,7 @@ import pytest
 from xmflow_jax.errors import QuestionSetAside
 from xmflow_jax.nn.gpt2 import Gpt2Config
 from xmflow_jax.nn.llama import LlamaConfig
-from xmflow_jax.study.answer import check_prompt
+from xmflow_jax.study.setting import check_prompt
 
 GPT2 = Gpt2Config(50, width=8, mlp_width=8, layers=1, heads=1, positions=20)
 LLAMA = LlamaConfig(50, width=8, mlp_width=8, layers=1, heads=1, kv_heads=1, head_width=8)
