@@ -30,12 +30,13 @@ MOST_MAPPINGS = 25_000
 MAPPINGS = Path("/proc/self/maps")
 
 
-@pytest.fixture(name="quickly_compiled")
+@pytest.fixture(name="quickly_compiled", scope="module")
 def fixture_quickly_compiled() -> Iterator[None]:
-    """For tests that compile whole studies and compare no rounding: a quarter less time."""
+    """For modules that compile whole studies and compare no rounding: a quarter less time."""
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(autouse=True, scope="module")

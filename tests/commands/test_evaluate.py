@@ -1,12 +1,10 @@
 """`python -m xmflow_jax.evaluate`: its answers are a sweep's base answers, a kill loses nothing, blind is blind."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,18 +22,12 @@ from xmflow_jax.machine import memory
 from xmflow_jax.run.folder import RunFolder, read_answers
 from xmflow_jax.study.shipped import write_random_tiny
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 LAYERS = 2
 KEY = ["task", "question_id"]
 # Two buckets, with prompts of different lengths in each.
 FILES = ("demo_QueryAttr.csv", "demo_CompareAttr.csv")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compile_quickly() -> Iterator[None]:
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(name="folder", scope="module")
