@@ -257,9 +257,10 @@ def start(given: dict[str, Any], out: Path, home: Path, program: str = "") -> su
     return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+# Nor the packages of the extra `prepare`.
 BLOCK_PYTORCH = """
 import importlib.util, sys
-gone = ("torch", "torchvision", "tensorflow")
+gone = ("torch", "torchvision", "tensorflow", "tensorflow_datasets", "array_record")
 real = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name in gone else real(name, package)
 class Missing:
