@@ -16,10 +16,9 @@ from xmflow_jax.machine.mesh import AUTO
 
 T = TypeVar("T")
 
-# JAX ends all processes when one of them has been silent for so many seconds. Processes in step would wait for a lost
-# one forever; others go on without it.
-SILENCE_IN_STEP: Final = 100
-SILENCE: Final = 10**7
+# After this many seconds of a process's silence JAX takes it for lost, so that processes in step do not wait for it
+# forever.
+SILENCE: Final = 100
 
 
 @dataclass(frozen=True)
@@ -105,10 +104,10 @@ def join(coordinator: str | None, count: int | None, index: int | None, model_de
     """
     import jax
 
-    # Alone, processes outlive each other.
+    # Processes that are not in step outlive each other.
     jax.config.update("jax_enable_recoverability", True)
     try:
-        jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=SILENCE_IN_STEP)
+        jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=SILENCE)
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise OptionError(

@@ -19,7 +19,7 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import pandas as pd
 
@@ -148,7 +148,7 @@ class RunFolder:
         )
         self.write_record()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "RunFolder":
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -192,7 +192,8 @@ class RunFolder:
         """Remember questions that have no rows (`SKIPPED_SCHEMA`), so that a resumed run leaves them out.
 
         Raises:
-            ValueError: as for `append_part`, or a `kind` that is neither SET_ASIDE nor NOT_SELECTED.
+            ValueError: a row does not fit `SKIPPED_SCHEMA` (see `table_of`), its question was finished before, or its
+                `kind` is neither SET_ASIDE nor NOT_SELECTED.
             RunFolderError: the part cannot be written.
         """
         questions = list(questions)
@@ -240,15 +241,15 @@ class RunFolder:
         return self._finished | self._skipped
 
     def read_rows(self) -> pd.DataFrame:
-        """As the function `read_rows`."""
+        """All result rows that have landed (`xmflow_jax.run.tables.read_rows`)."""
         return read_rows(self.path)
 
     def read_answers(self) -> pd.DataFrame:
-        """As the function `read_answers`."""
+        """All rows of an evaluation that have landed (`xmflow_jax.run.tables.read_answers`)."""
         return read_answers(self.path)
 
     def read_skipped(self) -> pd.DataFrame:
-        """As the function `read_skipped`."""
+        """All questions without rows (`xmflow_jax.run.tables.read_skipped`)."""
         return read_skipped(self.path)
 
     def write_record(self) -> None:

@@ -73,7 +73,7 @@ def refuse_other_content(folder: Path, configuration: Mapping[str, Any]) -> None
 
 
 def _leaves(value: Any, name: str = "") -> dict[str, str]:
-    """`{"mesh": {"data": 4}}` as `{"mesh.data": "4"}`."""
+    """A nested JSON value's leaves by their dotted names: `{"mesh": {"data": 4}}` gives `{"mesh.data": "4"}`."""
     if isinstance(value, dict) and value:
         return {
             key: leaf

@@ -36,11 +36,11 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, portion: Por
         batch, portion = answer_prompts(prompts, knockouts, prompted, setting.knockouts, portion, bounds)
         followed = follow_answers(batch, prompted)
         results = {
-            place: question_result(batch, place, knockouts, followed, prompted)
-            for place, entry in enumerate(entries)
+            index: question_result(batch, index, knockouts, followed, prompted)
+            for index, entry in enumerate(entries)
             if not entry.done
         }
-        undone = [entries[place] for place in results]
+        undone = [entries[index] for index in results]
         cards_left -= _land(run, undone, list(results.values()), setting, cards_left)
         news.advance(len(results))
     return portion

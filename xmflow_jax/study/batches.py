@@ -131,9 +131,12 @@ def _prompt(
 
 
 def prepared_ahead(questions: Sequence[T], prepare: Callable[[T], U], ahead: int) -> Iterator[U]:
-    """What `prepare` makes of the questions, in their order: made by another thread, so many before they are asked for.
+    """What `prepare` makes of the questions, in their order, made by another thread.
 
-    What it raises is raised here, in its turn.
+    Args:
+        questions: any items.
+        prepare: makes something of one question. What it raises is raised here, when that question's turn comes.
+        ahead: how many are made before they are asked for.
     """
     left = iter(questions)
     with ThreadPoolExecutor(1, "prepare") as thread:

@@ -20,7 +20,7 @@ class EvaluationOptions:
     """What an evaluation is asked to do.
 
     Attributes:
-        shared: model, data, prompt and run, as for a sweep; its other fields have their defaults.
+        shared: the options about model, data, prompt and run; fields about knockouts have their defaults.
         scorer: the rule for every answer, a name in `xmflow_jax.scoring.scorers`; None: each question's own.
         blank_images: show the image processor's mean colour instead of the images.
         shuffle_images: show each question another question's image.

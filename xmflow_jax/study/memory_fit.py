@@ -1,6 +1,6 @@
 """How much is computed at a time: a whole batch, or where that does not fit a device's memory, a smaller portion.
 
-A portion becomes smaller by fewer questions first, then by fewer configurations. What a compiled program takes is known
+A portion becomes smaller by fewer questions first, then by fewer knockouts. What a compiled program takes is known
 before it runs (`xmflow_jax.machine.memory`) and says how small the portion must be. Where a device runs out of memory
 all the same, half as much is tried. The batch itself stays as it is, and so do its rows but for their last bits.
 """
@@ -27,8 +27,8 @@ class Portion:
     """What is computed at a time.
 
     Attributes:
-        questions: at most so many, the same number on every device.
-        pieces: the study's configurations are computed in so many pieces, one after the other.
+        questions: the most questions, the same number on every device.
+        pieces: into how many pieces the study's knockouts are cut, computed one after the other.
     """
 
     questions: int
@@ -41,7 +41,7 @@ class Bounds:
 
     Attributes:
         least_questions: the fewest questions at a time: one for each device with questions of its own.
-        most_pieces: no more than the study has configurations.
+        most_pieces: the number of the study's knockouts, each of which can be computed alone.
         say: told a line whenever a smaller portion is tried.
     """
 
@@ -110,7 +110,7 @@ def check_within_memory(check: Callable[[int], None], portion: Portion, bounds: 
     """Check the engines with as many questions at a time as fit; where none fit, give the check up and say so.
 
     Args:
-        check: checks the engines with so many questions at a time.
+        check: checks the engines with the number of questions at a time that it is given.
         portion: what is tried first.
         bounds: how far fewer questions may be tried.
 
@@ -187,13 +187,13 @@ def _answer(answer: Answer, count: int, portion: Portion) -> Answered:
 
 
 def pieces_of(rows: Sequence[Any], pieces: int) -> list[Sequence[Any]]:
-    """The rows cut into so many consecutive pieces of about the same length: 5 rows in 2 pieces are 2 and 3."""
+    """The rows cut into consecutive pieces of about the same length: 5 rows in 2 pieces are 2 and 3."""
     bounds = np.linspace(0, len(rows), pieces + 1).astype(int)
     return [rows[first:last] for first, last in pairwise(bounds)]
 
 
 def _beside(pieces: Sequence[Answered]) -> Answered:
-    """The same questions' answers under all pieces of the study, put side by side along the configurations."""
+    """The same questions' answers under all pieces of the study, put side by side along the knockouts."""
     first = pieces[0]
     if len(pieces) == 1 or first.measured is None:
         return first
@@ -202,7 +202,7 @@ def _beside(pieces: Sequence[Answered]) -> Answered:
         own = [getattr(piece, field) for piece in pieces]
         if own[0] is None or isinstance(own[0], np.ndarray):
             return None if own[0] is None else np.concatenate(own, axis=1)
-        # Fields of the base run have no configuration axis, and are the same in all pieces.
+        # Fields of the base run have no axis of knockouts, and are the same in all pieces.
         parts = {
             name: np.concatenate([getattr(one, name) for one in own], axis=1)
             for name in own[0]._fields

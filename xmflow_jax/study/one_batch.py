@@ -35,10 +35,10 @@ from xmflow_jax.study.setting import DEFAULT_SETTINGS, KnockoutSettings, Prompte
 
 @dataclass(frozen=True, eq=False)
 class TaskKnockouts:
-    """A task's configurations, made ready for the engines once for all of its batches.
+    """A task's knockouts, made ready for the engines once for all of its batches.
 
     Attributes:
-        rows: the configurations.
+        rows: one for each knockout.
         layers, heads: of the model.
         study: all of them together.
     """
@@ -54,7 +54,7 @@ class TaskKnockouts:
         return {one for own in self.study.actions for one in own if isinstance(one, DrawnEdges)}
 
     def piece(self, number: int, pieces: int) -> Study:
-        """The study's configurations cut into so many pieces: the one of this number, from 0."""
+        """Piece `number`, from 0, of the study cut into `pieces`."""
         if pieces == 1:
             return self.study
         own = pieces_of(self.rows, pieces)[number]
@@ -62,7 +62,7 @@ class TaskKnockouts:
 
 
 def task_knockouts(rows: Sequence[StudyRow], prompted: PromptedModel) -> TaskKnockouts:
-    """The configurations, made ready for a model."""
+    """The knockouts of these rows, made ready for a model."""
     text = prompted.model.config.text
     study = build_study([row.knockout for row in rows], text.layers, text.heads)
     return TaskKnockouts(tuple(rows), text.layers, text.heads, study)
@@ -89,7 +89,7 @@ class BaseReadings:
         """Note the answers of some questions.
 
         Args:
-            some: these questions' places in the batch.
+            some: these questions' indexes in the batch.
             tokens: of their base answers.
             logits: at their answer positions.
 
@@ -140,7 +140,7 @@ def answer_prompts(
 
     Args:
         portion: what is computed at a time, to begin with.
-        bounds: how far less can be computed at a time, where memory ends.
+        bounds: how small the portion may become where memory ends.
 
     Returns:
         The answers, and what fitted the device's memory.
@@ -199,7 +199,7 @@ class QuestionResult:
     """What one question leaves: rows, or the reason why it has none.
 
     Attributes:
-        rows: one for each configuration that its prompt allows (`ROW_SCHEMA`).
+        rows: one for each knockout that its prompt allows (`ROW_SCHEMA`).
         lens: its answer tracked through the layers (`LENS_SCHEMA`).
         skipped: a row of `SKIPPED_SCHEMA`; None where there are rows.
     """
@@ -210,46 +210,46 @@ class QuestionResult:
 
 
 def question_result(
-    batch: BatchAnswers, place: int, knockouts: TaskKnockouts, followed: Followed | None, prompted: PromptedModel
+    batch: BatchAnswers, index: int, knockouts: TaskKnockouts, followed: Followed | None, prompted: PromptedModel
 ) -> QuestionResult:
-    """The result of the question at one place of a batch."""
-    question, answer, answered = batch.prompts[place].question, batch.base.texts[place], batch.answered
+    """The result of one question, by its index in the batch."""
+    question, answer, answered = batch.prompts[index].question, batch.base.texts[index], batch.answered
     measured = answered.measured
 
     def skipped(kind: str, reason: str) -> QuestionResult:
         return QuestionResult((), (), skipped_row(question, kind, reason, answer))
 
-    if not batch.base.finite[place]:
+    if not batch.base.finite[index]:
         return skipped(SET_ASIDE, "the model's output is not finite")
-    if measured is None or followed is None or not answered.selected[place]:
+    if measured is None or followed is None or not answered.selected[index]:
         return skipped(NOT_SELECTED, f"answered {answer!r} to {question.answer!r}")
-    if not np.isfinite(measured.knockout_prob[place]).all():
+    if not np.isfinite(measured.knockout_prob[index]).all():
         return skipped(SET_ASIDE, "the model's output under knockout is not finite")
     rows = question_rows(
         question,
         answer,
         knockouts.rows,
-        answered.impossible[place],
+        answered.impossible[index],
         measured,
-        place,
-        _knockout_answers(batch, place, prompted),
-        {one: control_overlap(one, batch.prompts[place].roles, batch.keys[place]) for one in knockouts.drawn},
+        index,
+        _knockout_answers(batch, index, prompted),
+        {one: control_overlap(one, batch.prompts[index].roles, batch.keys[index]) for one in knockouts.drawn},
         answered.margins,
     )
     if not rows:
         return skipped(SET_ASIDE, "none of the pathways exists in its prompt")
     decode = prompted.processing.tokenizer.decode
-    return QuestionResult(rows, lens_rows(question, followed.words[place], followed.lens, place, decode), None)
+    return QuestionResult(rows, lens_rows(question, followed.words[index], followed.lens, index, decode), None)
 
 
-def _knockout_answers(batch: BatchAnswers, place: int, prompted: PromptedModel) -> list[str]:
-    """The texts of one question's answers, one for each configuration."""
+def _knockout_answers(batch: BatchAnswers, index: int, prompted: PromptedModel) -> list[str]:
+    """The texts of one question's answers, one for each knockout."""
     answered, base = batch.answered, batch.base
     if answered.tokens is not None:
-        return whole_answers(base.texts[place], base.tokens[place], answered.tokens[place], prompted.text_of)
+        return whole_answers(base.texts[index], base.tokens[index], answered.tokens[index], prompted.text_of)
     assert answered.measured is not None
-    first, others = int(answered.measured.base_token[place]), answered.measured.knockout_token[place].tolist()
-    return first_token_answers(base.texts[place], first, others, prompted.processing.tokenizer.decode)
+    first, others = int(answered.measured.base_token[index]), answered.measured.knockout_token[index].tolist()
+    return first_token_answers(base.texts[index], first, others, prompted.processing.tokenizer.decode)
 
 
 def answer_question(
@@ -258,10 +258,10 @@ def answer_question(
     prompted: PromptedModel,
     settings: KnockoutSettings = DEFAULT_SETTINGS,
 ) -> QuestionResult:
-    """One question under a study's configurations: what `run_sweep` would land of it in a batch of its own.
+    """One question under a study's knockouts: what `run_sweep` would land of it in a batch of its own.
 
     Args:
-        rows: the configurations (`xmflow_jax.knockout.study_rows.pathway_study`).
+        rows: one for each knockout (`xmflow_jax.knockout.study_rows.pathway_study`).
 
     Raises:
         QuestionSetAside: the question cannot be used.

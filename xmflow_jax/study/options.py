@@ -33,7 +33,7 @@ SELECTIONS: Final = (CORRECT, WRONG, EVERY)
 
 DTYPES: Final = ("float32", "bfloat16")
 
-# No study has so many of anything.
+# More than any study has of anything.
 MOST: Final = 10**9
 MOST_CONTROLS: Final = 1_000
 # Tokens; every position of an answer has its place in the arrays, used or not.
@@ -61,9 +61,9 @@ class SweepOptions:
         mode: `mask` blocks before the softmax, `zero` sets weights to zero after it.
         heads: blocked heads; None: all.
         each_head: each of these heads is blocked alone as well.
-        controls: so many matched controls of each pathway are drawn and run beside it.
+        controls: how many matched controls of each pathway are drawn and run beside it.
         select: questions by what the base run answers: `correct`, `wrong` or `all`.
-        samples: at most so many questions, spread evenly over the tasks.
+        samples: the most questions, spread evenly over the tasks.
         engine: `fast` or `plain`.
         dtype: of the parameters and hidden states; logits, softmax and norms are float32 in any case.
         batch_size: questions at a time.
@@ -77,7 +77,7 @@ class SweepOptions:
         out: the run folder.
         self_check: check the engines on the first question before the work.
         dry_run: check everything, say what would run, and stop.
-        preview: show so many questions with their roles, and stop; None: do not.
+        preview: how many questions to show with their roles, instead of a run; None: run.
     """
 
     model: str = SHAPES_LLAVA
@@ -135,7 +135,7 @@ class SweepOptions:
 
 
 def check_options(options: SweepOptions) -> None:
-    """Whatever can be checked without model and data.
+    """Check everything about the options that can be checked without model and data.
 
     Raises:
         OptionError: a value is not one of its choices, or a count is not positive.
@@ -174,7 +174,7 @@ def check_options(options: SweepOptions) -> None:
 
 
 def _check_data(options: SweepOptions) -> None:
-    """Options about data go with the data that they are about."""
+    """Refuse options about data beside data that they are not about, such as `--split` beside question files."""
     data = " ".join(options.data)
     shipped = options.data in ((SHAPES_DATA,), (DEMO_DATA,))
     from_files = not (shipped or options.questions is not None or options.benchmark is not None)
