@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
-from xmflow_jax.cli.evaluate_arguments import parse_arguments
+from xmflow_jax.cli.evaluate_arguments import parse_evaluate_arguments
 from xmflow_jax.cli.frame import prepare_process, progress_bar, run_command, say
 from xmflow_jax.machine.compiled_cache import remove_unfinished_programs
 from xmflow_jax.study.evaluation_options import EvaluationOptions, evaluation_options
@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
 
     def work() -> None:
-        options: Mapping[str, Any] = parse_arguments(given)
+        options: Mapping[str, Any] = parse_evaluate_arguments(given)
         prepare_process()
         remove_unfinished_programs()
         evaluate_model(say=say, progress=True, **options)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from xmflow_jax.cli.frame import prepare_process, progress_bar, run_command, say
 from xmflow_jax.cli.replay import command_line
-from xmflow_jax.cli.sweep_arguments import parse_arguments
+from xmflow_jax.cli.sweep_arguments import parse_sweep_arguments
 from xmflow_jax.machine.compiled_cache import remove_unfinished_programs
 from xmflow_jax.machine.mesh import check_mesh, parse_mesh
 from xmflow_jax.machine.processes import ALONE, Processes, join
@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def work() -> None:
-        options = parse_arguments(arguments)
+        options = parse_sweep_arguments(arguments)
         prepare_process()
         if options.dry_run:
             _write_nothing()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from xmflow_jax.cli.replay import command_line
-from xmflow_jax.cli.sweep_arguments import parse_arguments
+from xmflow_jax.cli.sweep_arguments import parse_sweep_arguments
 from xmflow_jax.data.question import Question
 from xmflow_jax.study.options import SweepOptions
 
@@ -30,7 +30,7 @@ OWN = Question("1", "image", Path("image.png"), "Is it red?", "yes", "own")
 def test_the_command_parses_to_the_same_options(options: SweepOptions) -> None:
     told = command_line(options)
     assert told is not None
-    assert parse_arguments(shlex.split(told)[3:]) == options
+    assert parse_sweep_arguments(shlex.split(told)[3:]) == options
 
 
 def test_only_what_differs_from_the_defaults_is_told() -> None:

@@ -17,7 +17,7 @@ from tests.run.result_rows import CONFIGURATION, row, skipped
 from xmflow_jax.errors import OptionError, RunFolderError
 from xmflow_jax.machine.processes import Processes, check_process_options
 from xmflow_jax.run.folder import SET_ASIDE, open_run, read_rows, read_skipped
-from xmflow_jax.run.sharing import FOLDER, folder_of, take_over
+from xmflow_jax.run.sharing import FOLDER, adopt, folder_of, take_over
 
 EXACT = ["task", "question_id", "pathway", "style", "layer", "window", "control", "gold", "base_answer"]
 EXACT += ["knockout_answer", "base_token", "knockout_token", "base_score", "knockout_score"]
@@ -70,7 +70,7 @@ def test_rows_left_beside_the_results_are_taken_over_once(tmp_path: Path) -> Non
             left.append_part([row("b"), row("c")])
             left.append_skipped([skipped("d", SET_ASIDE)])
             with pytest.raises(RunFolderError, match="in use by a running process"):
-                run.adopt(other)
+                adopt(run, other)
         take_over(run)
         assert run.finished_questions() == {("ChooseAttr", name) for name in "abcd"}
     assert not (tmp_path / "run" / FOLDER).exists()

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 from tests.commands.sweep_words import command
 from xmflow_jax import run_sweep
 from xmflow_jax.analysis.summary import MARGIN_COLUMNS, SUMMARY_COLUMNS
-from xmflow_jax.cli.sweep_arguments import parse_arguments
+from xmflow_jax.cli.sweep_arguments import parse_sweep_arguments
 from xmflow_jax.data.sources.demo import write_demo_questions
 from xmflow_jax.run.folder import read_lens, read_rows, read_skipped
 from xmflow_jax.study.shipped import write_random_tiny
@@ -229,7 +229,7 @@ def test_an_interrupted_command_says_how_to_go_on(
     last = capsys.readouterr().err.splitlines()[-1]
     python, dash, module, *again = shlex.split(last.rpartition(" from there: ")[2])
     assert (python, dash, module) == ("python", "-m", "xmflow_jax.sweep")
-    assert parse_arguments(again) == parse_arguments(arguments)
+    assert parse_sweep_arguments(again) == parse_sweep_arguments(arguments)
 
 
 @pytest.mark.parametrize("lost", [0, *(pytest.param(lost, marks=pytest.mark.slow) for lost in (1, 2))])

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from xmflow_jax.cli.sweep_arguments import parse_arguments
+from xmflow_jax.cli.sweep_arguments import parse_sweep_arguments
 from xmflow_jax.errors import OptionError
 from xmflow_jax.study.options import SweepOptions, check_options
 
 
 def test_no_arguments_are_the_defaults() -> None:
-    assert parse_arguments([]) == SweepOptions()
+    assert parse_sweep_arguments([]) == SweepOptions()
     check_options(SweepOptions())
 
 
@@ -51,11 +51,11 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
 
 def test_every_option_reaches_its_field_and_no_other() -> None:
     assert {*GIVEN, "self_check", "whole_answers", "questions"} == set(vars(SweepOptions()))
-    assert parse_arguments(["--first-token-only"]) == SweepOptions(whole_answers=False) != SweepOptions()
-    assert parse_arguments(["--no-self-check"]) == SweepOptions(self_check=False) != SweepOptions()
-    assert parse_arguments(["--preview"]) == SweepOptions(preview=3)
+    assert parse_sweep_arguments(["--first-token-only"]) == SweepOptions(whole_answers=False) != SweepOptions()
+    assert parse_sweep_arguments(["--no-self-check"]) == SweepOptions(self_check=False) != SweepOptions()
+    assert parse_sweep_arguments(["--preview"]) == SweepOptions(preview=3)
     for name, (words, value) in GIVEN.items():
-        parsed = parse_arguments([f"--{name.replace('_', '-')}", *words])
+        parsed = parse_sweep_arguments([f"--{name.replace('_', '-')}", *words])
         assert parsed == SweepOptions(**{name: value}), name
         assert parsed != SweepOptions(), name
 
@@ -129,7 +129,7 @@ def test_pathways_that_cannot_be_used(pathways: str, named: str) -> None:
 @pytest.mark.parametrize("heads", ["", "a", "1-", "-1", "1-b", "3-1", "1,,2", "0x1", "1.5"])
 def test_heads_that_are_none(heads: str) -> None:
     with pytest.raises(OptionError) as refusal:
-        parse_arguments([f"--heads={heads}"])
+        parse_sweep_arguments([f"--heads={heads}"])
     assert "--heads" in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
@@ -147,6 +147,6 @@ def test_heads_that_are_none(heads: str) -> None:
 )
 def test_command_lines_that_cannot_be_parsed_say_so_in_one_line(words: list[str], named: str) -> None:
     with pytest.raises(OptionError) as refusal:
-        parse_arguments(words)
+        parse_sweep_arguments(words)
     assert named in str(refusal.value)
     assert "\n" not in str(refusal.value)

@@ -8,7 +8,7 @@ from xmflow_jax.scoring.scorers import SCORERS
 from xmflow_jax.study.options import SHAPES_DATA, SHAPES_LLAVA
 
 
-def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
+def parse_evaluate_arguments(arguments: Sequence[str]) -> dict[str, Any]:
     """The command line of `python -m xmflow_jax.evaluate`, as the keywords of
     `xmflow_jax.study.evaluation_options.evaluation_options`.
 

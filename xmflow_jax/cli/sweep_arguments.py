@@ -143,7 +143,7 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
     add("--process", type=int, metavar="I", help="and which of them, from 0, this one is")
 
 
-def parse_arguments(arguments: Sequence[str]) -> SweepOptions:
+def parse_sweep_arguments(arguments: Sequence[str]) -> SweepOptions:
     """The command line of `python -m xmflow_jax.sweep`.
 
     Raises:

@@ -28,10 +28,8 @@ from xmflow_jax.run.parts import (
     TEMPORARY,
     drop_unpaired,
     next_number,
-    part_paths,
     put_unreadable_away,
     questions_of,
-    read_part,
     table_of,
     write_atomically,
     write_part,
@@ -201,40 +199,6 @@ class RunFolder:
             if question.get("kind") not in (SET_ASIDE, NOT_SELECTED):
                 raise ValueError(f"kind is {question.get('kind')!r}; it is {SET_ASIDE!r} or {NOT_SELECTED!r}")
         self._skipped |= self._append("skipped", questions)
-
-    def adopt(self, folder: Path) -> None:
-        """Take over the rows of another process's run folder, part by part; what is taken over is removed there.
-
-        After a kill in between, a part may lie in both: it counts once.
-
-        Raises:
-            RunFolderError: a running process holds the folder, or one of the folders cannot be written.
-        """
-        results, lock = folder / "results", lock_folder(folder)
-        try:
-            put_unreadable_away(results)
-            drop_unpaired(results)
-            for kind in ("part", "skipped"):
-                for path in part_paths(results, kind):
-                    self._adopt_part(path, kind)
-        except OSError as error:
-            raise RunFolderError(f"cannot take over {folder}: {error.strerror}") from error
-        finally:
-            lock.close()
-
-    def _adopt_part(self, path: Path, kind: str) -> None:
-        tables = {kind: read_part(path, kind)}
-        beside = {name: path.with_name(path.name.replace(kind, name)) for name in ("lens", "cards") if kind == "part"}
-        tables |= {name: read_part(own, name) for name, own in beside.items() if own.exists()}
-        rows = {name: [] if table is None else table.to_pylist() for name, table in tables.items()}
-        if not {(row["task"], row["question_id"]) for row in rows[kind]} & self.finished_questions():
-            if kind == "part":
-                self.append_part(rows[kind], rows.get("lens", []), rows.get("cards", []))
-            else:
-                self.append_skipped(rows[kind])
-        # The part first: without it the others count no more.
-        for one in (path, *beside.values()):
-            one.unlink(missing_ok=True)
 
     def finished_questions(self) -> set[tuple[str, str]]:
         """`(task, question_id)` of every question that needs no more work: with rows, set aside or not selected."""

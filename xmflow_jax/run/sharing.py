@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from xmflow_jax.errors import ProcessLost
+from xmflow_jax.errors import ProcessLost, RunFolderError
 from xmflow_jax.machine.processes import Processes, meet
 from xmflow_jax.run.folder import RunFolder
-from xmflow_jax.run.place import is_locked
+from xmflow_jax.run.parts import drop_unpaired, part_paths, put_unreadable_away, read_part
+from xmflow_jax.run.place import is_locked, lock_folder
 
 FOLDER: Final = "processes"
 FINISHED: Final = "finished"
@@ -40,8 +41,44 @@ def take_over(run: RunFolder) -> None:
     place = run.path / FOLDER
     for folder in sorted(place.glob("*")):
         if folder.is_dir():
-            run.adopt(folder)
+            adopt(run, folder)
     shutil.rmtree(place, ignore_errors=True)
+
+
+def adopt(run: RunFolder, folder: Path) -> None:
+    """Take the rows of another process's run folder over, part by part; a part that is taken over is removed there.
+
+    After a kill in between, a part may lie in both folders: it counts once.
+
+    Raises:
+        RunFolderError: a running process holds the folder, or one of the folders cannot be written.
+    """
+    results, lock = folder / "results", lock_folder(folder)
+    try:
+        put_unreadable_away(results)
+        drop_unpaired(results)
+        for kind in ("part", "skipped"):
+            for path in part_paths(results, kind):
+                _adopt_part(run, path, kind)
+    except OSError as error:
+        raise RunFolderError(f"cannot take over {folder}: {error.strerror}") from error
+    finally:
+        lock.close()
+
+
+def _adopt_part(run: RunFolder, path: Path, kind: str) -> None:
+    tables = {kind: read_part(path, kind)}
+    beside = {name: path.with_name(path.name.replace(kind, name)) for name in ("lens", "cards") if kind == "part"}
+    tables |= {name: read_part(own, name) for name, own in beside.items() if own.exists()}
+    rows = {name: [] if table is None else table.to_pylist() for name, table in tables.items()}
+    if not {(row["task"], row["question_id"]) for row in rows[kind]} & run.finished_questions():
+        if kind == "part":
+            run.append_part(rows[kind], rows.get("lens", []), rows.get("cards", []))
+        else:
+            run.append_skipped(rows[kind])
+    # The part first: without it the others count no more.
+    for one in (path, *beside.values()):
+        one.unlink(missing_ok=True)
 
 
 def say_finished(run: Path, index: int) -> None:

@@ -209,6 +209,10 @@ class QuestionResult:
     skipped: Mapping[str, str] | None
 
 
+def _without_rows(skipped: Mapping[str, str]) -> QuestionResult:
+    return QuestionResult((), (), skipped)
+
+
 def question_result(
     batch: BatchAnswers, index: int, knockouts: TaskKnockouts, followed: Followed | None, prompted: PromptedModel
 ) -> QuestionResult:
@@ -216,15 +220,14 @@ def question_result(
     question, answer, answered = batch.prompts[index].question, batch.base.texts[index], batch.answered
     measured = answered.measured
 
-    def skipped(kind: str, reason: str) -> QuestionResult:
-        return QuestionResult((), (), skipped_row(question, kind, reason, answer))
-
     if not batch.base.finite[index]:
-        return skipped(SET_ASIDE, "the model's output is not finite")
+        return _without_rows(skipped_row(question, SET_ASIDE, "the model's output is not finite", answer))
     if measured is None or followed is None or not answered.selected[index]:
-        return skipped(NOT_SELECTED, f"answered {answer!r} to {question.answer!r}")
+        return _without_rows(skipped_row(question, NOT_SELECTED, f"answered {answer!r} to {question.answer!r}", answer))
     if not np.isfinite(measured.knockout_prob[index]).all():
-        return skipped(SET_ASIDE, "the model's output under knockout is not finite")
+        return _without_rows(
+            skipped_row(question, SET_ASIDE, "the model's output under knockout is not finite", answer)
+        )
     rows = question_rows(
         question,
         answer,
@@ -237,7 +240,7 @@ def question_result(
         answered.margins,
     )
     if not rows:
-        return skipped(SET_ASIDE, "none of the pathways exists in its prompt")
+        return _without_rows(skipped_row(question, SET_ASIDE, "none of the pathways exists in its prompt", answer))
     decode = prompted.processing.tokenizer.decode
     return QuestionResult(rows, lens_rows(question, followed.words[index], followed.lens, index, decode), None)
 
