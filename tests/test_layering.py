@@ -23,14 +23,15 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "errors": set(),
     "json_files": {"errors"},
     "machine": FOUNDATIONS,
-    "run": FOUNDATIONS | {"machine"},
+    # What a measure writes is described where the measure is, and makes the schema of the rows.
+    "measures": FOUNDATIONS,
+    "run": FOUNDATIONS | {"machine", "measures"},
     "nn": FOUNDATIONS | {"machine"},
     "weights": FOUNDATIONS | {"machine", "nn"},
     "data": FOUNDATIONS | {"machine", "nn"},
     "families": FOUNDATIONS | {"machine", "nn", "weights", "data"},
-    "knockout": FOUNDATIONS | {"machine", "nn", "data"},
+    "knockout": FOUNDATIONS | {"machine", "run", "nn", "data"},
     "scoring": FOUNDATIONS | {"data"},
-    "measures": FOUNDATIONS | {"run", "data", "scoring", "knockout"},
     "analysis": FOUNDATIONS | {"run", "measures"},
     "study": FOUNDATIONS
     | {"machine", "run", "nn", "weights", "data", "families", "knockout", "scoring", "measures", "analysis"},

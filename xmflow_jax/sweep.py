@@ -16,7 +16,7 @@ from xmflow_jax.cli.sweep_arguments import parse_sweep_arguments
 from xmflow_jax.machine.compiled_cache import remove_unfinished_programs
 from xmflow_jax.machine.mesh import check_mesh, parse_mesh
 from xmflow_jax.machine.processes import ALONE, Processes, join
-from xmflow_jax.study.options import SweepOptions, check_options
+from xmflow_jax.study.options import SweepOptions, check_options, sweep_options
 
 if TYPE_CHECKING:  # What takes seconds to import is imported where it is used, so that --help answers at once.
     import pandas as pd
@@ -50,12 +50,12 @@ def run_sweep(
         say: called with each line of news; by default nothing is printed.
         progress: show a bar with the time left on standard error.
         colour: show a preview's roles as ANSI colours.
-        options: the fields of `SweepOptions`.
+        options: the fields of `SweepOptions`; values may be looser, see `sweep_options`.
 
     Raises:
         XmflowError: an option, the checkpoint, the data or the run folder cannot be used.
     """
-    chosen = SweepOptions(**options)
+    chosen = sweep_options(**options)
     check_options(chosen)
     with ExitStack() as stack:
         return _run(chosen, say, progress, colour, stack)

@@ -7,7 +7,7 @@ import pytest
 
 from xmflow_jax.cli.sweep_arguments import parse_sweep_arguments
 from xmflow_jax.errors import OptionError
-from xmflow_jax.study.options import SweepOptions, check_options
+from xmflow_jax.study.options import SweepOptions, check_options, sweep_options
 
 
 def test_no_arguments_are_the_defaults() -> None:
@@ -61,11 +61,11 @@ def test_every_option_reaches_its_field_and_no_other() -> None:
 
 
 def test_a_script_may_give_one_file_and_paths_as_text() -> None:
-    options = SweepOptions(model=Path("m"), data="a.csv", images="pictures")  # type: ignore[arg-type]
+    options = sweep_options(model=Path("m"), data="a.csv", images="pictures")
     assert options == SweepOptions(model="m", data=("a.csv",), images=Path("pictures"))
-    assert SweepOptions(data=[Path("a.csv"), "b"]).data == ("a.csv", "b")  # type: ignore[arg-type, list-item]
-    assert SweepOptions(heads=range(2)).heads == (0, 1)  # type: ignore[arg-type]
-    check_options(SweepOptions(data="demo"))  # type: ignore[arg-type]
+    assert sweep_options(data=[Path("a.csv"), "b"]).data == ("a.csv", "b")
+    assert sweep_options(heads=range(2)).heads == (0, 1)
+    check_options(sweep_options(data="demo"))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_script_may_give_one_file_and_paths_as_text() -> None:
 )
 def test_values_that_cannot_be_used(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError) as refusal:
-        check_options(SweepOptions(**changes))
+        check_options(sweep_options(**changes))
     assert str(refusal.value) == message
 
 

@@ -2,25 +2,31 @@
 
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
+from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.errors import QuestionSetAside
 from xmflow_jax.nn.gpt2 import Gpt2Config
 from xmflow_jax.nn.llama import LlamaConfig
-from xmflow_jax.study.setting import check_prompt
+from xmflow_jax.study.setting import PromptedModel, check_prompt
 
 GPT2 = Gpt2Config(50, width=8, mlp_width=8, layers=1, heads=1, positions=20)
 LLAMA = LlamaConfig(50, width=8, mlp_width=8, layers=1, heads=1, kv_heads=1, head_width=8)
 
 
 def given(length: int, text: Any, answer_length: int = 3) -> tuple[Any, Any]:
-    model = SimpleNamespace(config=SimpleNamespace(text=text))
-    prompt = SimpleNamespace(token_ids=np.zeros(length, np.int32))
+    """A prompt of so many tokens, and a model with these sizes whose tokenizer names its pieces by their ids."""
     tokenizer = SimpleNamespace(convert_ids_to_tokens=lambda index: f"piece {index}")
-    processing = SimpleNamespace(tokenizer=tokenizer, image_token_id=60)
-    return prompt, SimpleNamespace(model=model, answer_length=answer_length, processing=processing)
+    prompted = Mock(
+        spec=PromptedModel,
+        model=SimpleNamespace(config=SimpleNamespace(text=text)),
+        processing=SimpleNamespace(tokenizer=tokenizer, image_token_id=60),
+        answer_length=answer_length,
+    )
+    return Mock(spec=PreparedQuestion, token_ids=np.zeros(length, np.int32)), prompted
 
 
 def test_the_answers_last_token_is_not_read_and_needs_no_position() -> None:

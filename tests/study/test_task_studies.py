@@ -14,7 +14,7 @@ from xmflow_jax.errors import OptionError
 from xmflow_jax.families.llava.modeling import LlavaConfig
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
-from xmflow_jax.study.options import SweepOptions
+from xmflow_jax.study.options import sweep_options
 from xmflow_jax.study.task_studies import TaskStudy, choose_samples, missing_pathways, plan_studies
 
 MODEL = LlavaConfig(
@@ -38,7 +38,7 @@ def question(number: int, task: str = "One", **more: Any) -> Question:
 
 def plan(questions: list[Question], **options: Any) -> tuple[list[TaskStudy], list[str]]:
     said: list[str] = []
-    return plan_studies(questions, SweepOptions(**options), MODEL, said.append), said
+    return plan_studies(questions, sweep_options(**options), MODEL, said.append), said
 
 
 def asked(study: TaskStudy) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from xmflow_jax.errors import OptionError
 from xmflow_jax.scoring.scorers import scorer_named
-from xmflow_jax.study.options import SweepOptions, check_options
+from xmflow_jax.study.options import SweepOptions, check_options, sweep_options
 from xmflow_jax.study.shown_images import BLANK, OWN, SHUFFLED
 
 # The fields of `SweepOptions` that mean something without knockouts.
@@ -48,7 +48,7 @@ def evaluation_options(
     """
     if unknown := sorted(shared.keys() - set(SHARED)):
         raise TypeError(f"an evaluation has no option {unknown[0]!r}; expected {', '.join(SHARED)}")
-    options = EvaluationOptions(SweepOptions(**shared), scorer, blank_images, shuffle_images)
+    options = EvaluationOptions(sweep_options(**shared), scorer, blank_images, shuffle_images)
     check_options(options.shared)
     if scorer is not None:
         scorer_named(scorer)

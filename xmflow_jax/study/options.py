@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.sources.files import check_questions
@@ -46,8 +46,7 @@ class SweepOptions:
 
     Attributes:
         model: a shipped name, a directory in Hugging Face or converted format, or a hub id.
-        data: a shipped name, a prepared benchmark's, question files and folders of them, or (to `run_sweep`) any
-            iterable of `Question` records, which then become `questions`.
+        data: a shipped name, a prepared benchmark's, or question files and folders of them.
         images: the folder that holds the question files' images.
         annotations: the file of human answers to the questions of VQA v2's or OK-VQA's question file.
         scene_graphs: GQA's scene graphs, which tell the boxes of the objects that its questions are about.
@@ -114,24 +113,41 @@ class SweepOptions:
     dry_run: bool = False
     preview: int | None = None
 
-    def __post_init__(self) -> None:
-        # `run_sweep` may be called with one file, lists, a range, paths as text, or questions.
-        data = (self.data,) if isinstance(self.data, str | Path) else tuple(self.data)
-        if any(isinstance(item, Question) for item in data):
-            object.__setattr__(self, "questions", check_questions(data))
-            data = (OWN_DATA,)
-        object.__setattr__(self, "data", tuple(map(str, data)))
-        object.__setattr__(self, "model", str(self.model))
-        object.__setattr__(self, "heads", None if self.heads is None else tuple(map(int, self.heads)))
-        for name in ("images", "annotations", "scene_graphs", "data_dir", "out"):
-            path = getattr(self, name)
-            object.__setattr__(self, name, None if path is None else Path(path))
-
     @property
     def benchmark(self) -> str | None:
         """The prepared benchmark that `data` names; with `images` it names a file or folder."""
         named = self.data[0] if len(self.data) == 1 and self.questions is None else None
         return named if named in BENCHMARKS and self.images is None else None
+
+
+def sweep_options(**given: Any) -> SweepOptions:
+    """The options of `run_sweep`, whose caller may give one file, lists, a range, paths as text, or questions.
+
+    `sweep_options(data="a.csv", images="pictures", heads=range(2))` has `data=("a.csv",)`, `images=Path("pictures")`
+    and `heads=(0, 1)`.
+
+    Args:
+        given: fields of `SweepOptions`; `data` may be any iterable of `Question` records, which become `questions`.
+
+    Raises:
+        TypeError: there is no such option.
+        DataError: the questions are none, are no `Question` records, or two of one task have one id.
+    """
+    fields = dict(given)
+    if "data" in fields:
+        data = (fields["data"],) if isinstance(fields["data"], str | Path) else tuple(fields["data"])
+        if any(isinstance(item, Question) for item in data):
+            fields["questions"] = check_questions(data)
+            data = (OWN_DATA,)
+        fields["data"] = tuple(map(str, data))
+    if "model" in fields:
+        fields["model"] = str(fields["model"])
+    if fields.get("heads") is not None:
+        fields["heads"] = tuple(map(int, fields["heads"]))
+    for name in ("images", "annotations", "scene_graphs", "data_dir", "out"):
+        if fields.get(name) is not None:
+            fields[name] = Path(fields[name])
+    return SweepOptions(**fields)
 
 
 def check_options(options: SweepOptions) -> None:
