@@ -80,7 +80,6 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
     from xmflow_jax.study.session import lay_out, load_prompted, machine
     from xmflow_jax.study.setting import News
     from xmflow_jax.study.shown_images import SHUFFLED, shuffled_images
-    from xmflow_jax.weights.load import identify_model
 
     shared = options.shared
     shown = "" if options.shown == OWN else f"-{options.shown}"
@@ -90,7 +89,7 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
     inputs = read_inputs(shared, scratch, say)
     if options.shown == SHUFFLED:
         shuffled_images(inputs.questions, shared.seed)  # refused before any work
-    identity = identify_model(inputs.directory, shared.dtype or default_dtype())
+    identity = inputs.checkpoint.identify(shared.dtype or default_dtype())
     configuration = evaluation_configuration(options, inputs, identity)
     check_folder(out, configuration)
     largest_task = max((len(own) for own in by_task(inputs.questions).values()), default=1)

@@ -4,16 +4,16 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from xmflow_jax.data.processing import load_processing
+from tests.data.tiny_processing import load_processing
 from xmflow_jax.data.sources.demo import write_demo_questions
 from xmflow_jax.data.sources.files import read_questions
 from xmflow_jax.data.templates import resolve_template
+from xmflow_jax.families.checkpoint import read_checkpoint
 from xmflow_jax.study.options import EVERY, SweepOptions
 from xmflow_jax.study.question_card import question_card
 from xmflow_jax.study.setting import Batching, Cards, KnockoutSettings, PromptedModel, Setting
 from xmflow_jax.study.shipped import write_random_tiny
 from xmflow_jax.study.task_studies import TaskStudy, plan_studies
-from xmflow_jax.weights.load import identify_model, load_model
 
 CARDS = 3
 
@@ -25,10 +25,10 @@ def small_study(folder: Path) -> tuple[TaskStudy, Setting]:
     every = read_questions([files[2]], images)
     length = Counter(len(question.text) for question in every).most_common(1)[0][0]
     questions = [question for question in every if len(question.text) == length][:5]
-    identity = identify_model(model, "float32")
+    checkpoint = read_checkpoint(model)
     options = SweepOptions(model=str(model), data=(str(files[2]),), images=images, pathways="Image->Last", select=EVERY)
-    (study,) = plan_studies(questions, options, identity.config, lambda line: None)
+    (study,) = plan_studies(questions, options, checkpoint.identify("float32").anatomy, lambda line: None)
     processing = load_processing(model)
-    prompted = PromptedModel(load_model(model, identity.dtype), processing, resolve_template("plain"), answer_length=2)
+    prompted = PromptedModel(checkpoint.load("float32"), processing, resolve_template("plain"), answer_length=2)
     cards = Cards(partial(question_card, processing=processing), CARDS)
     return study, Setting(prompted, KnockoutSettings(whole_answers=False), Batching(2), cards)

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from jax.sharding import AxisType, Mesh
 
 from xmflow_jax.machine.memory import memory_planned
 from xmflow_jax.machine.mesh import automatic_mesh, check_mesh, parse_mesh
-from xmflow_jax.machine.partitioning import CONFIGURATIONS, DATA, MODEL, Leaf, kept_whole, split_bytes
+from xmflow_jax.machine.partitioning import CONFIGURATIONS, DATA, MODEL, Leaf, Partitioning, kept_whole, split_bytes
 from xmflow_jax.machine.processes import ALONE, Processes
 
 # What a CPU's memory holds: kibibytes, by name.
@@ -75,7 +75,7 @@ def default_batch_size(parameters: int, largest_task: int) -> int:
 
 def device_layout(
     text: str | None,
-    config: Any,
+    partitioning: Partitioning,
     leaves: Mapping[tuple[str, ...], Leaf],
     most_questions: int,
     processes: Processes = ALONE,
@@ -87,7 +87,7 @@ def device_layout(
 
     Args:
         text: the value of `--mesh`.
-        config: of the model.
+        partitioning: how the model's parameters may be spread.
         leaves: shapes of the model's parameters, by their paths.
         most_questions: of any task. Where these are fewer than the devices side by side, every device has the same
             questions, and of each question its own configurations.
@@ -101,7 +101,7 @@ def device_layout(
         wanted = {"data": 1 if on_cpu() else len(devices), "model": 1}
     else:
         memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-        wanted = parse_mesh(text) or automatic_mesh(len(devices), partial(split_bytes, config, leaves), memory)
+        wanted = parse_mesh(text) or automatic_mesh(len(devices), partial(split_bytes, partitioning, leaves), memory)
     if processes.count > 1:
         wanted = {**wanted, "data": len(devices) // wanted["model"]}
     check_mesh(wanted, len(devices))
@@ -113,7 +113,7 @@ def device_layout(
     mesh = Mesh(grid, (axis, MODEL), axis_types=(AxisType.Auto,) * 2)
     spread = "questions" if axis == DATA else "configurations"
     line = f"{side * model} devices: {spread} over {side}, the model over {model}"
-    if whole := kept_whole(config, leaves, mesh):
+    if whole := kept_whole(partitioning, leaves, mesh):
         line += f" (do not divide and stay whole: {', '.join(whole)})"
     return DeviceLayout(mesh, side, line)
 

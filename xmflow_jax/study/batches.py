@@ -11,8 +11,8 @@ from typing import Final, TypeVar
 
 import pandas as pd
 
-from xmflow_jax.data.batch import Bucket, in_batches, padded_length, prompt_bucket
-from xmflow_jax.data.prompt import PreparedQuestion, prompt_length
+from xmflow_jax.data.batch import Bucket, in_batches
+from xmflow_jax.data.prompt import PreparedQuestion, bucket_without_image
 from xmflow_jax.data.question import Question
 from xmflow_jax.errors import QuestionSetAside
 from xmflow_jax.run.folder import SET_ASIDE, RunFolder, finished_questions, read_skipped
@@ -85,7 +85,7 @@ def unanswered_batches(
         questions: the task's.
         prepare: a question as the model reads it; raises `QuestionSetAside`. Such a question lands in the run folder
             with its reason.
-        prompted: tells how long a question's prompt is.
+        prompted: tells how long the prompt of a question that is done is.
         batch_size: questions of a batch.
         run: the run folder.
         advance: told how many questions were set aside here.
@@ -96,14 +96,15 @@ def unanswered_batches(
     def examine(question: Question) -> _Candidate | QuestionSetAside:
         key = (question.task, question.question_id)
         if key in progress.done and key not in progress.aside:
-            length = prompt_length(question, prompted.processing, prompted.template)
-            return _Candidate(question, (padded_length(length), max(1, prompted.template.images)), None)
+            known = bucket_without_image(question, prompted.processing, prompted.template)
+            if known is not None:
+                return _Candidate(question, known, None)
         # A question that was set aside for its output had a place in its batch; one without a prompt has none.
         try:
             prompt = prepare(question)
         except QuestionSetAside as reason:
             return reason
-        return _Candidate(question, prompt_bucket(prompt), None if key in progress.done else prompt)
+        return _Candidate(question, prompt.bucket, None if key in progress.done else prompt)
 
     def candidates() -> Iterator[_Candidate]:
         for question, examined in zip(questions, prepared_ahead(questions, examine, AHEAD * batch_size), strict=True):

@@ -11,16 +11,13 @@ import jax
 from jax.sharding import Mesh
 
 from xmflow_jax.analysis.model_shape import ModelShape
-from xmflow_jax.data.prompt import PreparedQuestion
-from xmflow_jax.data.roles import IMAGE
-from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.machine.layout import DeviceLayout, default_batch_size, device_layout
 from xmflow_jax.machine.processes import ALONE, Processes
 from xmflow_jax.run.record import COMMAND_KEY, PLANNED_KEY, SHAPE_KEY
 from xmflow_jax.study.inputs import Inputs
 from xmflow_jax.study.options import SweepOptions
 from xmflow_jax.study.setting import Batching, PromptedModel
-from xmflow_jax.weights.load import ModelIdentity, abstract_model, load_model, shapes
+from xmflow_jax.weights.load import ModelIdentity, abstract_model, shapes
 
 
 def lay_out(
@@ -42,8 +39,9 @@ def lay_out(
     Raises:
         OptionError: this machine cannot give the mesh.
     """
-    leaves = shapes(abstract_model(identity.config, identity.dtype)[1])
-    layout = device_layout(options.mesh, identity.config, leaves, most_questions, processes)
+    leaves = shapes(abstract_model(identity.family, identity.config, identity.dtype)[1])
+    partitioning = identity.family.partitioning(identity.config)
+    layout = device_layout(options.mesh, partitioning, leaves, most_questions, processes)
     parameters = sum(math.prod(leaf.shape) for leaf in leaves.values())
     size = layout.batch_size(options.batch_size or default_batch_size(parameters, largest_task))
     return layout, Batching(size, layout.least_questions)
@@ -60,31 +58,8 @@ def load_prompted(inputs: Inputs, dtype: str, mesh: Mesh | None, answer_length: 
     Raises:
         CheckpointError: the checkpoint cannot be used.
     """
-    model = load_model(inputs.directory, dtype, mesh)
+    model = inputs.checkpoint.load(dtype, mesh)
     return PromptedModel(model, inputs.processing, inputs.template, answer_length)
-
-
-def model_shape(identity: ModelIdentity, prompt: PreparedQuestion | None) -> ModelShape | None:
-    """What the report must know of the model and of a typical prompt; None where there is no prompt."""
-    if prompt is None:
-        return None
-    text = identity.config.text
-    cross_attention = isinstance(identity.config, CrossAttentionConfig)
-    image = int(prompt.roles[IMAGE].sum())
-    return ModelShape(
-        layers=text.layers,
-        width=text.width,
-        heads=text.heads,
-        kv_heads=text.kv_heads,
-        head_width=text.head_width,
-        mlp_width=text.mlp_width,
-        image_positions=image,
-        text_positions=len(prompt.token_ids) - (0 if cross_attention else image),
-        mlp_matrices=2 if cross_attention else 3,
-        number_bytes=2 if identity.dtype == "bfloat16" else 4,
-        cross_attention_layers=tuple(range(text.layers)) if cross_attention else (),
-        both_attentions=cross_attention,
-    )
 
 
 def provenance(

@@ -11,7 +11,6 @@ from xmflow_jax.data.question import Question
 from xmflow_jax.data.templates import Template
 from xmflow_jax.errors import QuestionSetAside
 from xmflow_jax.knockout import FAST
-from xmflow_jax.nn.gpt2 import Gpt2Config
 from xmflow_jax.study.options import EVERY
 from xmflow_jax.weights.load import LoadedModel
 
@@ -132,18 +131,18 @@ def check_prompt(prompt: PreparedQuestion, prompted: PromptedModel) -> None:
         QuestionSetAside: prompt and answer are longer than the model has positions for, or a token of the prompt has no
             embedding.
     """
-    text = prompted.model.config.text
+    anatomy = prompted.model.anatomy
     # The image's positions hold the image's features, whatever their token's id is.
     words = prompt.token_ids[prompt.token_ids != prompted.processing.image_token_id]
-    if (largest := int(words.max(initial=0))) >= text.vocabulary:
+    if (largest := int(words.max(initial=0))) >= anatomy.vocabulary:
         piece = prompted.processing.tokenizer.convert_ids_to_tokens(largest)
         raise QuestionSetAside(
-            f"the tokenizer gives {piece!r} the id {largest}, but the model has {text.vocabulary} embeddings"
+            f"the tokenizer gives {piece!r} the id {largest}, but the model has {anatomy.vocabulary} embeddings"
         )
     # The answer's last token is not read, and needs no position.
     longest = len(prompt.token_ids) + prompted.answer_length - 1
-    if isinstance(text, Gpt2Config) and longest > text.positions:
+    if anatomy.positions is not None and longest > anatomy.positions:
         raise QuestionSetAside(
             f"its prompt of {len(prompt.token_ids)} tokens and an answer of up to {prompted.answer_length} exceed the "
-            f"model's {text.positions} positions"
+            f"model's {anatomy.positions} positions"
         )

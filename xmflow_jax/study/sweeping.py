@@ -21,10 +21,11 @@ from xmflow_jax.study.batches import waiting_line
 from xmflow_jax.study.estimate import Estimate, check_space, estimate_work, usable_prompts
 from xmflow_jax.study.inputs import Inputs, run_configuration
 from xmflow_jax.study.memory_fit import Bounds, Portion, check_within_memory
+from xmflow_jax.study.model_shape import model_shape
 from xmflow_jax.study.options import SweepOptions
 from xmflow_jax.study.question_card import cards_per_task, question_card
 from xmflow_jax.study.self_check import check_engines
-from xmflow_jax.study.session import lay_out, load_prompted, model_shape, provenance
+from xmflow_jax.study.session import lay_out, load_prompted, provenance
 from xmflow_jax.study.setting import (
     Batching,
     Cards,
@@ -35,7 +36,7 @@ from xmflow_jax.study.setting import (
     check_prompt,
 )
 from xmflow_jax.study.task_studies import TaskStudy, plan_studies
-from xmflow_jax.weights.load import ModelIdentity, identify_model
+from xmflow_jax.weights.load import ModelIdentity
 
 Say = Callable[[str], None]
 
@@ -77,8 +78,8 @@ def examine(options: SweepOptions, inputs: Inputs, out: Path, processes: Process
     Raises:
         XmflowError: the checkpoint, an option or the run folder cannot be used.
     """
-    identity = identify_model(inputs.directory, options.dtype or default_dtype())
-    everything = plan_studies(inputs.questions, options, identity.config, say)
+    identity = inputs.checkpoint.identify(options.dtype or default_dtype())
+    everything = plan_studies(inputs.questions, options, identity.anatomy, say)
     configuration = run_configuration(options, inputs, identity, everything)
     check_folder(out, configuration)
     studies = [replace(study, questions=tuple(processes.own_share(study.questions))) for study in everything]
