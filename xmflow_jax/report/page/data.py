@@ -17,7 +17,8 @@ from xmflow_jax.analysis.question_matrix import ALL_TASKS
 from xmflow_jax.analysis.recommendation import Recommendation, recommendation_json
 from xmflow_jax.report.figures.curves import DELTA_ACCURACY, RELATIVE_CHANGE, curve_label, pathway_looks
 from xmflow_jax.report.page.questions import questions_data
-from xmflow_jax.report.run_content import COMMAND_KEY, RunContent
+from xmflow_jax.report.run_content import RunContent
+from xmflow_jax.run.record import COMMAND_KEY
 from xmflow_jax.run.schemas import NOT_SELECTED, SET_ASIDE
 
 # What a chart can show: the summary's column, its axis, and the unit behind a value.
