@@ -6,12 +6,27 @@ from typing import Final
 
 import pyarrow as pa
 
+from xmflow_jax.measures.measure import Column
+from xmflow_jax.measures.registry import MEASURES
+
+_TYPES: Final = {int: pa.int32(), float: pa.float64(), str: pa.string()}
+
 
 def _schema(
     required: Mapping[str, pa.DataType], nullable: Mapping[str, pa.DataType] = MappingProxyType({})
 ) -> pa.Schema:
     fields = [pa.field(name, kind, nullable=False) for name, kind in required.items()]
     return pa.schema([*fields, *(pa.field(name, kind) for name, kind in nullable.items())])
+
+
+# The columns that measures fill, each described where its measure is.
+MEASURED: Final[Mapping[str, Column]] = MappingProxyType(
+    {column.name: column for measure in MEASURES for column in measure.columns}
+)
+
+
+def _measured(nullable: bool) -> dict[str, pa.DataType]:
+    return {name: _TYPES[one.kind] for name, one in MEASURED.items() if one.nullable == nullable}
 
 
 ROW_SCHEMA: Final = _schema(
@@ -28,18 +43,10 @@ ROW_SCHEMA: Final = _schema(
         "gold": pa.string(),
         "base_answer": pa.string(),
         "knockout_answer": pa.string(),
-        "base_token": pa.int32(),  # the argmax at the first answer position
-        "knockout_token": pa.int32(),
-        "base_prob": pa.float64(),  # of `base_token`, 0 to 1
-        "knockout_prob": pa.float64(),
-        "relative_change": pa.float64(),  # percent; NaN where `base_prob` is 0
-        "base_score": pa.float64(),  # the task's accuracy of the answer, 0 to 1
-        "knockout_score": pa.float64(),
+        **_measured(nullable=False),
     },
     {
-        # Log-odds of the true over the false option at the first answer position; null where there are no options.
-        "base_margin": pa.float64(),
-        "knockout_margin": pa.float64(),
+        **_measured(nullable=True),
         "control_overlap": pa.float64(),  # of a control's edges with its pathway's, 0 to 1; null for the pathway itself
     },
 )

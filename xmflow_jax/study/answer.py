@@ -25,7 +25,7 @@ from xmflow_jax.study.batches import pending_batches, skipped_row, timed
 from xmflow_jax.study.lens import TrackedWords, answer_lens, lens_rows, tracked_words
 from xmflow_jax.study.memory_fit import Fit, answer_as_fits, pieces_of
 from xmflow_jax.study.options import CORRECT, EVERY, WRONG
-from xmflow_jax.study.rows import first_token_answers, question_rows, whole_answers
+from xmflow_jax.study.rows import first_token_answers, observe, question_rows, whole_answers
 from xmflow_jax.study.task_studies import TaskStudy
 from xmflow_jax.weights.load import LoadedModel
 
@@ -183,9 +183,8 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, advance: Cal
                 overlaps: dict[Action, float] = {
                     action: control_overlap(action, prompt.roles, keys[place]) for action in drawn
                 }
-                own = question_rows(
-                    question, answer, study.rows, impossible, measured, place, found, overlaps, answered.margins
-                )
+                observed = observe(question, answer, found, measured, answered.margins, place)
+                own = question_rows(question, study.rows, impossible, observed, overlaps)
                 if not own:
                     rest.append(skipped_row(question, SET_ASIDE, "none of the pathways exists in its prompt", answer))
                 else:

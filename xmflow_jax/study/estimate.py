@@ -28,7 +28,7 @@ from xmflow_jax.knockout.controls import question_key
 from xmflow_jax.knockout.costs import necessary_operations
 from xmflow_jax.knockout.fast.placement import build_study, place_study
 from xmflow_jax.knockout.lens import TOP, Lens
-from xmflow_jax.knockout.measure import Margins, Measured
+from xmflow_jax.measures.measure import made_up
 from xmflow_jax.run.parts import part_bytes
 from xmflow_jax.run.schemas import TRACKED
 from xmflow_jax.study.lens import TrackedWords, lens_rows
@@ -153,14 +153,11 @@ def bytes_per_question(
     rng: Any = np.random.default_rng(0)
     rows: list[Mapping[str, Any]] = []
     tracked: list[Mapping[str, Any]] = []
-    shape, states = (1, len(study.rows)), (1, layers + 1, 2)
+    states = (1, layers + 1, 2)
     overlaps = {action: 0.5 for row in study.rows for action, *_ in row.knockout.switched}
     words = TrackedWords("an answer", prompt.question.false_option, np.zeros(len(TRACKED), np.int32))
     for number in range(batch_size):
-        measured = Measured(rng.integers(0, 9, 1), rng.random(1), rng.integers(0, 9, shape), rng.random(shape))
-        margins: Any = Margins(rng.random(1, np.float32), rng.random(shape, np.float32))
-        answers = ["an answer"] * shape[1]
-        made = question_rows(prompt.question, "an answer", study.rows, (), measured, 0, answers, overlaps, margins)
+        made = question_rows(prompt.question, study.rows, (), made_up(rng, len(study.rows)), overlaps)
         rows += [{**row, "question_id": f"{row['question_id']}{number}"} for row in made]
         top = rng.integers(0, vocabulary, (*states, TOP)), rng.random((*states, TOP), np.float32)
         read = lens_rows(prompt.question, words, Lens(rng.random((*states, len(TRACKED)), np.float32), *top), 0, str)
