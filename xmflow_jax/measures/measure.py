@@ -10,6 +10,11 @@ from jaxtyping import Bool, Float, Int
 if TYPE_CHECKING:
     import pandas as pd
 
+# The pictures that a measure can have as files; the page draws all measures in all ways.
+CURVES: Final = "curves"
+HEAT_MAPS: Final = "heat maps"
+COMPARISON: Final = "comparison"
+
 # Which sign of an effect is harm: a probability falls, a loss of accuracy rises.
 FALLS: Final = -1
 RISES: Final = 1
@@ -99,6 +104,7 @@ class Measure:
         harm: FALLS or RISES, the sign of a harmful effect.
         p_value, p_holm: the summary's columns of the sign-flip test, plain and corrected over a curve's layers.
         suffix: behind a task's name in the files of its figures.
+        figures: which files are drawn. Each takes about a second: heat maps are drawn of the study's own measure alone.
     """
 
     name: str
@@ -114,6 +120,7 @@ class Measure:
     p_value: str
     p_holm: str
     suffix: str
+    figures: tuple[str, ...] = (CURVES, COMPARISON)
     scale: float = 1.0
     bounds: "Callable[[pd.DataFrame], tuple[float, float]] | None" = None
     levels: tuple[tuple[str, str], ...] = ()

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 
-from xmflow_jax.measures.measure import FALLS, Column, Measure, Observed
+from xmflow_jax.measures.measure import COMPARISON, CURVES, FALLS, HEAT_MAPS, Column, Measure, Observed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,4 +68,5 @@ PROBABILITY: Final = Measure(
     p_value="relative_change_p_value",
     p_holm="relative_change_p_holm",
     suffix="",  # the study's own measure: its figures have the task's name alone
+    figures=(CURVES, HEAT_MAPS, COMPARISON),
 )

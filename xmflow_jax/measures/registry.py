@@ -20,6 +20,11 @@ def measures_of(columns: Iterable[str]) -> tuple[Measure, ...]:
     return tuple(measure for measure in MEASURES if known.issuperset(measure.needs))
 
 
+def measures_in(figure: str) -> tuple[Measure, ...]:
+    """The measures that a kind of figure (`CURVES`, `HEAT_MAPS`, `COMPARISON`) is drawn of."""
+    return tuple(measure for measure in MEASURES if figure in measure.figures)
+
+
 def is_measured(measure: Measure, summary: "pd.DataFrame") -> bool:
     """Whether a summary, or a part of one, has a number of this measure: questions without options have no margin."""
     return measure.key in summary and bool(summary[measure.key].notna().any())

@@ -96,7 +96,7 @@ def test_controls_and_margins_are_told_beside_the_pathways_own_numbers(folder: P
         assert own["delta_accuracy"][name] == here[f"delta_accuracy_{name}"].tolist()
     assert own["margin_change"]["value"] == [-1.5] * 4
     assert own["margin_change"]["n"] == [8] * 4
-    assert "control" not in own["margin_change"]
+    assert own["margin_change"]["control"] == [-1.5] * 4  # the draws' margins are the pathway's own here
 
 
 def test_every_number_of_answer_tracking_is_the_tables(folder: Path, data: dict[str, Any]) -> None:

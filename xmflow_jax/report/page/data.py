@@ -15,19 +15,12 @@ from xmflow_jax.analysis.findings import findings
 from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.analysis.question_matrix import ALL_TASKS
 from xmflow_jax.analysis.recommendation import Recommendation, recommendation_json
-from xmflow_jax.report.figures.curves import DELTA_ACCURACY, RELATIVE_CHANGE, curve_label, pathway_looks
+from xmflow_jax.measures.measure import Measure
+from xmflow_jax.measures.registry import MEASURES, is_measured
+from xmflow_jax.report.figures.curves import curve_label, pathway_looks
 from xmflow_jax.report.page.questions import questions_data
 from xmflow_jax.report.run_content import COMMAND_KEY, RunContent
 from xmflow_jax.run.schemas import NOT_SELECTED, SET_ASIDE
-
-# What a chart can show: the summary's column, its axis, and the unit behind a value.
-MARGIN_CHANGE: Final = "margin_change"
-MEASURES: Final = (
-    (DELTA_ACCURACY, "Accuracy lost", "points"),
-    (RELATIVE_CHANGE, "Change in probability", "%"),
-    (MARGIN_CHANGE, "Change in the margin of the true over the false option", "log-odds"),
-)
-_NUMBERS_OF: Final = {DELTA_ACCURACY: "n", RELATIVE_CHANGE: "n", MARGIN_CHANGE: "margin_n"}
 
 # Set-aside questions that are told one by one; `run.json` has them all.
 TOLD_SET_ASIDE: Final = 200
@@ -75,7 +68,16 @@ def run_data(
         "tau": None if recommendation is None else recommendation.tau,
         "pathways": pathways,
         "measures": [
-            {"key": key, "label": label, "unit": unit} for key, label, unit in MEASURES if _measured(summary, key)
+            {
+                "key": one.key,
+                "label": one.label,
+                "unit": one.unit,
+                "axis": one.axis,
+                "digits": one.digits,
+                "harm": one.harm,
+            }
+            for one in MEASURES
+            if is_measured(one, summary)
         ],
         "curves": curves_data(summary, content.rows),
         "heads": [] if heads is None else heads_data(heads),
@@ -109,7 +111,7 @@ def curves_data(summary: pd.DataFrame, rows: pd.DataFrame) -> list[dict[str, Any
                 "window": wide if narrow == wide else None,
                 "layer": own["layer"].tolist(),
                 "critical": own["critical"].astype(bool).tolist(),
-                "measures": {key: _measure(own, key) for key, _, _ in MEASURES if _measured(own, key)},
+                "measures": _measures(own),
             }
         )
     return sorted(curves, key=lambda one: (one["task"] != ALL_TASKS, one["task"], order[one["pathway"]]))
@@ -125,7 +127,7 @@ def heads_data(heads: pd.DataFrame) -> list[dict[str, Any]]:
                 "label": f"head {head}",
                 "layer": curve["layer"].tolist(),
                 "critical": curve["critical"].astype(bool).tolist(),
-                "measures": {key: _measure(curve, key) for key, _, _ in MEASURES if _measured(curve, key)},
+                "measures": _measures(curve),
             }
             for head, curve in own.groupby("head", sort=True)
         ]
@@ -147,25 +149,24 @@ def plain_numbers(values: Iterable[Any]) -> list[Any]:
     return [None if value is None or not math.isfinite(value) else float(value) for value in values]
 
 
-def _measured(summary: pd.DataFrame, key: str) -> bool:
-    """Whether there is such a measure at all: a task without options has no margin."""
-    return key in summary and bool(summary[key].notna().any())
+def _measures(curve: pd.DataFrame) -> dict[str, Any]:
+    return {measure.key: _measure(curve, measure) for measure in MEASURES if is_measured(measure, curve)}
 
 
-def _measure(curve: pd.DataFrame, key: str) -> dict[str, Any]:
+def _measure(curve: pd.DataFrame, measure: Measure) -> dict[str, Any]:
     numbers = {
-        "value": key,
-        "low": f"{key}_low",
-        "high": f"{key}_high",
-        "p": {DELTA_ACCURACY: "p_holm", RELATIVE_CHANGE: "relative_change_p_holm"}.get(key, ""),
-        "control": f"control_{key}",
-        "over_control": f"{key}_over_control",
-        "over_control_low": f"{key}_over_control_low",
-        "over_control_high": f"{key}_over_control_high",
+        "value": measure.key,
+        "low": measure.low,
+        "high": measure.high,
+        "p": measure.p_holm,
+        "control": measure.control,
+        "over_control": measure.over_control,
+        "over_control_low": f"{measure.over_control}_low",
+        "over_control_high": f"{measure.over_control}_high",
     }
     found = {name: plain_numbers(curve[column]) for name, column in numbers.items() if column in curve}
     kept = {name: own for name, own in found.items() if name == "value" or any(one is not None for one in own)}
-    return {"n": curve[_NUMBERS_OF[key]].astype(int).tolist(), **kept}
+    return {"n": curve[measure.number].astype(int).tolist(), **kept}
 
 
 def _ranges(critical: Mapping[str, Any]) -> dict[str, Any]:

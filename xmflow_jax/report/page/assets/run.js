@@ -66,7 +66,7 @@ function curvePanels(measure) {
   return tasks.map((task) => {
     const own = shown.filter((curve) => curve.task === task);
     return own.length ? lineChart({
-      title: task, note: `(${counted(own, measure)})`, series: own.map((curve) => seriesOf.get(curve)), ...x, yLabel: unitOf(measure), yDomain,
+      title: task, note: `(${counted(own, measure)})`, series: own.map((curve) => seriesOf.get(curve)), ...x, yLabel: measure.axis, yDomain,
       dotted: places(data.cross_attention_layers, data.layers, state.depth), name: `curves ${task}`,
     }) : null;
   });
@@ -100,7 +100,7 @@ function drawCurves() {
 
 function drawControls() {
   const set = (name) => (value) => { state[name] = value; drawCurves(); };
-  const measures = data.measures.map((one) => ({ value: one.key, label: unitOf(one), checked: one.key === state.measure }));
+  const measures = data.measures.map((one) => ({ value: one.key, label: one.axis, checked: one.key === state.measure }));
   const kinds = new Map(data.curves.map((curve) => [curveName(curve), curve]));
   const pathways = [...kinds].map(([value, curve]) => ({
     value, label: curve.label, checked: true, series: lookOf(curve.pathway, curve.style),
