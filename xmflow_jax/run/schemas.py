@@ -64,8 +64,17 @@ SKIPPED_SCHEMA: Final = _schema(
     }
 )
 
-# The words of answer tracking: their columns hold probabilities, or nothing where there is no such word.
-TRACKED: Final = ("answer_prob", "answer_capital_prob", "false_option_prob", "false_option_capital_prob")
+# The words of answer tracking, as people are told them: their columns hold probabilities, or nothing where there is no
+# such word.
+TRACKED_LABELS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "answer_prob": "Answer",
+        "answer_capital_prob": "Answer, capitalised",
+        "false_option_prob": "False option",
+        "false_option_capital_prob": "False option, capitalised",
+    }
+)
+TRACKED: Final = tuple(TRACKED_LABELS)
 
 LENS_SCHEMA: Final = pa.schema(
     [

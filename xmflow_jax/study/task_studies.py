@@ -7,20 +7,21 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from xmflow_jax.analysis.pruning import PATHWAY, TO_END
 from xmflow_jax.data.prompt import available_roles
 from xmflow_jax.data.question import Question
-from xmflow_jax.data.roles import ALL, IMAGE, ROLES
+from xmflow_jax.data.roles import ROLES
 from xmflow_jax.errors import OptionError
 from xmflow_jax.families.llava.modeling import LlavaConfig
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.knockout.arrays import check_range
-from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway, parse_pathways
+from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway, parse_pathway, parse_pathways
 from xmflow_jax.knockout.study_rows import StudyRow, pathway_study
-from xmflow_jax.knockout.windows import TO_END, default_width
+from xmflow_jax.knockout.windows import default_width
 from xmflow_jax.study.options import SweepOptions
 
 # From which layer on can the image be dropped altogether? The recommendation is made from this one.
-PRUNING: Final = (Pathway(IMAGE, ALL), TO_END)
+PRUNING: Final = (parse_pathway(PATHWAY), TO_END)
 
 
 @dataclass(frozen=True)

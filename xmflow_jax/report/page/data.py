@@ -6,6 +6,7 @@ Numbers are those of the tables, unrounded; NaN is null. Every text is plain tex
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
 import pandas as pd
@@ -13,24 +14,19 @@ import pandas as pd
 from xmflow_jax.analysis.critical import layer_ranges, ranges_text
 from xmflow_jax.analysis.findings import findings
 from xmflow_jax.analysis.model_shape import ModelShape
+from xmflow_jax.analysis.pruning import PATHWAY, TO_END
 from xmflow_jax.analysis.question_matrix import ALL_TASKS
 from xmflow_jax.analysis.recommendation import Recommendation, recommendation_json
 from xmflow_jax.measures.measure import Measure
 from xmflow_jax.measures.registry import MEASURES, is_measured
+from xmflow_jax.report.figures.answer_tracking import BROKEN, LOOKS
 from xmflow_jax.report.figures.curves import curve_label, pathway_looks
 from xmflow_jax.report.page.questions import questions_data
 from xmflow_jax.report.run_content import COMMAND_KEY, RunContent
-from xmflow_jax.run.schemas import NOT_SELECTED, SET_ASIDE
+from xmflow_jax.run.schemas import NOT_SELECTED, SET_ASIDE, TRACKED, TRACKED_LABELS
 
 # Set-aside questions that are told one by one; `run.json` has them all.
 TOLD_SET_ASIDE: Final = 200
-
-WORDS: Final = {
-    "answer_prob": "Answer",
-    "answer_capital_prob": "Answer, capitalised",
-    "false_option_prob": "False option",
-    "false_option_capital_prob": "False option, capitalised",
-}
 
 
 def run_data(
@@ -83,7 +79,9 @@ def run_data(
         "heads": [] if heads is None else heads_data(heads),
         "critical": [] if found is None else [_ranges(one) for one in found["critical"]],
         "stages": [] if found is None else found["stages"],
+        "pruning_curve": {"pathway": PATHWAY, "style": TO_END},
         "pruning": None if found is None else found["pruning"],
+        "words": [{"word": word, "broken": LOOKS[word][1] == BROKEN} for word in TRACKED],
         "tracking": [] if tracking is None else _tracking(tracking),
         "questions": questions_data(content),
         "set_aside": _set_aside(content),
@@ -175,9 +173,9 @@ def _ranges(critical: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _findings(recommendation: Recommendation) -> list[dict[str, str]]:
-    """Each sentence cut at its colon: what it is about, and what was found."""
-    parts = [line.partition(": ") for line in findings(recommendation).lines()]
-    return [{"title": title, "text": text[:1].upper() + text[1:]} for title, _, text in parts]
+    """Each sentence by the name of its subject, cut at its colon: what it is about, and what was found."""
+    parts = [(name, line.partition(": ")) for name, line in asdict(findings(recommendation)).items()]
+    return [{"name": name, "title": title, "text": text[:1].upper() + text[1:]} for name, (title, _, text) in parts]
 
 
 def _told(shape: ModelShape | None) -> tuple[int, ...]:
@@ -196,7 +194,7 @@ def _tracking(tracking: pd.DataFrame) -> list[dict[str, Any]]:
                 "task": task,
                 "normed": bool(normed),
                 "word": word,
-                "label": WORDS.get(str(word), str(word)),
+                "label": TRACKED_LABELS[str(word)],
                 "layer": own["layer"].astype(int).tolist(),
                 "n": own["n"].astype(int).tolist(),
                 **{
@@ -205,7 +203,7 @@ def _tracking(tracking: pd.DataFrame) -> list[dict[str, Any]]:
                 },
             }
         )
-    return sorted(curves, key=lambda one: (one["task"], one["normed"], [*WORDS].index(one["word"])))
+    return sorted(curves, key=lambda one: (one["task"], one["normed"], TRACKED.index(one["word"])))
 
 
 def _progress(content: RunContent) -> dict[str, Any]:

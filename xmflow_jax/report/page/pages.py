@@ -102,9 +102,9 @@ def _notices(data: Mapping[str, Any], lead: str = "") -> str:
 
 def _findings(told: Iterable[Mapping[str, str]]) -> str:
     return "".join(
-        f'<div class="finding" data-finding="{place}">'
+        f'<div class="finding" data-finding="{_escaped(one["name"])}">'
         f"<h3>{_escaped(one['title'])}</h3><p>{_unbroken(one['text'])}</p></div>"
-        for place, one in enumerate(told)
+        for one in told
     )
 
 

@@ -5,7 +5,7 @@ const main = tasks.includes(ALL_TASKS) ? ALL_TASKS : tasks[0];
 const state = { measure: data.measures.length ? data.measures[0].key : null, depth: "layer", hidden: new Set(), control: false };
 const run = { layers: data.layers, confidence: data.confidence, tau: data.tau };
 const curveName = (curve) => `${curve.pathway}@${curve.style}`;
-const pruned = (curve) => curve.pathway === "Image->All" && curve.style === "to-end";
+const pruned = (curve) => curve.pathway === data.pruning_curve.pathway && curve.style === data.pruning_curve.style;
 
 function strip(layers, filled, colour) {
   const cells = Array.from({ length: layers }, (_, layer) => svg("rect", {
@@ -116,8 +116,8 @@ function drawControls() {
   id("curve-controls").replaceChildren(...controls);
 }
 
-const WORDS = ["answer_prob", "answer_capital_prob", "false_option_prob", "false_option_capital_prob"];
-const wordLook = (word) => ({ ...palette(WORDS.indexOf(word)), dash: word.includes("capital") ? "6 3" : "" });
+const wordLooks = new Map(data.words.map((one, place) => [one.word, { ...palette(place), dash: one.broken ? "6 3" : "" }]));
+const wordLook = (word) => wordLooks.get(word);
 
 function drawLens() {
   const place = id("lens-panels");
@@ -163,8 +163,8 @@ function drawMade() {
     el("dl", {}, group.entries.map(([name, text]) => [el("dt", {}, name), el("dd", {}, text)])))));
 }
 
-const pictures = [picturedCritical, picturedStages, picturedPruning];
-document.querySelectorAll("[data-finding]").forEach((place) => pictures[Number(place.dataset.finding)](place));
+const pictures = { critical: picturedCritical, stages: picturedStages, pruning: picturedPruning };
+document.querySelectorAll("[data-finding]").forEach((place) => pictures[place.dataset.finding](place));
 if (data.curves.length) {
   drawControls();
   drawCurves();
