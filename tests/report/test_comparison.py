@@ -65,7 +65,7 @@ def test_the_command_compares_what_it_can_read(
         write_run(tmp_path / name, tasks=("ChooseAttr",), questions=3)
     assert main(["a", "nothing", str(tmp_path / "a"), "b", "--depth", "percent"]) == 2
     streams = capsys.readouterr()
-    assert "comparison of 2 runs comparison/comparison.html, 6 figures in comparison/figures\n" in streams.out
+    assert "comparison of 2 runs comparison/comparison.html, 8 figures in comparison/figures\n" in streams.out
     assert streams.err == "error: nothing holds no run.json; expected a folder that a sweep wrote\n"
     data = shown(tmp_path / "comparison" / "comparison.html")
     assert [run["name"] for run in data["runs"]] == ["a", "b"]  # the third is the first once more
@@ -153,7 +153,8 @@ def test_a_pathway_or_a_task_that_one_run_lacks_is_drawn_of_the_others(runs: dic
 
 
 def test_the_figures_of_every_task_are_written(made: Comparison) -> None:
-    stems = [f"{task}{kind}" for task in ("All_tasks", "ChooseAttr", "Query_b_Attr_b") for kind in ("", "-accuracy")]
+    every = ("", "-accuracy", "-changed")
+    stems = [f"{task}{kind}" for task in ("All_tasks", "ChooseAttr", "Query_b_Attr_b") for kind in every]
     stems += ["All_tasks-margin", "ChooseAttr-margin"]  # the other task's questions name no two options
     assert sorted(path.name for path in made.figures) == sorted(
         f"{stem}.{suffix}" for stem in stems for suffix in ("png", "pdf")

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from xmflow_jax.measures.accuracy import ACCURACY
+from xmflow_jax.measures.changed import CHANGED
 from xmflow_jax.measures.margin import MARGIN
 from xmflow_jax.measures.measure import Measure
 from xmflow_jax.measures.probability import PROBABILITY
@@ -11,7 +12,7 @@ from xmflow_jax.measures.probability import PROBABILITY
 if TYPE_CHECKING:
     import pandas as pd
 
-MEASURES: Final = (ACCURACY, PROBABILITY, MARGIN)
+MEASURES: Final = (ACCURACY, PROBABILITY, MARGIN, CHANGED)
 
 
 def measures_of(columns: Iterable[str]) -> tuple[Measure, ...]:
