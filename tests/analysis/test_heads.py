@@ -34,7 +34,7 @@ def fixture_rows() -> pd.DataFrame:
 
 def test_every_head_is_summarized_as_if_it_were_a_run_of_its_own(rows: pd.DataFrame) -> None:
     heads = summarize_heads(rows, resampling=RESAMPLING)
-    assert list(heads.columns[:5]) == ["task", "pathway", "style", "head", "layer"]
+    assert list(heads.columns[:7]) == ["task", "kind", "mode", "pathway", "style", "head", "layer"]
     assert len(heads) == 2 * 2 * HEADS * LAYERS
     for head in range(HEADS):
         alone = summarize(rows[rows["head"] == head].assign(head=-1), resampling=RESAMPLING)

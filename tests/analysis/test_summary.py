@@ -36,6 +36,8 @@ def rows(
         {
             "question_id": [f"q{place}" for place in range(len(base))],
             "task": task,
+            "kind": "edges",
+            "mode": "mask",
             "pathway": pathway,
             "style": "centred",
             "layer": layer,
@@ -71,7 +73,7 @@ def test_numbers_computed_by_hand() -> None:
 
 def test_the_contracts_columns_come_first() -> None:
     first = (
-        *("task", "pathway", "style", "layer", "n", "base_accuracy", "knockout_accuracy"),
+        *("task", "kind", "mode", "pathway", "style", "layer", "n", "base_accuracy", "knockout_accuracy"),
         *("delta_accuracy", "delta_accuracy_low", "delta_accuracy_high"),
         *("relative_change", "relative_change_low", "relative_change_high", "critical"),
         *("p_value", "p_holm", "relative_change_p_value", "relative_change_p_holm"),
@@ -96,7 +98,7 @@ def test_every_measure_has_its_columns(measure: Measure) -> None:
 def test_one_question_has_no_intervals_and_nothing_critical() -> None:
     text = summarize(rows([1], [0], [-10])).to_csv(index=False)
     assert text.splitlines()[1] == (
-        "ChooseAttr,Image->Question,centred,0,1,100.0,0.0,100.0,,,-10.0,,,False,1.0,1.0,1.0,1.0"
+        "ChooseAttr,edges,mask,Image->Question,centred,0,1,100.0,0.0,100.0,,,-10.0,,,False,1.0,1.0,1.0,1.0"
     )
 
 
@@ -126,12 +128,14 @@ def test_p_values_are_corrected_within_a_curve_and_not_across() -> None:
     """Ten questions, all lost in one of two layers: 2 / 2^10, times two."""
     lost, kept = rows([1] * 10, [0] * 10, [-5] * 10), rows([1] * 10, [1] * 10, [0] * 10, layer=1)
     curves = [
-        pd.concat([lost, kept]).assign(**{column: name}) for column in ("task", "pathway", "style") for name in "AB"
+        pd.concat([lost, kept]).assign(**{column: name})
+        for column in ("task", "kind", "pathway", "style")
+        for name in "AB"
     ]
     table = summarize(pd.concat(curves))
-    assert len(table) == 12
-    np.testing.assert_allclose(table["p_value"], [2 / 1024, 1.0] * 6)
-    np.testing.assert_allclose(table["p_holm"], [4 / 1024, 1.0] * 6)
+    assert len(table) == 16
+    np.testing.assert_allclose(table["p_value"], [2 / 1024, 1.0] * 8)
+    np.testing.assert_allclose(table["p_holm"], [4 / 1024, 1.0] * 8)
 
 
 def test_no_loss_among_few_questions_is_no_proof_of_none() -> None:
@@ -211,7 +215,7 @@ def test_a_run_without_controls_has_no_columns_of_theirs() -> None:
 
 def test_a_control_twice_is_refused() -> None:
     table = rows([1], [1], [0]).assign(control=1)
-    with pytest.raises(ValueError, match="ChooseAttr, Image->Question, centred, 0, q0, 1"):
+    with pytest.raises(ValueError, match="ChooseAttr, edges, mask, Image->Question, centred, 0, q0, 1"):
         summarize(pd.concat([table, table]))
 
 
@@ -252,7 +256,7 @@ def test_undefined_changes_count_in_n_but_not_in_the_mean() -> None:
 
 
 def test_a_question_twice_in_a_group_is_refused() -> None:
-    with pytest.raises(ValueError, match="ChooseAttr, Image->Question, centred, 0, q0"):
+    with pytest.raises(ValueError, match="ChooseAttr, edges, mask, Image->Question, centred, 0, q0"):
         summarize(pd.concat([rows([1], [1], [0]), rows([1], [1], [0])]))
 
 

@@ -45,7 +45,7 @@ def test_every_run_keeps_its_own_curves_and_depth(runs: dict[Path, dict[str, Any
         assert told["curves"] == own["curves"]
         assert told["findings"] == own["findings"]
         assert told["template"] == "plain"
-    assert data["pathways"] == ["Image->Question", "Question->Last", "Image->All"]
+    assert data["subjects"] == ["Image->Question", "Question->Last", "Image->All"]
 
 
 def test_runs_of_the_same_name_are_told_apart(made: Comparison) -> None:

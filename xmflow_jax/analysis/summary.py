@@ -9,11 +9,13 @@ import pandas as pd
 from jaxtyping import Float
 
 from xmflow_jax.analysis.bootstrap import CONFIDENCE, RESAMPLES, ROUNDING, bootstrap_intervals
+from xmflow_jax.analysis.curve import CURVE
 from xmflow_jax.analysis.permutation import holm, sign_flip_p_values
 from xmflow_jax.analysis.question_matrix import CONFIGURATION, QuestionMatrix, pathway_rows, question_matrix
 from xmflow_jax.measures.accuracy import ACCURACY
 from xmflow_jax.measures.measure import Measure
 from xmflow_jax.measures.registry import MEASURES, measures_of
+from xmflow_jax.run.row_words import KEEP_ONLY
 
 TAU: Final = 5.0
 
@@ -75,7 +77,7 @@ def summarize(
     resampling: Resampling | None = None,
     measures: Iterable[Measure] = MEASURES,
 ) -> pd.DataFrame:
-    """Every measure of every task, pathway, style and layer, sorted by these, in the columns of `summary_columns`.
+    """Every measure of every task, kind, mode, pathway, style and layer, sorted by these (`summary_columns`).
 
     `n` is the number of questions. A measure's effect is the mean over the questions that have one, NaN where none has:
     accuracies are in percent (0 to 100), `delta_accuracy` is base minus knockout in percentage points,
@@ -83,8 +85,9 @@ def summarize(
     base probability is 0 have no relative change (NaN): they count in `n`, and are left out of that mean.
 
     `_low` and `_high` are the ends of the 95 % intervals (`bootstrap_intervals`), NaN for fewer than two questions.
-    `critical` is `delta_accuracy > tau` with an interval above zero. `p_value` is the sign-flip test's of
-    `delta_accuracy`, `p_holm` the same corrected over the layers of a task, pathway and style; the other measures' have
+    `critical` is `delta_accuracy > tau` with an interval above zero; of `keep-only` rows none is critical, since a fall
+    there says that the pathway is not enough, and not that it is needed. `p_value` is the sign-flip test's of
+    `delta_accuracy`, `p_holm` the same corrected over the layers of a curve; the other measures' have
     the measure's name before them.
 
     Rows of single heads are left out: they are `xmflow_jax.analysis.heads`'. Where rows have matched controls
@@ -113,7 +116,8 @@ def summarize(
         table = matrix.columns.assign(task=task, n=(~np.isnan(matrix.values[ACCURACY.key])).sum(axis=0))
         for measure in wanted:
             _put_effect(table, measure, matrix, here, resampling)
-        table["critical"] = (table[ACCURACY.key] > tau + ROUNDING) & (table[ACCURACY.low] > ROUNDING)
+        falls = (table[ACCURACY.key] > tau + ROUNDING) & (table[ACCURACY.low] > ROUNDING)
+        table["critical"] = falls & (table["kind"] != KEEP_ONLY)
         if controlled:
             draws = rows[(rows["task"] == task) & (rows["control"] > 0)]
             _put_controls(table, wanted, matrix, draws, resampling)
@@ -147,7 +151,7 @@ def _put_effect(
         bounds = measure.scale * least, measure.scale * most
     _put_interval(table, measure.key, measure.scale * effect, resampling, bounds)
     table[measure.p_value] = sign_flip_p_values(effect, seed=resampling.seed)
-    by_curve = table.groupby(["pathway", "style"], sort=False)[measure.p_value]
+    by_curve = table.groupby(list(CURVE), sort=False)[measure.p_value]
     table[measure.p_holm] = by_curve.transform(lambda p: holm(p.to_numpy()))
 
 

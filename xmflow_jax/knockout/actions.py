@@ -14,6 +14,7 @@ from jaxtyping import Bool
 from xmflow_jax.data.roles import ALL, IMAGE, IMAGE_ROLES, LAST
 from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout.pathways import Pathway
+from xmflow_jax.run import row_words
 
 MASK: Final = "mask"
 ZERO: Final = "zero"
@@ -110,7 +111,7 @@ class Knockout:
 NOTHING: Final = Knockout()
 
 # Where a row says which head is blocked: all that the study asks for, at once.
-TOGETHER: Final = -1
+TOGETHER: Final = row_words.TOGETHER
 
 
 def block(

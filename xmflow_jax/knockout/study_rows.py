@@ -1,26 +1,47 @@
 """A study's configurations as its rows name them: one for each pathway, window style, layer, control and head."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from xmflow_jax.knockout.actions import MASK, TOGETHER, Knockout, block, matched_control, only_head
+from xmflow_jax.knockout.actions import (
+    MASK,
+    TOGETHER,
+    ZERO,
+    Knockout,
+    block,
+    keep_only,
+    matched_control,
+    only_head,
+    zero_output,
+)
+from xmflow_jax.knockout.output_places import SUBLAYERS, OutputPlace
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.windows import CENTRED, window_layers
+from xmflow_jax.run.row_words import EDGES, KEEP_ONLY, OUTPUT
 
 
 @dataclass(frozen=True)
 class StudyRow:
-    """What a result row says about its configuration; `window` is the option's width for centred windows, and the
-    number of blocked layers for the other styles; `control` is 0 for the pathway itself, and the draw's number for one
-    of its matched controls; `head` is the one head that is blocked, or TOGETHER where all that are asked for are."""
+    """What a result row says about its configuration.
 
-    pathway: Pathway
+    Attributes:
+        pathway: whose edges are blocked or, in `keep-only` rows, kept; in `output` rows the output's place.
+        window: the option's width for centred windows, and the number of blocked layers for the other styles.
+        control: 0 for the pathway itself, and the draw's number for one of its matched controls.
+        head: the one head that is blocked, or TOGETHER where all that are asked for are.
+        kind: EDGES, KEEP_ONLY or OUTPUT.
+        mode: what becomes of the edges, or of the output.
+    """
+
+    pathway: Pathway | OutputPlace
     style: str
     layer: int
     window: int
     knockout: Knockout
     control: int = 0
     head: int = TOGETHER
+    kind: str = EDGES
+    mode: str = MASK
 
 
 def pathway_study(
@@ -46,10 +67,9 @@ def pathway_study(
     rows = []
     for pathway, style in pathways:
         own = []
-        for layer in range(layers):
-            blocked = window_layers(style, layer, width, layers)
-            window = width if style == CENTRED else len(blocked)
-            own.append(StudyRow(pathway, style, layer, window, block(pathway, blocked, mode, heads, cross_attention)))
+        for layer, window, blocked in _windows(style, width, layers):
+            knockout = block(pathway, blocked, mode, heads, cross_attention)
+            own.append(StudyRow(pathway, style, layer, window, knockout, mode=mode))
         rows += own
         for draw in range(1, controls + 1):
             drawn = [matched_control(row.knockout, draw, seed, cross_attention) for row in own]
@@ -57,3 +77,45 @@ def pathway_study(
         for head in single_heads:
             rows += [replace(row, knockout=only_head(row.knockout, head), head=head) for row in own]
     return tuple(rows)
+
+
+def keep_only_study(
+    pathways: Iterable[tuple[Pathway, str]], layers: int, width: int, cross_attention: bool = False
+) -> tuple[StudyRow, ...]:
+    """One configuration for each pathway, style and layer, in which all edges but the pathway's are blocked.
+
+    Args:
+        layers: of the model.
+        width: of centred windows.
+        cross_attention: the model reads the image by cross-attention, so that image roles are the encoder's positions.
+    """
+    return tuple(
+        StudyRow(pathway, style, layer, window, keep_only(pathway, kept, cross_attention), kind=KEEP_ONLY)
+        for pathway, style in pathways
+        for layer, window, kept in _windows(style, width, layers)
+    )
+
+
+def output_study(places: Iterable[tuple[OutputPlace, str]], layers: int, width: int) -> tuple[StudyRow, ...]:
+    """One configuration for each output, style and layer, in which the output is set to zero.
+
+    Args:
+        layers: of the model.
+        width: of centred windows.
+    """
+    return tuple(
+        StudyRow(
+            *(place, style, layer, window, zero_output(SUBLAYERS[place.sublayer], place.role, zeroed)),
+            kind=OUTPUT,
+            mode=ZERO,
+        )
+        for place, style in places
+        for layer, window, zeroed in _windows(style, width, layers)
+    )
+
+
+def _windows(style: str, width: int, layers: int) -> Iterator[tuple[int, int, range]]:
+    """(layer, what a row says of the window, the window's layers) of every layer."""
+    for layer in range(layers):
+        blocked = window_layers(style, layer, width, layers)
+        yield layer, width if style == CENTRED else len(blocked), blocked

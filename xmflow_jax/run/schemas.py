@@ -34,7 +34,9 @@ ROW_SCHEMA: Final = _schema(
         "question_id": pa.string(),
         "image_id": pa.string(),
         "task": pa.string(),
-        "pathway": pa.string(),
+        "kind": pa.string(),  # of knockout: EDGES, KEEP_ONLY or OUTPUT (`row_words`)
+        "mode": pa.string(),  # what became of the edges or the output: `mask`, `zero`
+        "pathway": pa.string(),  # of outputs site and role, such as `self:Image`
         "style": pa.string(),
         "layer": pa.int32(),
         "window": pa.int32(),
@@ -136,7 +138,7 @@ SCHEMAS: Final = {
     "answers": ANSWER_SCHEMA,
 }
 KEYS: Final = {
-    "part": ["task", "question_id", "pathway", "style", "layer", "control", "head"],
+    "part": ["task", "question_id", "kind", "mode", "pathway", "style", "layer", "control", "head"],
     "skipped": ["task", "question_id"],
     "lens": ["task", "question_id", "layer", "normed"],
     "cards": ["task", "question_id"],

@@ -82,6 +82,8 @@ def question_rows(
                 "question_id": question.question_id,
                 "image_id": question.image_id,
                 "task": question.task,
+                "kind": row.kind,
+                "mode": row.mode,
                 "pathway": str(row.pathway),
                 "style": row.style,
                 "layer": row.layer,

@@ -104,12 +104,12 @@ def missing_pathways(rows: pd.DataFrame, studies: Sequence[TaskStudy]) -> list[s
         rows: the run's (`xmflow_jax.run.folder.read_rows`).
     """
     answered = rows.groupby("task")["question_id"].nunique()
-    having = rows.groupby(["task", "pathway", "style"])["question_id"].nunique()
+    having = rows.groupby(["task", "kind", "pathway", "style"])["question_id"].nunique()
     lines = []
     for study in studies:
         total = int(answered.get(study.task, 0))
-        for pathway, style in dict.fromkeys((str(row.pathway), row.style) for row in study.rows):
-            without = total - int(having.get((study.task, pathway, style), 0))
+        for kind, pathway, style in dict.fromkeys((row.kind, str(row.pathway), row.style) for row in study.rows):
+            without = total - int(having.get((study.task, kind, pathway, style), 0))
             if total and without == total:
                 why = "impossible in this prompt: no target comes after a source"
             elif without:

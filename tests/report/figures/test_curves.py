@@ -25,11 +25,10 @@ from xmflow_jax.report.figures.curves import (
     draw_overview,
     draw_task_curves,
     overview_figure,
-    pathway_label,
-    pathway_looks,
     task_figure,
 )
 from xmflow_jax.report.figures.files import FIGURE_KINDS, figure_names
+from xmflow_jax.report.figures.looks import arrow_label, curve_looks
 
 STUDY = (
     "Question->Last",
@@ -52,6 +51,8 @@ def summary(
     rows = [
         {
             "task": task,
+            "kind": "edges",
+            "mode": "mask",
             "pathway": pathway,
             "style": style,
             "layer": layer,
@@ -91,7 +92,7 @@ def test_every_pathway_is_a_labelled_line_of_its_numbers() -> None:
     figure = task_figure(table.sample(frac=1, random_state=0), "QueryAttr")  # in any order of rows
     (axes,) = figure.axes
     drawn = lines(axes)
-    assert set(drawn) == {pathway_label(pathway) for pathway in STUDY}
+    assert set(drawn) == {arrow_label(pathway) for pathway in STUDY}
     expected = [[layer, -(20.0 + layer)] for layer in range(32)]
     np.testing.assert_array_equal(drawn["Image \u219b Question"], expected)
     assert axes.get_xlabel() == "Layer"
@@ -153,7 +154,7 @@ def test_critical_layers_are_ringed() -> None:
         (rings,) = artists(figure.axes[0], CRITICAL)
         assert isinstance(rings, PathCollection)
         np.testing.assert_array_equal(rings.get_offsets(), [[1, -11], [4, -14]])
-        assert to_hex(rings.get_edgecolor()[0]) == pathway_looks(STUDY)["Image->Last"][0].lower()
+        assert to_hex(rings.get_edgecolor()[0]) == curve_looks(STUDY)["Image->Last"][0].lower()
         assert legend_texts(figure)[-2:] == ["95 % interval", "critical layer"]
 
 
@@ -199,8 +200,8 @@ def test_styles_are_told_apart() -> None:
 
 
 def test_a_pathway_looks_the_same_in_every_figure() -> None:
-    alone = pathway_looks(["Image->Question"])["Image->Question"]
-    among = pathway_looks([*STUDY, "Aardvark->Last"])["Image->Question"]
+    alone = curve_looks(["Image->Question"])["Image->Question"]
+    among = curve_looks([*STUDY, "Aardvark->Last"])["Image->Question"]
     assert alone == among
     # A task that lacks a pathway does not shift the other colours.
     table = summary(("A", "B"), ("Zebra->Last", "Aardvark->Last"))
@@ -208,12 +209,12 @@ def test_a_pathway_looks_the_same_in_every_figure() -> None:
     colours = [
         {line.get_label(): line.get_color() for line in task_figure(table, task).axes[0].get_lines()} for task in "AB"
     ]
-    label = pathway_label("Zebra->Last")
+    label = arrow_label("Zebra->Last")
     assert colours[0][label] == colours[1][label]
 
 
 def test_looks_differ_between_pathways() -> None:
-    looks = pathway_looks([*STUDY, "Image->All", "True Option->Last", "False Option->Last", "Image Pad->Question"])
+    looks = curve_looks([*STUDY, "Image->All", "True Option->Last", "False Option->Last", "Image Pad->Question"])
     assert len({to_hex(colour) for colour, _ in looks.values()}) == 10
     assert len({marker for _, marker in looks.values()}) == 10
 

@@ -78,8 +78,8 @@ def comparison_figure(data: Mapping[str, Any], task: str, measure: Measure = PRO
     curves = _curves(data, task, measure)
     if not curves:
         raise ValueError(f"no run has curves of task {task!r}")
-    order = {pathway: place for place, pathway in enumerate(data["pathways"])}
-    labels = list(dict.fromkeys(own["label"] for _, own in sorted(curves, key=lambda one: order[one[1]["pathway"]])))
+    order = {subject: place for place, subject in enumerate(data["subjects"])}
+    labels = list(dict.fromkeys(own["label"] for _, own in sorted(curves, key=lambda one: order[one[1]["subject"]])))
     columns = {1: 1, 2: 2, 4: 2}.get(len(labels), 3 if len(labels) < 7 else 4)
     rows = math.ceil(len(labels) / columns)
     with figure_style():

@@ -7,43 +7,29 @@ critical layers.
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
+from xmflow_jax.analysis.curve import curves_of, of_curve
 from xmflow_jax.measures.measure import Measure
 from xmflow_jax.measures.probability import PROBABILITY
 from xmflow_jax.measures.registry import is_measured
 from xmflow_jax.report.figures.files import figure_names, figure_style, save_figure
+from xmflow_jax.report.figures.looks import curve_label, curve_looks, in_legend_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-NOT_ARROW: Final = "\N{RIGHTWARDS ARROW WITH STROKE}"
 
 # What else than lines of pathways is drawn, by the artists' gid.
 BAND: Final = "interval"
 CRITICAL: Final = "critical"
 CONTROL: Final = "matched control"
 CROSS_ATTENTION: Final = "cross-attention"
-
-# (colour, marker). Okabe and Ito's palette, made for colour-blind readers, without its yellow, which is too faint for
-# lines on white. A pathway keeps its look in every figure of every study; the marker tells lines apart in grey print.
-_LOOKS: Final = {
-    "Image->Question": ("#0072B2", "o"),
-    "Image->Last": ("#E69F00", "s"),
-    "Question->Last": ("#009E73", "^"),
-    "Last->Last": ("#000000", "D"),
-    "Image Central Object->Question": ("#D55E00", "v"),
-    "Image Without Central Object->Question": ("#56B4E9", "P"),
-    "Image->All": ("#CC79A7", "X"),
-}
-_OTHER_COLOURS: Final = ("#882255", "#999933", "#6A51A3", "#8C564B", "#7F7F7F")
-_OTHER_MARKERS: Final = ("<", ">", "p", "*", "h", "d")
 
 # The study's own windows are centred; another style is told by the line and named in the legend.
 _LINES: Final = {"centred": "-", "from-start": "--", "to-end": "-.", "single": ":"}
@@ -165,62 +151,41 @@ def axis_label(measure: Measure, characters: int = 32) -> str:
     return "\n".join(textwrap.wrap(measure.axis, characters))
 
 
-def pathway_label(pathway: str) -> str:
-    """`Image->Question` as figures write it: the arrow is struck out, for the way that was blocked."""
-    source, arrow, target = pathway.partition("->")
-    return f"{source.strip()} {NOT_ARROW} {target.strip()}" if arrow else pathway
-
-
-def pathway_looks(pathways: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """(colour, marker) of each pathway, in the order of the legend: the study's own are fixed and come first."""
-    asked = set(pathways)
-    looks = {pathway: look for pathway, look in _LOOKS.items() if pathway in asked}
-    for place, pathway in enumerate(sorted(asked - _LOOKS.keys())):
-        colour = _OTHER_COLOURS[place % len(_OTHER_COLOURS)]
-        looks[pathway] = (colour, _OTHER_MARKERS[place % len(_OTHER_MARKERS)])
-    return looks
-
-
-def curve_label(pathway: str, style: str) -> str:
-    """`pathway_label`, with the window style where it is not the study's own."""
-    return pathway_label(pathway) + ("" if style == "centred" else f" ({style})")
-
-
 def _draw_lines(
     axes: "Axes", summary: pd.DataFrame, task: str, measure: Measure, marker_size: float, title_characters: int
 ) -> None:
     here = summary[summary["task"] == task]
     axes.axhline(0, color="0.5", linewidth=0.8, zorder=1)
-    for pathway, (colour, marker) in pathway_looks(summary["pathway"]).items():
-        for style in sorted(set(here.loc[here["pathway"] == pathway, "style"])):
-            line = here[(here["pathway"] == pathway) & (here["style"] == style)].sort_values("layer")
-            layers, values = line["layer"].to_numpy(), line[measure.key].to_numpy(float)
-            axes.plot(
-                layers,
-                values,
-                color=colour,
-                linestyle=_LINES.get(style, "-"),
-                linewidth=1.5,
-                marker=marker,
-                markersize=marker_size,
-                markeredgewidth=0,
-                label=plain_text(curve_label(pathway, style)),
-                zorder=3,
-            )
-            low, high = line[measure.low].to_numpy(float), line[measure.high].to_numpy(float)
-            finite = np.isfinite(low) & np.isfinite(high)
-            if finite.any():
-                band = axes.fill_between(layers, low, high, where=list(finite), color=colour, alpha=0.2, linewidth=0)
-                band.set(zorder=2, gid=BAND)
-            if measure.control in line and line[measure.control].notna().any():
-                control = line[measure.control].to_numpy(float)
-                (dots,) = axes.plot(layers, control, color=colour, linestyle=":", linewidth=1.2, zorder=2)
-                dots.set_gid(CONTROL)
-            critical = line["critical"].to_numpy(bool) & np.isfinite(values)
-            if critical.any():
-                size = (2.2 * marker_size) ** 2
-                rings = axes.scatter(layers[critical], values[critical], s=size, facecolors="none", edgecolors=colour)
-                rings.set(zorder=4, gid=CRITICAL, linewidth=0.9)
+    looks = curve_looks(curve.subject for curve in curves_of(summary))
+    for curve in in_legend_order(curves_of(here)):
+        line, (colour, marker) = of_curve(here, curve), looks[curve.subject]
+        layers, values = line["layer"].to_numpy(), line[measure.key].to_numpy(float)
+        axes.plot(
+            layers,
+            values,
+            color=colour,
+            linestyle=_LINES.get(curve.style, "-"),
+            linewidth=1.5,
+            marker=marker,
+            markersize=marker_size,
+            markeredgewidth=0,
+            label=plain_text(curve_label(curve)),
+            zorder=3,
+        )
+        low, high = line[measure.low].to_numpy(float), line[measure.high].to_numpy(float)
+        finite = np.isfinite(low) & np.isfinite(high)
+        if finite.any():
+            band = axes.fill_between(layers, low, high, where=list(finite), color=colour, alpha=0.2, linewidth=0)
+            band.set(zorder=2, gid=BAND)
+        if measure.control in line and line[measure.control].notna().any():
+            control = line[measure.control].to_numpy(float)
+            (dots,) = axes.plot(layers, control, color=colour, linestyle=":", linewidth=1.2, zorder=2)
+            dots.set_gid(CONTROL)
+        critical = line["critical"].to_numpy(bool) & np.isfinite(values)
+        if critical.any():
+            size = (2.2 * marker_size) ** 2
+            rings = axes.scatter(layers[critical], values[critical], s=size, facecolors="none", edgecolors=colour)
+            rings.set(zorder=4, gid=CRITICAL, linewidth=0.9)
     title = f"{task} (n = {questions_text(here, measure)})"
     axes.set_title(plain_text("\n".join(textwrap.wrap(title, title_characters))))
 

@@ -13,18 +13,18 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from xmflow_jax.analysis.curve import curves_of, of_curve
 from xmflow_jax.measures.measure import FALLS, RISES, Measure
 from xmflow_jax.measures.probability import PROBABILITY
 from xmflow_jax.measures.registry import is_measured
 from xmflow_jax.report.figures.curves import (
     CRITICAL,
     axis_label,
-    curve_label,
-    pathway_looks,
     plain_text,
     questions_text,
 )
 from xmflow_jax.report.figures.files import HEADS, HEAT_MAP, figure_names, figure_style, save_figure
+from xmflow_jax.report.figures.looks import curve_label, in_legend_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,24 +81,20 @@ def draw_head_maps(heads: pd.DataFrame, folder: Path, measure: Measure = PROBABI
 
 
 def heat_map_figure(summary: pd.DataFrame, task: str, measure: Measure = PROBABILITY) -> "Figure":
-    """One task: a row per pathway and window style, a column per layer.
+    """One task: a row per curve of the summary, a column per layer.
 
     Raises:
         ValueError: the summary has no rows of this task.
     """
     here = _of_task(summary, task)
-    curves = [
-        (pathway, style)
-        for pathway in pathway_looks(here["pathway"])
-        for style in sorted(set(here.loc[here["pathway"] == pathway, "style"]))
-    ]
+    curves = in_legend_order(curves_of(here))
     layers = _layers(summary)
     values, critical = (np.full((len(curves), len(layers)), fill) for fill in (np.nan, False))
-    for row, (pathway, style) in enumerate(curves):
-        curve = here[(here["pathway"] == pathway) & (here["style"] == style)]
-        columns = np.searchsorted(layers, curve["layer"])
-        values[row, columns], critical[row, columns] = curve[measure.key], curve["critical"].astype(bool)
-    labels = ["\n".join(textwrap.wrap(curve_label(*curve), 30)) for curve in curves]
+    for row, curve in enumerate(curves):
+        own = of_curve(here, curve)
+        columns = np.searchsorted(layers, own["layer"])
+        values[row, columns], critical[row, columns] = own[measure.key], own["critical"].astype(bool)
+    labels = ["\n".join(textwrap.wrap(curve_label(curve), 30)) for curve in curves]
     from matplotlib.figure import Figure
 
     with figure_style():
@@ -113,13 +109,13 @@ def heat_map_figure(summary: pd.DataFrame, task: str, measure: Measure = PROBABI
 
 
 def head_map_figure(heads: pd.DataFrame, task: str, measure: Measure = PROBABILITY) -> "Figure":
-    """One task: a panel per pathway and window style, a row per head, a column per layer.
+    """One task: a panel per curve of the summary, a row per head, a column per layer.
 
     Raises:
         ValueError: the table has no rows of this task.
     """
     here = _of_task(heads, task)
-    curves = sorted(set(zip(here["pathway"], here["style"], strict=True)))
+    curves = curves_of(here)
     layers, numbers = _layers(heads), np.unique(heads["head"])
     columns = min(len(curves), 2)
     rows = math.ceil(len(curves) / columns)
@@ -130,16 +126,16 @@ def head_map_figure(heads: pd.DataFrame, task: str, measure: Measure = PROBABILI
         figure = Figure(figsize=(max(3.8 * columns, 5.0), rows * height + 0.4), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         panels: list[Axes] = list(grid.flat)
-        for axes, (pathway, style) in zip(panels, curves, strict=False):
-            curve = here[(here["pathway"] == pathway) & (here["style"] == style)]
+        for axes, curve in zip(panels, curves, strict=False):
+            own = of_curve(here, curve)
             values, critical = (np.full((len(numbers), len(layers)), fill) for fill in (np.nan, False))
-            places = np.searchsorted(numbers, curve["head"]), np.searchsorted(layers, curve["layer"])
-            values[places], critical[places] = curve[measure.key], curve["critical"].astype(bool)
+            places = np.searchsorted(numbers, own["head"]), np.searchsorted(layers, own["layer"])
+            values[places], critical[places] = own[measure.key], own["critical"].astype(bool)
             image = _draw_map(axes, values, critical, _limit(heads, measure), measure)
             step = _step(len(numbers), 9)
             axes.set_yticks(range(0, len(numbers), step), [str(head) for head in numbers[::step]])
             axes.set_ylabel("Head")
-            _finish(axes, layers, curve_label(pathway, style))
+            _finish(axes, layers, curve_label(curve))
         for axes in panels[len(curves) :]:
             axes.set_visible(False)
         figure.suptitle(

@@ -12,6 +12,7 @@ from typing import Any, Final
 import pandas as pd
 
 from xmflow_jax.analysis.critical import layer_ranges, ranges_text
+from xmflow_jax.analysis.curve import CURVE, Curve, curves_of, of_curve
 from xmflow_jax.analysis.findings import findings
 from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.analysis.pruning import PATHWAY, TO_END
@@ -20,9 +21,10 @@ from xmflow_jax.analysis.recommendation import Recommendation, recommendation_js
 from xmflow_jax.measures.measure import Measure
 from xmflow_jax.measures.registry import MEASURES, is_measured
 from xmflow_jax.report.figures.answer_tracking import BROKEN, LOOKS
-from xmflow_jax.report.figures.curves import curve_label, pathway_looks
+from xmflow_jax.report.figures.looks import curve_label, curve_looks, in_legend_order
 from xmflow_jax.report.page.questions import questions_data
 from xmflow_jax.report.run_content import COMMAND_KEY, RunContent
+from xmflow_jax.run.row_words import EDGES
 from xmflow_jax.run.schemas import NOT_SELECTED, SET_ASIDE, TRACKED, TRACKED_LABELS
 
 # Set-aside questions that are told one by one; `run.json` has them all.
@@ -47,7 +49,6 @@ def run_data(
     """
     shape = content.shape
     layers = shape.layers if shape is not None else int(summary["layer"].max()) + 1 if len(summary) else 0
-    pathways = list(pathway_looks(summary["pathway"])) if len(summary) else []
     found = None if recommendation is None else json.loads(recommendation_json(recommendation))
     return {
         "name": content.folder.absolute().name,
@@ -62,7 +63,7 @@ def run_data(
         "questions_answered": len(content.rows[["task", "question_id"]].drop_duplicates()),
         "confidence": None if recommendation is None else recommendation.resampling.confidence,
         "tau": None if recommendation is None else recommendation.tau,
-        "pathways": pathways,
+        "subjects": list(curve_looks(curve.subject for curve in curves_of(summary))),
         "measures": [
             {
                 "key": one.key,
@@ -79,7 +80,7 @@ def run_data(
         "heads": [] if heads is None else heads_data(heads),
         "critical": [] if found is None else [_ranges(one) for one in found["critical"]],
         "stages": [] if found is None else found["stages"],
-        "pruning_curve": {"pathway": PATHWAY, "style": TO_END},
+        "pruning_curve": {"kind": EDGES, "pathway": PATHWAY, "style": TO_END},
         "pruning": None if found is None else found["pruning"],
         "words": [{"word": word, "broken": LOOKS[word][1] == BROKEN} for word in TRACKED],
         "tracking": [] if tracking is None else _tracking(tracking),
@@ -93,32 +94,33 @@ def curves_data(summary: pd.DataFrame, rows: pd.DataFrame) -> list[dict[str, Any
     """Every curve of the summary, all tasks together first, pathways in the order of the figures' legend."""
     if summary.empty:
         return []
-    order = {pathway: place for place, pathway in enumerate(pathway_looks(summary["pathway"]))}
-    widths = rows.groupby(["pathway", "style"])["window"].agg(["min", "max"])
-    windows = {key: (int(least), int(most)) for key, least, most in widths.itertuples()}
     curves = []
-    for (task, pathway, style), own in summary.groupby(["task", "pathway", "style"], sort=True):
-        own = own.sort_values("layer")
-        narrow, wide = windows[(pathway, style)]
-        curves.append(
-            {
-                "task": task,
-                "pathway": pathway,
-                "style": style,
-                "label": curve_label(str(pathway), str(style)),
-                "window": wide if narrow == wide else None,
-                "layer": own["layer"].tolist(),
-                "critical": own["critical"].astype(bool).tolist(),
-                "measures": _measures(own),
-            }
-        )
-    return sorted(curves, key=lambda one: (one["task"] != ALL_TASKS, one["task"], order[one["pathway"]]))
+    for task, here in summary.groupby("task", sort=True):
+        for curve in in_legend_order(curves_of(here)):
+            own, windows = of_curve(here, curve), of_curve(rows, curve)["window"]
+            narrow, wide = int(windows.min()), int(windows.max())
+            curves.append(
+                {
+                    "task": task,
+                    **curve_data(curve),
+                    "window": wide if narrow == wide else None,
+                    "layer": own["layer"].tolist(),
+                    "critical": own["critical"].astype(bool).tolist(),
+                    "measures": _measures(own),
+                }
+            )
+    return sorted(curves, key=lambda one: one["task"] != ALL_TASKS)
+
+
+def curve_data(curve: Curve) -> dict[str, str]:
+    """What tells a curve from others: the fields of `Curve`, its subject, whose look it has, and its label."""
+    return {**curve._asdict(), "subject": curve.subject, "label": curve_label(curve)}
 
 
 def heads_data(heads: pd.DataFrame) -> list[dict[str, Any]]:
-    """Of every task, pathway and style a curve for each head that was blocked alone; all tasks together first."""
+    """Of every task's curves one for each head that was blocked alone; all tasks together first."""
     maps = []
-    for (task, pathway, style), own in heads.groupby(["task", "pathway", "style"], sort=True):
+    for (task, *about), own in heads.groupby(["task", *CURVE], sort=True):
         curves = [
             {
                 "head": head,
@@ -129,8 +131,7 @@ def heads_data(heads: pd.DataFrame) -> list[dict[str, Any]]:
             }
             for head, curve in own.groupby("head", sort=True)
         ]
-        label = curve_label(str(pathway), str(style))
-        maps.append({"task": task, "pathway": pathway, "style": style, "label": label, "curves": curves})
+        maps.append({"task": task, **curve_data(Curve(*map(str, about))), "curves": curves})
     return sorted(maps, key=lambda one: one["task"] != ALL_TASKS)
 
 
@@ -168,8 +169,8 @@ def _measure(curve: pd.DataFrame, measure: Measure) -> dict[str, Any]:
 
 
 def _ranges(critical: Mapping[str, Any]) -> dict[str, Any]:
-    label = curve_label(critical["pathway"], critical["style"])
-    return {**critical, "label": label, "ranges": ranges_text(layer_ranges(critical["layers"]))}
+    about = curve_data(Curve(*(critical[name] for name in CURVE)))
+    return {**critical, **about, "ranges": ranges_text(layer_ranges(critical["layers"]))}
 
 
 def _findings(recommendation: Recommendation) -> list[dict[str, str]]:

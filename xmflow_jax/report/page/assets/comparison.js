@@ -3,7 +3,7 @@
 const runs = data.runs;
 const curves = runs.flatMap((run, place) => run.curves.map((curve) => ({ ...curve, run, place })));
 const kinds = [...new Map(curves.map((curve) => [curve.label, curve])).values()]
-  .sort((one, other) => data.pathways.indexOf(one.pathway) - data.pathways.indexOf(other.pathway));
+  .sort((one, other) => data.subjects.indexOf(one.subject) - data.subjects.indexOf(other.subject));
 const allTasks = [...new Set(curves.map((curve) => curve.task))]
   .sort((one, other) => (other === ALL_TASKS) - (one === ALL_TASKS) || (one < other ? -1 : 1));
 const state = {

@@ -6,9 +6,9 @@ const depthOf = (layer, layers) => (layers > 1 ? (100 * layer) / (layers - 1) : 
 const places = (layer, layers, depth) => layer.map((one) => (depth === "percent" ? depthOf(one, layers) : one));
 const layerName = (layer) => (layer < 0 ? "embedding" : `layer ${layer}`);
 
-function lookOf(pathway, style) {
-  const look = data.looks[pathway];
-  return { colour: `var(--c${look.place})`, marker: look.marker, dash: DASHES[style] ?? "" };
+function lookOf(curve) {
+  const look = data.looks[curve.subject];
+  return { colour: `var(--c${look.place})`, marker: look.marker, dash: DASHES[curve.style] ?? "" };
 }
 
 const palette = (place) => ({ colour: `var(--s${place % 8})`, marker: ["o", "s", "^", "D", "v", "P", "<", ">"][place % 8] });
