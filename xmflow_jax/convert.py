@@ -14,11 +14,10 @@ from pathlib import Path
 from flax import nnx
 
 from xmflow_jax.errors import CheckpointError, XmflowError
-from xmflow_jax.families.registry import family_of
+from xmflow_jax.families.checkpoint import read_checkpoint
 from xmflow_jax.weights import orbax
-from xmflow_jax.weights.load import DTYPES, load_model
+from xmflow_jax.weights.load import DTYPES
 from xmflow_jax.weights.safetensors_files import INDEX
-from xmflow_jax.weights.source import resolve_source
 
 # Configuration, tokenizer and processor files by their endings.
 COPIED = frozenset({".json", ".model", ".txt", ".jinja"})
@@ -28,9 +27,9 @@ def convert(source: str | Path, target: str | Path, dtype: str | None = None) ->
     """Write a converted checkpoint; the target appears whole or not at all.
 
     Args:
-        source: anything that `load_model` reads.
+        source: a directory in Hugging Face format, a converted one, or a hub id.
         target: a path that does not exist.
-        dtype: "float32" or "bfloat16"; None as in `load_model`.
+        dtype: "float32" or "bfloat16"; None: bfloat16 if the source mostly is, else float32.
 
     Returns:
         The target's path.
@@ -42,8 +41,8 @@ def convert(source: str | Path, target: str | Path, dtype: str | None = None) ->
     target = Path(target).expanduser()
     if target.exists() or target.is_symlink():
         raise CheckpointError(f"{target} exists; name a folder that does not")
-    directory = resolve_source(source)
-    model = load_model(directory, dtype)
+    checkpoint = read_checkpoint(source)
+    model = checkpoint.load(dtype)
     arrays = {path: variable.get_value() for path, variable in nnx.to_flat_state(model.state)}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -51,8 +50,8 @@ def convert(source: str | Path, target: str | Path, dtype: str | None = None) ->
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
             partial = Path(temporary) / target.name
             partial.mkdir()
-            orbax.save(partial, arrays, model.dtype, model.digest, family_of(model.config))
-            for file in sorted(directory.iterdir()):
+            orbax.save(partial, arrays, model.dtype, model.digest, model.family.model_type)
+            for file in sorted(checkpoint.directory.iterdir()):
                 if file.is_file() and file.suffix in COPIED and file.name not in (INDEX, orbax.MARKER):
                     shutil.copyfile(file, partial / file.name)
             partial.rename(target)

@@ -84,7 +84,6 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
     from xmflow_jax.study.options import EVERY
     from xmflow_jax.study.session import default_batch_size, device_layout, free_memory, machine
     from xmflow_jax.study.shown_images import SHUFFLED, shuffled_images
-    from xmflow_jax.weights.load import identify_model, load_model
 
     shared = options.shared
     shown = "" if options.shown == OWN else f"-{options.shown}"
@@ -95,7 +94,7 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
     if options.shown == SHUFFLED:
         shuffled_images(inputs.questions, shared.seed)  # refused before any work
     on_cpu = jax.default_backend() == "cpu"
-    identity = identify_model(inputs.directory, shared.dtype or ("float32" if on_cpu else "bfloat16"))
+    identity = inputs.checkpoint.identify(shared.dtype or ("float32" if on_cpu else "bfloat16"))
     configuration = evaluation_configuration(options, inputs, identity)
     check_folder(out, configuration)
     largest_task = max((len(own) for own in by_task(inputs.questions).values()), default=1)
@@ -117,7 +116,7 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
         if left:
             waits: list[float] = []
             setting = Setting(
-                model=load_model(inputs.directory, identity.dtype, layout.mesh),
+                model=inputs.checkpoint.load(identity.dtype, layout.mesh),
                 processing=inputs.processing,
                 template=inputs.template,
                 engine=FAST,

@@ -73,11 +73,11 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     from xmflow_jax.study.batches import waiting_line
     from xmflow_jax.study.estimate import check_space, estimate_work, usable_prompts
     from xmflow_jax.study.inputs import read_inputs, run_configuration, short_name
+    from xmflow_jax.study.model_shape import model_shape
     from xmflow_jax.study.preview import write_preview
     from xmflow_jax.study.question_card import cards_per_task, question_card
-    from xmflow_jax.study.session import default_batch_size, device_layout, free_memory, model_shape, provenance
+    from xmflow_jax.study.session import default_batch_size, device_layout, free_memory, provenance
     from xmflow_jax.study.task_studies import plan_studies
-    from xmflow_jax.weights.load import identify_model, load_model
 
     mesh = None if options.mesh is None else parse_mesh(options.mesh)
     processes = Processes()
@@ -96,8 +96,8 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
         asked = (inputs.questions, inputs.processing, inputs.template)
         return _without_work(out, write_preview(*asked, options.preview, out / "preview", say, colour))
     on_cpu = jax.default_backend() == "cpu"
-    identity = identify_model(inputs.directory, options.dtype or ("float32" if on_cpu else "bfloat16"))
-    studies = plan_studies(inputs.questions, options, identity.config, say)
+    identity = inputs.checkpoint.identify(options.dtype or ("float32" if on_cpu else "bfloat16"))
+    studies = plan_studies(inputs.questions, options, identity.anatomy, say)
     configuration = run_configuration(options, inputs, identity, studies)
     everything, studies = studies, processes.own_share(studies)
     check_folder(out, configuration)
@@ -129,7 +129,7 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
         done = run.finished_questions() | finished_questions(out)
         waits: list[float] = []
         setting = Setting(
-            model=load_model(inputs.directory, identity.dtype, layout.mesh),
+            model=inputs.checkpoint.load(identity.dtype, layout.mesh),
             processing=inputs.processing,
             template=inputs.template,
             engine=options.engine,

@@ -25,6 +25,7 @@ def run_jax(
     import jax.numpy as jnp
 
     from xmflow_jax.data.batch import build_batch, in_batches, prompt_bucket
+    from xmflow_jax.families.checkpoint import load_model
     from xmflow_jax.knockout.arrays import build_positions
     from xmflow_jax.knockout.costs import executed_operations, necessary_operations, usual_operations
     from xmflow_jax.knockout.fast.engine import assemble, encode, run_base, run_suffixes
@@ -32,7 +33,6 @@ def run_jax(
     from xmflow_jax.knockout.measure import measure
     from xmflow_jax.machine.partitioning import DATA, MODEL
     from xmflow_jax.nn.attention import CAUSAL_BLOCK
-    from xmflow_jax.weights.load import load_model
 
     if preset.dtype == "float32":
         jax.config.update("jax_default_matmul_precision", "highest")

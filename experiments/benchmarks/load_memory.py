@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 from xmflow_jax.convert import convert
 from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.families.registry import LLAVA
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
 from xmflow_jax.weights.random_checkpoint import write_random
@@ -39,7 +40,7 @@ import sys
 def peak():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 import jax
-from xmflow_jax.weights.load import load_model
+from xmflow_jax.families.checkpoint import load_model
 jax.devices()
 before = peak()
 model = load_model(sys.argv[1], "float32")
@@ -56,7 +57,7 @@ import jax, numpy as np
 from jax.sharding import AxisType, Mesh
 from xmflow_jax.machine.partitioning import DATA, MODEL
 from xmflow_jax.weights import shards
-from xmflow_jax.weights.load import load_model
+from xmflow_jax.families.checkpoint import load_model
 jax.distributed.initialize(sys.argv[2], 2, int(sys.argv[3]))
 read, read_slice = [], shards.read_slice
 def counted(tensor, index):
@@ -106,7 +107,7 @@ def main() -> int:
     chosen = parser.parse_args()
     with TemporaryDirectory() as scratch:
         published, converted = Path(scratch) / "published", Path(scratch) / "converted"
-        write_random(published, replace(MODEL, text=replace(MODEL.text, layers=chosen.layers)), seed=0, shards=3)
+        write_random(published, LLAVA, replace(MODEL, text=replace(MODEL.text, layers=chosen.layers)), seed=0, shards=3)
         convert(published, converted, "float32")
         met = True
         for name, directory in (("safetensors", published), ("converted", converted)):

@@ -17,13 +17,12 @@ from typing import Any
 
 import jax
 
-from xmflow_jax.data.processing import load_processing
 from xmflow_jax.data.prompt import prepare_question
 from xmflow_jax.data.sources.files import read_questions
 from xmflow_jax.data.sources.shapes.source import shapes_questions
 from xmflow_jax.data.sources.study_csv import STUDY_TASKS
-from xmflow_jax.data.templates import default_template
 from xmflow_jax.evaluate import evaluate_model
+from xmflow_jax.families.checkpoint import read_checkpoint
 from xmflow_jax.study.shipped import shipped_checkpoint
 from xmflow_jax.sweep import run_sweep
 
@@ -46,8 +45,8 @@ def main() -> None:
 def measure(model: str, questions: int, swept: int, scratch: Path) -> None:
     files, images = shapes_questions(scratch / "shapes", per_task=-(-questions // len(STUDY_TASKS)))
     read = read_questions(files, images)[:questions]
-    processing = load_processing(shipped_checkpoint(model))
-    template = default_template(shipped_checkpoint(model), processing.image_token_id is not None)
+    checkpoint = read_checkpoint(shipped_checkpoint(model))
+    processing, template = checkpoint.processing(), checkpoint.template()
     begin = time.perf_counter()
     for question in read:
         prepare_question(question, processing, template)

@@ -95,6 +95,7 @@ def measure(scale: Scale, point: Point) -> dict[str, Any]:
 
     from experiments.benchmarks.jax_side import run_jax
     from experiments.benchmarks.workload import random_question
+    from xmflow_jax.families.registry import LLAVA
     from xmflow_jax.weights.random_checkpoint import write_random
 
     preset = preset_of(scale, point)
@@ -102,7 +103,7 @@ def measure(scale: Scale, point: Point) -> dict[str, Any]:
     count = -(-scale.questions // point.batch) * point.batch
     questions = [random_question(preset, seed) for seed in range(count)]
     with TemporaryDirectory() as scratch:
-        write_random(Path(scratch) / "model", preset.model, seed=0, dtype=preset.dtype)
+        write_random(Path(scratch) / "model", LLAVA, preset.model, seed=0, dtype=preset.dtype)
         found = run_jax(preset, Path(scratch) / "model", questions, point.batch, plain=False, devices=point.devices)
     return {
         "seconds": found["seconds_per_question"],

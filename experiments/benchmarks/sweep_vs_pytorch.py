@@ -39,11 +39,12 @@ def main() -> None:
     with TemporaryDirectory() as scratch:
         options.checkpoint = options.checkpoint or Path(scratch) / "checkpoint"
         if not (options.checkpoint / "config.json").exists():
+            from xmflow_jax.families.registry import LLAVA
             from xmflow_jax.weights.random_checkpoint import write_random
 
             preset = PRESETS[options.preset]
             shards = 1 if preset.dtype == "float32" else 8
-            write_random(options.checkpoint, preset.model, seed=0, dtype=preset.dtype, shards=shards)
+            write_random(options.checkpoint, LLAVA, preset.model, seed=0, dtype=preset.dtype, shards=shards)
         sides = ("jax-plain",) if options.skip_pytorch else ("jax-plain", "pytorch", "jax")
         found = {side: _spawn(side, options) for side in sides}
     if options.json:

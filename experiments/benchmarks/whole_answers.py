@@ -20,13 +20,14 @@ import numpy as np
 
 from experiments.benchmarks.workload import PRESETS, random_question, study_rows
 from xmflow_jax.data.batch import build_batch, in_batches, prompt_bucket
+from xmflow_jax.families.checkpoint import load_model, read_checkpoint
 from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.fast import engine as fast
 from xmflow_jax.knockout.fast.decoding import greedy_draft
 from xmflow_jax.knockout.fast.drafts import Checked, generated_room
 from xmflow_jax.knockout.fast.placement import Study, build_study, place_study
 from xmflow_jax.knockout.measure import measure
-from xmflow_jax.weights.load import LoadedModel, load_model
+from xmflow_jax.weights.load import LoadedModel
 
 # What issue 5 asks for, where 90 % of the answers do not change.
 MOST = 1.6
@@ -86,10 +87,11 @@ def run(
 
 def random_work(name: str, questions: int, batch_size: int, scratch: Path) -> Work:
     """A preset's random model and questions."""
+    from xmflow_jax.families.registry import LLAVA
     from xmflow_jax.weights.random_checkpoint import write_random
 
     preset = PRESETS[name]
-    write_random(scratch / name, preset.model, seed=0, dtype=preset.dtype)
+    write_random(scratch / name, LLAVA, preset.model, seed=0, dtype=preset.dtype)
     model, text = load_model(scratch / name, preset.dtype), preset.model.text
     study = build_study([row.knockout for row in study_rows(preset)], text.layers, text.heads)
     asked = [random_question(preset, seed) for seed in range(questions)]
@@ -98,20 +100,18 @@ def random_work(name: str, questions: int, batch_size: int, scratch: Path) -> Wo
 
 def shipped_work(name: str, questions: int, batch_size: int, scratch: Path) -> Iterator[Work]:
     """A shipped model's own study, task by task."""
-    from xmflow_jax.data.processing import load_processing
     from xmflow_jax.data.prompt import prepare_question
     from xmflow_jax.data.sources.files import read_questions
     from xmflow_jax.data.sources.shapes.source import shapes_questions
-    from xmflow_jax.data.templates import default_template
     from xmflow_jax.study.options import SweepOptions
     from xmflow_jax.study.shipped import shipped_checkpoint
     from xmflow_jax.study.task_studies import plan_studies
 
-    directory = shipped_checkpoint(name)
-    processing, model = load_processing(directory), load_model(directory, "float32")
-    template, text = default_template(directory, processing.image_token_id is not None), model.config.text
+    checkpoint = read_checkpoint(shipped_checkpoint(name))
+    processing, template, model = checkpoint.processing(), checkpoint.template(), checkpoint.load("float32")
+    text = model.config.text
     read = read_questions(*shapes_questions(scratch / "shapes"))
-    studies = plan_studies(read, SweepOptions(model=name), model.config, print)
+    studies = plan_studies(read, SweepOptions(model=name), checkpoint.anatomy, print)
     for one in studies:
         study = build_study([row.knockout for row in one.rows], text.layers, text.heads)
         asked = [prepare_question(question, processing, template) for question in one.questions[: max(1, questions)]]

@@ -18,19 +18,19 @@ import pandas as pd
 from PIL import Image
 
 from xmflow_jax.data.batch import in_batches, prompt_bucket
-from xmflow_jax.data.processing import Processing, load_processing
+from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.sources.files import read_questions
 from xmflow_jax.data.sources.shapes.source import drawn_questions, shapes_questions
-from xmflow_jax.data.templates import default_template
+from xmflow_jax.families.checkpoint import read_checkpoint
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.knockout.actions import block
 from xmflow_jax.knockout.batch_answers import answer_batch
 from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.scoring.exact import exact_match
-from xmflow_jax.weights.load import LoadedModel, load_model
+from xmflow_jax.weights.load import LoadedModel
 
 # Questions of each task from which the best guess of every question's text is learnt.
 TEXT_QUESTIONS: Final = 40_000
@@ -92,11 +92,12 @@ def evaluate(directory: Path, per_task: int) -> pd.DataFrame:
     Columns `accuracy`, `low`, `high`; `blank`: the image replaced by the empty background; `blocked`: `Image->All`
     blocked in every layer; `text_guess`.
     """
-    processing, model = load_processing(directory), load_model(directory, "float32")
-    template = default_template(directory, processing.image_token_id is not None)
+    checkpoint = read_checkpoint(directory)
+    processing, template, model = checkpoint.processing(), checkpoint.template(), checkpoint.load("float32")
     with TemporaryDirectory() as scratch:
         questions = read_questions(*shapes_questions(Path(scratch), "test", per_task))
-        size = processing.image_size
+        layout = processing.image_layout((1, 1))
+        size = layout.rows * layout.side
         blank = processing.normalised_pixels(Image.new("RGB", (size, size), (BACKGROUND,) * 3))[None]
 
         def prepared(empty: bool) -> Iterator[PreparedQuestion]:

@@ -5,7 +5,9 @@ from typing import Final
 
 from xmflow_jax.data.sources.shapes.scenes import IMAGE_SIZE
 from xmflow_jax.data.sources.shapes.tokenizer import vocabulary
+from xmflow_jax.families.family import Family
 from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.families.registry import LLAVA, VISION_ENCODER_DECODER
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.gpt2 import Gpt2Config
@@ -67,6 +69,7 @@ class Recipe:
     """One model and its training."""
 
     name: str
+    family: Family
     config: LlavaConfig | CrossAttentionConfig
     vision: VisionStage
     decoder: DecoderStage
@@ -78,6 +81,7 @@ RECIPES: Final = {
     for recipe in (
         Recipe(
             "shapes-llava",
+            LLAVA,
             LlavaConfig(
                 VISION,
                 LlamaConfig(
@@ -111,6 +115,7 @@ RECIPES: Final = {
         ),
         Recipe(
             "shapes-crossattn",
+            VISION_ENCODER_DECODER,
             CrossAttentionConfig(
                 VISION,
                 Gpt2Config(

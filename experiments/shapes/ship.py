@@ -27,7 +27,7 @@ def write_model(folder: Path, recipe: Recipe, state: Any) -> None:
     """Everything but the card, into a folder that does not exist yet."""
     folder.mkdir(parents=True)
     config = recipe.config
-    write_checkpoint(folder, config, state)
+    write_checkpoint(folder, recipe.family, config, state)
     write_shapes_tokenizer(folder)
     write_image_processor(folder, config.vision.image_size, mean=HALF, deviation=HALF)
     write_prompt_file(folder, LLAVA_TEMPLATE if isinstance(config, LlavaConfig) else CROSS_ATTENTION_TEMPLATE)

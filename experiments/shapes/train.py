@@ -39,7 +39,6 @@ from experiments.shapes.losses import PatchReader, decoder_loss, vision_loss  # 
 from experiments.shapes.recipe import RECIPES, Recipe  # noqa: E402
 from experiments.shapes.ship import ship  # noqa: E402
 from xmflow_jax.data.sources.study_csv import STUDY_TASKS  # noqa: E402
-from xmflow_jax.families.registry import build_model  # noqa: E402
 
 Tree = Any
 Loss = Callable[[Tree, Batch], tuple[jax.Array, dict[str, jax.Array]]]
@@ -160,7 +159,7 @@ def train(recipe: Recipe, folder: Path, stop_after: int | None = None) -> tuple[
         report_to("vision"),
     )
     tower = nnx.to_flat_state(nnx.split(nnx.merge(reader_def, reader).tower)[1])
-    model = build_model(config, dtype=jnp.float32, rngs=nnx.Rngs(recipe.seed + 1))
+    model = recipe.family.build(config, dtype=jnp.float32, rngs=nnx.Rngs(recipe.seed + 1))
     graphdef, frozen, params = nnx.split(model, lambda path, _: "vision_tower" in path, ...)
     frozen = nnx.from_flat_state([(("vision_tower", *path), leaf) for path, leaf in tower])
     settings = {"alignment": decoder.alignment, "sides": decoder.sides}

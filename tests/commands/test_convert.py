@@ -9,7 +9,7 @@ from tests.weights.test_load import assert_same_parameters
 from tests.weights.tiny_checkpoint import edit_config, edit_tensors, write_tiny
 from xmflow_jax.convert import convert, main
 from xmflow_jax.errors import CheckpointError
-from xmflow_jax.weights.load import load_model
+from xmflow_jax.families.checkpoint import load_model
 
 
 @pytest.fixture

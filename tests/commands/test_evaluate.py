@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tests.data.tiny_processing import load_processing
 from xmflow_jax import EvaluationResult, evaluate_model, run_sweep
-from xmflow_jax.data.processing import load_processing
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.sources.demo import write_demo_questions
 from xmflow_jax.data.sources.files import read_questions

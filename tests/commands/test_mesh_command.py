@@ -11,6 +11,7 @@ from tests.commands.killed_run import Study
 from xmflow_jax.data.sources.demo import write_demo_questions
 from xmflow_jax.data.sources.demo_tokenizer import write_demo_tokenizer
 from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.families.registry import LLAVA
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
 from xmflow_jax.run.folder import read_rows
@@ -35,7 +36,7 @@ def test_forty_layers_of_grouped_heads_in_several_files(tmp_path: Path) -> None:
     write_image_processor(model, 28)
     vision = ClipVisionConfig(28, 14, width=16, mlp_width=32, layers=3, heads=2)
     text = LlamaConfig(vocabulary, width=32, mlp_width=48, layers=40, heads=4, kv_heads=2, head_width=8)
-    write_random(model, LlavaConfig(vision, text, image_token=vocabulary - 1), seed=0, shards=3)
+    write_random(model, LLAVA, LlavaConfig(vision, text, image_token=vocabulary - 1), seed=0, shards=3)
     assert len(list(model.glob("*.safetensors"))) == 3
     (tmp_path / "home").mkdir()
     (file, *_), images = write_demo_questions(tmp_path / "data", per_task=3, seed=1)

@@ -9,13 +9,13 @@ import pytest
 
 from experiments.shapes.evaluate import evaluate
 from experiments.shapes.recipe import RECIPES
+from tests.data.tiny_processing import load_processing
 from xmflow_jax import run_sweep
-from xmflow_jax.data.processing import load_processing
 from xmflow_jax.data.sources.study_csv import STUDY_TASKS
+from xmflow_jax.families.checkpoint import load_model
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS
 from xmflow_jax.study.options import SHAPES_CROSSATTN
 from xmflow_jax.study.shipped import shipped_checkpoint
-from xmflow_jax.weights.load import load_model
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken
 
-from tests.data.tiny_processing import write_tiny_processing
+from tests.data.tiny_processing import load_processing, write_tiny_processing
 from xmflow_jax.data.end_tokens import find_end_tokens
-from xmflow_jax.data.processing import load_processing
 from xmflow_jax.errors import CheckpointError
 
 

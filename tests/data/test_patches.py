@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.tiny_processing import CENTRE_CROP, PAD_TO_SQUARE, PLAIN_RESIZE, write_tiny_processing
-from xmflow_jax.data.patches import object_patches, padding_patches
-from xmflow_jax.data.processing import Processing, load_processing
+from tests.data.tiny_processing import CENTRE_CROP, PAD_TO_SQUARE, PLAIN_RESIZE, load_processing, write_tiny_processing
+from xmflow_jax.data.patches import object_positions, padding_positions
+from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.question import Box
 from xmflow_jax.errors import QuestionSetAside
 
@@ -26,7 +26,7 @@ def fixture_processing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pr
 
 def grid(processing: Processing, size: tuple[int, int], *boxes: Box) -> list[str]:
     """The object's patches as four lines of text, `#` for object."""
-    return drawn(object_patches(processing, size, boxes))
+    return drawn(object_positions(processing, size, boxes))
 
 
 def drawn(patches: np.ndarray) -> list[str]:
@@ -48,7 +48,7 @@ def test_one_pixel_of_a_patch_is_enough(processing: dict[str, Processing]) -> No
 
 
 def test_rows_come_before_columns(processing: dict[str, Processing]) -> None:
-    assert np.flatnonzero(object_patches(processing[PLAIN_RESIZE], (56, 56), [Box(44, 2, 5, 5)])).tolist() == [3]
+    assert np.flatnonzero(object_positions(processing[PLAIN_RESIZE], (56, 56), [Box(44, 2, 5, 5)])).tolist() == [3]
 
 
 def test_several_boxes_are_joined(processing: dict[str, Processing]) -> None:
@@ -67,7 +67,7 @@ def test_centre_crop_cuts_the_sides_away(processing: dict[str, Processing]) -> N
     assert grid(processing[CENTRE_CROP], (112, 56), middle) == ["..#.", "....", "....", "...."]
     assert grid(processing[CENTRE_CROP], (112, 56), cut_away) == ["...."] * 4
     assert grid(processing[CENTRE_CROP], (112, 56), half) == ["....", "....", "....", "#..."]
-    assert drawn(padding_patches(processing[CENTRE_CROP], (112, 56))) == ["...."] * 4
+    assert drawn(padding_positions(processing[CENTRE_CROP], (112, 56))) == ["...."] * 4
 
 
 def test_pad_to_square_shifts_the_object_and_leaves_bars(processing: dict[str, Processing]) -> None:
@@ -75,22 +75,22 @@ def test_pad_to_square_shifts_the_object_and_leaves_bars(processing: dict[str, P
     padded = processing[PAD_TO_SQUARE]
     assert grid(padded, (112, 40), Box(2, 2, 8, 12)) == ["....", "#...", "....", "...."]
     assert grid(padded, (40, 112), Box(2, 2, 8, 12)) == [".#..", "....", "....", "...."]
-    assert drawn(padding_patches(padded, (112, 40))) == ["####", "....", "....", "####"]
-    assert drawn(padding_patches(padded, (40, 112))) == ["#..#"] * 4
-    assert drawn(padding_patches(padded, (80, 80))) == ["...."] * 4
+    assert drawn(padding_positions(padded, (112, 40))) == ["####", "....", "....", "####"]
+    assert drawn(padding_positions(padded, (40, 112))) == ["#..#"] * 4
+    assert drawn(padding_positions(padded, (80, 80))) == ["...."] * 4
 
 
 def test_bar_that_ends_with_a_patch_counts_only_where_resizing_does_not_blur_it(
     processing: dict[str, Processing],
 ) -> None:
     padded = processing[PAD_TO_SQUARE]
-    assert drawn(padding_patches(padded, (56, 28))) == ["####", "....", "....", "####"]  # not resized
-    assert drawn(padding_patches(padded, (112, 56))) == ["...."] * 4  # halved: its last line holds some of the image
+    assert drawn(padding_positions(padded, (56, 28))) == ["####", "....", "....", "####"]  # not resized
+    assert drawn(padding_positions(padded, (112, 56))) == ["...."] * 4  # halved: its last line holds some of the image
 
 
 def test_patch_that_is_partly_padding_is_none(processing: dict[str, Processing]) -> None:
     # 56 x 40: 8 lines of padding above and below, less than one patch.
-    assert drawn(padding_patches(processing[PAD_TO_SQUARE], (56, 40))) == ["...."] * 4
+    assert drawn(padding_positions(processing[PAD_TO_SQUARE], (56, 40))) == ["...."] * 4
 
 
 def test_box_reaching_over_the_border_is_clipped(processing: dict[str, Processing]) -> None:
@@ -112,7 +112,7 @@ def test_box_reaching_over_the_border_is_clipped(processing: dict[str, Processin
 )
 def test_useless_box_sets_the_question_aside(processing: dict[str, Processing], box: Box, complaint: str) -> None:
     with pytest.raises(QuestionSetAside, match=complaint):
-        object_patches(processing[PLAIN_RESIZE], (56, 40), [Box(1, 1, 9, 9), box])
+        object_positions(processing[PLAIN_RESIZE], (56, 40), [Box(1, 1, 9, 9), box])
 
 
 @settings(max_examples=30, deadline=None)
@@ -126,5 +126,5 @@ def test_whole_patch_of_an_enlarged_square_is_found(
     expected = np.zeros((4, 4), bool)
     expected[row, column] = True
     chosen = processing[(CENTRE_CROP, PAD_TO_SQUARE, PLAIN_RESIZE)[geometry]]
-    np.testing.assert_array_equal(object_patches(chosen, (side, side), [box]).reshape(4, 4), expected)
-    assert not padding_patches(chosen, (side, side)).any()
+    np.testing.assert_array_equal(object_positions(chosen, (side, side), [box]).reshape(4, 4), expected)
+    assert not padding_positions(chosen, (side, side)).any()

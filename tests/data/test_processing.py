@@ -14,10 +14,11 @@ from tests.data.tiny_processing import (
     CENTRE_CROP,
     PAD_TO_SQUARE,
     PLAIN_RESIZE,
+    TEXT_DECODER,
+    load_processing,
     write_json,
     write_tiny_processing,
 )
-from xmflow_jax.data.processing import load_processing
 from xmflow_jax.errors import CheckpointError
 
 GEOMETRIES = [CENTRE_CROP, PAD_TO_SQUARE, PLAIN_RESIZE]
@@ -91,9 +92,10 @@ def test_plain_pixels_keep_their_colours(tmp_path: Path) -> None:
 def test_positions_of_an_image(tmp_path: Path, strategy: str, positions: int, before: int) -> None:
     size = write_tiny_processing(tmp_path, image_size=42, patch_size=7, select_strategy=strategy)
     processing = load_processing(tmp_path)
-    assert processing.image_positions == positions
-    assert processing.class_positions == before
-    assert processing.patch_grid == (6, 6)
+    layout = processing.image_layout((50, 37))
+    assert layout.positions == positions
+    assert [layout.box(position) for position in range(before + 2)] == [None] * before + [(0, 0, 7, 7), (7, 0, 14, 7)]
+    assert layout.grid == (6, 6)
     assert processing.image_token_id == size - 1
 
 
@@ -106,7 +108,7 @@ def test_image_token_under_its_newer_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "complaint"),
     [
-        (["config.json"], "no model configuration; expected config.json"),
+        (["config.json"], "config.json is missing"),
         (["tokenizer.json"], "no tokenizer; expected tokenizer.json"),
         (
             ["preprocessor_config.json"],
@@ -134,9 +136,9 @@ def test_broken_file_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "values", "complaint"),
     [
-        ("config.json", {"model_type": "llava_next"}, "model_type is 'llava_next'; expected llava"),
+        ("config.json", {"model_type": "llava_next"}, "model_type is 'llava_next'; supported: 'llava'"),
         ("config.json", {"vision_feature_select_strategy": "cls"}, "vision_feature_select_strategy"),
-        ("config.json", {"vision_config": {"model_type": "siglip_vision_model"}}, "'siglip_vision_model'; expected"),
+        ("config.json", {"vision_config": {"model_type": "siglip_vision_model"}}, "'siglip_vision_model'; supported"),
         (
             "config.json",
             {"vision_config": {"model_type": "clip_vision_model", "image_size": 42, "patch_size": 14}},
@@ -184,7 +186,11 @@ def write_vit(folder: Path, processor: dict[str, Any], **encoder: Any) -> Path:
     tower = {"model_type": "vit", "image_size": 28, "patch_size": 14, **encoder}
     write_json(
         folder / "config.json",
-        {"model_type": "vision-encoder-decoder", "encoder": tower, "decoder": {"model_type": "gpt2"}},
+        {
+            "model_type": "vision-encoder-decoder",
+            "encoder": tower,
+            "decoder": TEXT_DECODER,
+        },
     )
     settings = {"do_normalize": True, "do_resize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     write_json(folder / "preprocessor_config.json", {**settings, "resample": 2, **processor})
@@ -207,16 +213,17 @@ def test_pixels_of_vit_under_every_name(tmp_path: Path, processor: dict[str, Any
     resized = np.asarray(image.resize((28, 28), Image.Resampling.BILINEAR), np.float32)
     np.testing.assert_allclose(processing.normalised_pixels(image), (resized / 255 - 0.5) / 0.5, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(processing.plain_pixels(image), resized.astype(np.uint8))
-    assert (processing.image_token_id, processing.class_positions, processing.image_positions) == (None, 1, 5)
+    layout = processing.image_layout(image.size)
+    assert (processing.image_token_id, layout.box(0), layout.positions) == (None, None, 5)
 
 
 @pytest.mark.parametrize(
     ("encoder", "complaint"),
     [
-        ({"image_size": [28, 28]}, "image_size is [28, 28]; expected an integer from 1 up"),
-        ({"patch_size": [14, 14]}, "patch_size is [14, 14]; expected an integer from 1 to 28"),
-        ({"patch_size": 0}, "patch_size is 0; expected an integer from 1 to 28"),
-        ({"patch_size": 56}, "patch_size is 56; expected an integer from 1 to 28"),
+        ({"image_size": [28, 28]}, "image_size is [28, 28]; supported: an integer from 1 up"),
+        ({"patch_size": [14, 14]}, "patch_size is [14, 14]; supported: an integer from 1 to 28"),
+        ({"patch_size": 0}, "patch_size is 0; supported: an integer from 1 to 28"),
+        ({"patch_size": 56}, "patch_size is 56; supported: an integer from 1 to 28"),
         (
             {"image_size": 32},
             "gives pixels of shape (28, 28, 3), but the vision tower of config.json reads (32, 32, 3)",
@@ -229,7 +236,7 @@ def test_towers_of_other_sizes_are_refused(tmp_path: Path, encoder: dict[str, An
 
 
 def test_missing_directory(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no such checkpoint directory"):
+    with pytest.raises(CheckpointError, match="there is no directory"):
         load_processing(tmp_path / "none")
 
 
@@ -241,8 +248,8 @@ for name in ("torch", "torchvision", "tensorflow"):
     sys.modules[name] = None  # importing it now fails
 from pathlib import Path
 from PIL import Image
-from xmflow_jax.data.processing import load_processing
-processing = load_processing(Path(sys.argv[1]))
+from xmflow_jax.families.checkpoint import read_checkpoint
+processing = read_checkpoint(Path(sys.argv[1])).processing()
 print(processing.normalised_pixels(Image.new("RGB", (50, 40))).shape, processing.tokenizer("a b").input_ids[0])
 """
     ran = subprocess.run(

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.tiny_processing import CENTRE_CROP, PAD_TO_SQUARE, write_tiny_processing
+from tests.data.tiny_processing import CENTRE_CROP, PAD_TO_SQUARE, load_processing, write_tiny_processing
 from xmflow_jax.data import roles
-from xmflow_jax.data.processing import Processing, load_processing
+from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.prompt import PreparedQuestion, available_roles, prepare_question
 from xmflow_jax.data.question import Box, Question
 from xmflow_jax.data.templates import Template, resolve_template

@@ -9,9 +9,9 @@ from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from tests.data.tiny_processing import write_tiny_processing
+from tests.data.tiny_processing import load_processing, write_tiny_processing
 from xmflow_jax.data import roles
-from xmflow_jax.data.processing import Processing, load_processing
+from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.prompt import prepare_question
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.spans import PieceAlphabet

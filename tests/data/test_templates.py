@@ -5,6 +5,8 @@ import pytest
 from xmflow_jax.data.templates import NAMED_TEMPLATES, default_template, resolve_template, write_prompt_file
 from xmflow_jax.errors import CheckpointError, OptionError
 
+VICUNA, TEXT_ONLY = NAMED_TEMPLATES["vicuna_v1"], NAMED_TEMPLATES["plain_text"]
+
 
 def test_vicuna_prompt_is_the_studys() -> None:
     # Written out from the study's protocol, not from the module's constants.
@@ -53,15 +55,15 @@ def test_a_template_fits_the_way_in_which_the_image_is_read() -> None:
 
 
 def test_the_default_is_the_checkpoints_own_prompt_or_its_familys(tmp_path: Path) -> None:
-    assert default_template(tmp_path, image_in_prompt=True).name == "vicuna_v1"
-    assert default_template(tmp_path, image_in_prompt=False).images == 0
+    assert default_template(tmp_path, VICUNA, image_in_prompt=True).name == "vicuna_v1"
+    assert default_template(tmp_path, TEXT_ONLY, image_in_prompt=False).images == 0
     write_prompt_file(tmp_path, "<image>{question} A:")
-    assert default_template(tmp_path, image_in_prompt=True).text == "<image>{question} A:"
+    assert default_template(tmp_path, VICUNA, image_in_prompt=True).text == "<image>{question} A:"
     with pytest.raises(CheckpointError, match=r"prompt\.json: template .* holds <image>"):
-        default_template(tmp_path, image_in_prompt=False)
+        default_template(tmp_path, TEXT_ONLY, image_in_prompt=False)
     (tmp_path / "prompt.json").write_text('{"template": 3}', encoding="utf-8")
     with pytest.raises(CheckpointError, match="template is 3"):
-        default_template(tmp_path, image_in_prompt=True)
+        default_template(tmp_path, VICUNA, image_in_prompt=True)
 
 
 def test_unknown_name_lists_the_choices() -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.tiny_processing import write_json, write_tiny_processing
+from tests.data.tiny_processing import TEXT_DECODER, load_processing, write_json, write_tiny_processing
 from xmflow_jax.data import roles
-from xmflow_jax.data.processing import Processing, load_processing
+from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.prompt import prepare_question
 from xmflow_jax.data.question import Box, Question
 from xmflow_jax.data.templates import resolve_template
@@ -21,7 +21,12 @@ TEMPLATE = resolve_template("Q: {question} A:")
 def write_folder(folder: Path, tower: str = "clip_vision_model", **keys: object) -> Path:
     write_tiny_processing(folder, 28, 14, with_config=False)
     encoder = {"model_type": tower, "image_size": 28, "patch_size": 14}
-    config = {"model_type": "vision-encoder-decoder", "encoder": encoder, "decoder": {"model_type": "gpt2"}, **keys}
+    config = {
+        "model_type": "vision-encoder-decoder",
+        "encoder": encoder,
+        "decoder": TEXT_DECODER,
+        **keys,
+    }
     write_json(folder / "config.json", config)
     return folder
 
@@ -81,7 +86,9 @@ def test_a_template_with_a_place_for_the_image_is_refused(question: Question, tm
 
 def test_unknown_towers_are_refused(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "model", "dinov2")
-    with pytest.raises(CheckpointError, match="the vision tower is a 'dinov2'; expected a clip_vision_model or a vit"):
+    with pytest.raises(
+        CheckpointError, match=r"encoder\.model_type is 'dinov2'; supported: 'clip_vision_model', 'vit'"
+    ):
         load_processing(folder)
 
 

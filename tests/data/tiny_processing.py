@@ -4,11 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.sources.demo_tokenizer import write_demo_tokenizer
+from xmflow_jax.families.checkpoint import read_checkpoint
 
 CENTRE_CROP = "centre crop"
 PAD_TO_SQUARE = "pad to square"
 PLAIN_RESIZE = "plain resize"
+
+# A vision encoder-decoder's text decoder, in its config.json.
+TEXT_DECODER = {"model_type": "gpt2", "add_cross_attention": True}
 
 
 def write_tiny_processing(
@@ -62,6 +67,11 @@ def write_tiny_processing(
             },
         )
     return vocabulary_size
+
+
+def load_processing(directory: Path) -> Processing:
+    """Tokenizer and image processor of a directory, as the family that its config.json names reads them."""
+    return read_checkpoint(directory).processing()
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

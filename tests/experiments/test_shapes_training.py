@@ -17,7 +17,6 @@ from xmflow_jax.data.sources.shapes.questions import ask
 from xmflow_jax.data.sources.shapes.scenes import VALUES, draw_generator, draw_scene, footprints
 from xmflow_jax.data.sources.shapes.tokenizer import CUE, vocabulary, write_shapes_tokenizer
 from xmflow_jax.families.llava.modeling import LlavaConfig
-from xmflow_jax.families.registry import build_model
 
 QUESTIONS = {"ChooseAttr": 1, "ChooseRel": 2}
 
@@ -89,7 +88,7 @@ def test_a_batch_follows_from_seed_and_step() -> None:
 def test_the_training_pass_is_the_shipped_model(name: str) -> None:
     """Questions that share their scene's keys and values give what whole prompts give one by one."""
     recipe = small(name)
-    model = build_model(recipe.config, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    model = recipe.family.build(recipe.config, dtype=jnp.float32, rngs=nnx.Rngs(0))
     batch = draw_batch(0, 0, 2, QUESTIONS, 16)
     visual = model.image_features(jnp.asarray(batch.pixels))
     in_prompt = isinstance(recipe.config, LlavaConfig)

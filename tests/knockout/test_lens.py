@@ -11,10 +11,10 @@ import torch
 from tests.families.llava.torch_llava import build_torch_llava, make_prompts
 from tests.families.vision_encoder_decoder.torch_encoder_decoder import IMAGE, LAYERS, WORDS, build_encoder_decoder
 from xmflow_jax.data.batch import Batch
-from xmflow_jax.families.llava.config import llava_config
+from xmflow_jax.families.checkpoint import load_model, read_checkpoint
 from xmflow_jax.knockout.fast.engine import encode, run_base
 from xmflow_jax.knockout.lens import Lens, read_answer_states, read_lens
-from xmflow_jax.weights.load import LoadedModel, load_model
+from xmflow_jax.weights.load import LoadedModel
 
 # The words that are followed are other ones in each prompt.
 FOLLOWED = np.array([[3, 17, 8], [40, 0, 29]], np.int32)
@@ -66,7 +66,7 @@ def assert_equal(ours: Lens, published: np.ndarray) -> None:
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 def test_llava(tmp_path: Path, tied: bool) -> None:
     model, folder = build_torch_llava(tmp_path, tied=tied)
-    prompts = make_prompts(llava_config(folder))
+    prompts = make_prompts(read_checkpoint(folder).config)
     pixels = torch.tensor(prompts.pixels.transpose(0, 3, 1, 2))
     text = model.model.language_model
     inputs = {"input_ids": torch.tensor(prompts.tokens), "pixel_values": pixels}

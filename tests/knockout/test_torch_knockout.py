@@ -15,6 +15,7 @@ import torch
 
 from tests.families.llava.torch_llava import HEAD_LAYOUTS, build_torch_llava
 from tests.knockout.tiny_study import LLAVA_OUTPUTS, TinyPrompt, arrays, run_plain, tiny_prompt
+from xmflow_jax.families.checkpoint import load_model
 from xmflow_jax.knockout.actions import ATTENTION_OUTPUT, Edges, Knockout, block, keep_only, zero_output
 from xmflow_jax.knockout.fast.engine import sweep_fast
 from xmflow_jax.knockout.fast.placement import build_study
@@ -22,7 +23,6 @@ from xmflow_jax.knockout.measure import Measured, measure
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import STYLES
-from xmflow_jax.weights.load import load_model
 
 BOUND = 1e-5
 LAYERS, HEADS = 5, 4

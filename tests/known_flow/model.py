@@ -20,6 +20,7 @@ from flax import nnx
 from xmflow_jax.data.sources.shapes.tokenizer import BEGIN, LLAVA_TEMPLATE, vocabulary, write_shapes_tokenizer
 from xmflow_jax.data.templates import write_prompt_file
 from xmflow_jax.families.llava.modeling import Llava, LlavaConfig
+from xmflow_jax.families.registry import LLAVA
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
 from xmflow_jax.study.shipped import write_image_processor
@@ -120,7 +121,7 @@ def write_flow_model(folder: Path, flow: Flow) -> Path:
         for name, kernel in projections.items():
             arrays["language_model", "layers", "self_attn", name, "kernel"][layer] = kernel
     filled = [(path, leaf.replace(jnp.asarray(arrays[path]))) for path, leaf in nnx.to_flat_state(state)]
-    write_checkpoint(folder, config, nnx.from_flat_state(filled))
+    write_checkpoint(folder, LLAVA, config, nnx.from_flat_state(filled))
     return folder
 
 

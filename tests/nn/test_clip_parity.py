@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from tests.families.llava.torch_llava import build_torch_llava, largest_difference, make_prompts
-from xmflow_jax.weights.load import load_model
+from xmflow_jax.families.checkpoint import load_model
 
 HIDDEN_STATE = 1e-5
 

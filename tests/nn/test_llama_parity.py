@@ -8,8 +8,8 @@ import pytest
 from flax import nnx
 
 from tests.families.llava.torch_llava import HEAD_LAYOUTS, build_torch_llava, largest_difference
+from xmflow_jax.families.checkpoint import load_model
 from xmflow_jax.nn.llama import LlamaDecoder
-from xmflow_jax.weights.load import load_model
 
 HIDDEN_STATE = 1e-5
 LOGITS = 1e-4

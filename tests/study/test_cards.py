@@ -8,10 +8,11 @@ from pathlib import Path
 import jax
 import pytest
 
-from xmflow_jax.data.processing import load_processing
+from tests.data.tiny_processing import load_processing
 from xmflow_jax.data.sources.demo import write_demo_questions
 from xmflow_jax.data.sources.files import read_questions
 from xmflow_jax.data.templates import resolve_template
+from xmflow_jax.families.checkpoint import read_checkpoint
 from xmflow_jax.knockout import FAST
 from xmflow_jax.run.folder import RunFolder, open_run, read_cards, read_rows
 from xmflow_jax.study.answer import Setting, answer_task
@@ -19,7 +20,6 @@ from xmflow_jax.study.options import EVERY, SweepOptions
 from xmflow_jax.study.question_card import question_card
 from xmflow_jax.study.shipped import write_random_tiny
 from xmflow_jax.study.task_studies import TaskStudy, plan_studies
-from xmflow_jax.weights.load import identify_model, load_model
 
 CARDS = 3
 
@@ -41,12 +41,12 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[TaskStudy, Setting]
     every = read_questions([files[2]], images)
     length = Counter(len(question.text) for question in every).most_common(1)[0][0]
     questions = [question for question in every if len(question.text) == length][:5]
-    identity = identify_model(model, "float32")
+    identity = read_checkpoint(model).identify("float32")
     options = SweepOptions(model=str(model), data=(str(files[2]),), images=images, pathways="Image->Last", select=EVERY)
-    (study,) = plan_studies(questions, options, identity.config, lambda line: None)
+    (study,) = plan_studies(questions, options, identity.anatomy, lambda line: None)
     processing = load_processing(model)
     setting = Setting(
-        model=load_model(model, identity.dtype),
+        model=read_checkpoint(model).load(identity.dtype),
         processing=processing,
         template=resolve_template("plain"),
         engine=FAST,

@@ -8,10 +8,12 @@ import pytest
 
 from tests.run.result_rows import lens_row, row
 from xmflow_jax.data import roles
+from xmflow_jax.data.place import plain_place
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.data.question import Box, Question
 from xmflow_jax.errors import RunFolderError
 from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.families.registry import LLAVA
 from xmflow_jax.knockout.costs import image_operations, last_block_operations, rows_operations
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
@@ -37,13 +39,13 @@ def prompt(asked: Question) -> PreparedQuestion:
     mask = {role: np.zeros(10, bool) for role in (roles.IMAGE, roles.QUESTION, roles.LAST, roles.ALL)}
     mask[roles.IMAGE][1:5] = mask[roles.QUESTION][5:8] = mask[roles.LAST][-1:] = mask[roles.ALL][:] = True
     tokens = np.where(mask[roles.IMAGE], 9, 1).astype(np.int32)
-    return PreparedQuestion(asked, "", tokens, np.zeros((1, 28, 28, 3), np.float32), mask)
+    return PreparedQuestion(asked, "", tokens, np.zeros((1, 28, 28, 3), np.float32), mask, (), plain_place(10))
 
 
 def work(done: set[tuple[str, str]], pathways: str = "Last->Last@single", batch_size: int = 2) -> Estimate:
     questions = [question(number, task) for task, count in (("One", 3), ("Two", 5)) for number in range(count)]
     options = SweepOptions(pathways=pathways)
-    studies = plan_studies(questions, options, MODEL, print)
+    studies = plan_studies(questions, options, LLAVA.anatomy(MODEL), print)
     typical = {study.task: prompt(study.questions[0]) for study in studies}
     return estimate_work(studies, typical, done, MODEL, "float32", batch_size)
 

@@ -14,9 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.tiny_processing import CENTRE_CROP, PAD_TO_SQUARE, write_json, write_tiny_processing
+from tests.data.tiny_processing import (
+    CENTRE_CROP,
+    PAD_TO_SQUARE,
+    TEXT_DECODER,
+    load_processing,
+    write_json,
+    write_tiny_processing,
+)
 from xmflow_jax.data import roles
-from xmflow_jax.data.processing import Processing, load_processing
+from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.question import Box, Question
 from xmflow_jax.data.sources.demo import write_demo_questions
@@ -56,7 +63,11 @@ def write_and_load(folder: Path, family: str, geometry: str, class_token: bool) 
         config = {"model_type": "llava", "image_token_index": vocabulary - 1, "vision_config": vision}
         write_json(folder / "config.json", {**config, "vision_feature_select_strategy": strategy})
     else:
-        config = {"model_type": "vision-encoder-decoder", "encoder": vision, "decoder": {"model_type": "gpt2"}}
+        config = {
+            "model_type": "vision-encoder-decoder",
+            "encoder": vision,
+            "decoder": TEXT_DECODER,
+        }
         write_json(folder / "config.json", {**config, "keep_class_token": class_token})
     return load_processing(folder)
 
@@ -279,7 +290,7 @@ def test_a_prompt_that_shows_the_image_twice_is_drawn_once(load: Load, tmp_path:
 
 def test_roles_of_a_question_without_boxes_are_all_false(load: Load, tmp_path: Path) -> None:
     processing = load(IN_PROMPT)
-    patches = patch_roles(prepare_question(ask(tmp_path, (56, 56)), processing, TEMPLATES[IN_PROMPT]), processing)
+    patches = patch_roles(prepare_question(ask(tmp_path, (56, 56)), processing, TEMPLATES[IN_PROMPT]))
     assert patches.objects.shape == patches.padding.shape == (4, 4)
     assert not patches.objects.any()
 

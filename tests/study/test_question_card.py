@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.tiny_processing import write_tiny_processing
-from xmflow_jax.data.processing import Processing, load_processing
+from tests.data.tiny_processing import load_processing, write_tiny_processing
+from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.question import Box, Question
 from xmflow_jax.data.templates import Template

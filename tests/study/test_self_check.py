@@ -9,13 +9,15 @@ import jax
 import numpy as np
 import pytest
 
-from xmflow_jax.data.processing import load_processing
+from tests.data.tiny_processing import load_processing
 from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.sources.demo import write_demo_questions
 from xmflow_jax.data.sources.demo_tokenizer import write_demo_tokenizer
 from xmflow_jax.data.sources.files import read_questions
 from xmflow_jax.data.templates import NAMED_TEMPLATES
 from xmflow_jax.errors import SelfCheckError
+from xmflow_jax.families.checkpoint import load_model
+from xmflow_jax.families.registry import VISION_ENCODER_DECODER
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.knockout.actions import TOGETHER
 from xmflow_jax.knockout.fast import engine as fast
@@ -28,7 +30,7 @@ from xmflow_jax.study import blocked_weights
 from xmflow_jax.study.blocked_weights import probes
 from xmflow_jax.study.self_check import HANDFUL, check_engines, handful
 from xmflow_jax.study.shipped import write_image_processor, write_random_tiny
-from xmflow_jax.weights.load import LoadedModel, load_model
+from xmflow_jax.weights.load import LoadedModel
 from xmflow_jax.weights.random_checkpoint import write_random
 
 LAYERS, HEADS = 3, 4
@@ -48,7 +50,7 @@ def cross_attention(folder: Path) -> Path:
     write_image_processor(folder, 56)
     vision = ClipVisionConfig(56, 14, width=32, mlp_width=64, layers=2, heads=2)
     text = Gpt2Config(vocabulary, width=64, mlp_width=128, layers=LAYERS, heads=HEADS, positions=128)
-    write_random(folder, CrossAttentionConfig(vision, text), seed=0)
+    write_random(folder, VISION_ENCODER_DECODER, CrossAttentionConfig(vision, text), seed=0)
     return folder
 
 

@@ -12,6 +12,7 @@ from tests.run.result_rows import row
 from xmflow_jax.data.question import Box, Question
 from xmflow_jax.errors import OptionError
 from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.families.registry import LLAVA
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
 from xmflow_jax.study.options import SweepOptions
@@ -38,7 +39,7 @@ def question(number: int, task: str = "One", **more: Any) -> Question:
 
 def plan(questions: list[Question], **options: Any) -> tuple[list[TaskStudy], list[str]]:
     said: list[str] = []
-    return plan_studies(questions, SweepOptions(**options), MODEL, said.append), said
+    return plan_studies(questions, SweepOptions(**options), LLAVA.anatomy(MODEL), said.append), said
 
 
 def asked(study: TaskStudy) -> list[tuple[str, str]]:

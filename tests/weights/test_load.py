@@ -14,8 +14,9 @@ import pytest
 
 from tests.weights.tiny_checkpoint import TINY, edit_config, edit_tensors, write_tiny
 from xmflow_jax.errors import CheckpointError, OptionError
-from xmflow_jax.weights.key_matching import LAYOUTS
-from xmflow_jax.weights.load import LoadedModel, load_model
+from xmflow_jax.families.checkpoint import load_model
+from xmflow_jax.families.llava.params import LAYOUTS
+from xmflow_jax.weights.load import LoadedModel
 
 TIED = replace(TINY, text=replace(TINY.text, tied=True))
 EMBEDDING = "language_model.model.embed_tokens.weight"
@@ -33,7 +34,7 @@ def assert_same_parameters(one: LoadedModel, other: LoadedModel) -> None:
 
 def test_layout_and_sharding_do_not_matter(tmp_path: Path) -> None:
     first = load_model(write_tiny(tmp_path / "first"))
-    for layout in LAYOUTS:
+    for layout in (one.name for one in LAYOUTS):
         for shards in (1, 4):
             other = load_model(write_tiny(tmp_path / f"{layout}-{shards}", layout=layout, shards=shards))
             assert_same_parameters(first, other)
@@ -203,7 +204,7 @@ def test_without_pytorch_and_tensorflow(tmp_path: Path) -> None:
     write_tiny(tmp_path)
     program = (
         "import sys; sys.modules['torch'] = sys.modules['tensorflow'] = None\n"
-        "from xmflow_jax.weights.load import load_model\n"
+        "from xmflow_jax.families.checkpoint import load_model\n"
         f"print(load_model({str(tmp_path)!r}).dtype)\n"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)

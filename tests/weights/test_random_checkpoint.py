@@ -12,8 +12,9 @@ from safetensors.numpy import load_file
 from tests.families.llava.torch_llava import jax_logits, largest_difference, make_prompts, torch_logits
 from tests.weights.tiny_checkpoint import TINY, write_tiny
 from xmflow_jax.errors import OptionError
+from xmflow_jax.families.checkpoint import load_model
 from xmflow_jax.families.llava.modeling import LlavaConfig
-from xmflow_jax.weights.load import load_model
+from xmflow_jax.families.registry import LLAVA
 
 TIED = replace(TINY, text=replace(TINY.text, tied=True))
 
@@ -47,7 +48,7 @@ def test_seeds_differ_and_repeat(tmp_path: Path) -> None:
     from xmflow_jax.weights.random_checkpoint import write_random
 
     for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
-        write_random(tmp_path / folder, TINY, seed)
+        write_random(tmp_path / folder, LLAVA, TINY, seed)
     content = {folder: (tmp_path / folder / "model.safetensors").read_bytes() for folder in "abc"}
     assert content["a"] == content["b"] != content["c"]
 

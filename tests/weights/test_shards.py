@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from tests.families.vision_encoder_decoder.test_checkpoints import CONFIGS
+from tests.families.variants import ENCODER_DECODERS as CONFIGS
 from tests.weights.test_load import assert_same_parameters
 from tests.weights.tiny_checkpoint import TINY, write_tiny
 from xmflow_jax.convert import convert
+from xmflow_jax.families.checkpoint import load_model
+from xmflow_jax.families.registry import VISION_ENCODER_DECODER
 from xmflow_jax.machine.partitioning import DATA, MODEL, parameter_shardings, split_bytes
 from xmflow_jax.study.shipped import shipped_checkpoint
 from xmflow_jax.weights import shards
-from xmflow_jax.weights.load import abstract_model, load_model, shapes
+from xmflow_jax.weights.load import abstract_model, shapes
 from xmflow_jax.weights.random_checkpoint import write_random
 from xmflow_jax.weights.safetensors_files import StoredTensor, read_slice
 
@@ -34,7 +36,7 @@ def test_a_published_checkpoint(tmp_path: Path, dtype: str, side: int, model: in
     loaded, alone = load_model(tmp_path, mesh=mesh), load_model(tmp_path)
     assert_same_parameters(loaded, alone)
     assert loaded.digest == alone.digest
-    wanted = parameter_shardings(loaded.config, shapes(alone.state), mesh)
+    wanted = parameter_shardings(loaded.family.partitioning(loaded.config), shapes(alone.state), mesh)
     for path, leaf in shapes(loaded.state).items():
         assert leaf.sharding == wanted[path]
     assert any(MODEL in sharding.spec for sharding in wanted.values())
@@ -53,7 +55,7 @@ def test_a_converted_checkpoint_of_either_family(name: str) -> None:
 @pytest.mark.parametrize(("encoder", "layout"), [("clip", "encoder-decoder-4"), ("vit", "encoder-decoder-v5-memory")])
 def test_tensors_that_fuse_several_parameters(tmp_path: Path, encoder: str, layout: str) -> None:
     """GPT-2 stores queries, keys and values as one tensor: a part of each is a slice of its third."""
-    write_random(tmp_path, CONFIGS[encoder], seed=0, layout=layout)
+    write_random(tmp_path, VISION_ENCODER_DECODER, CONFIGS[encoder], seed=0, layout=layout)
     assert_same_parameters(load_model(tmp_path, mesh=device_mesh(2, 2)), load_model(tmp_path))
 
 
@@ -76,9 +78,9 @@ def test_no_more_is_read_than_the_devices_hold(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(shards, "read_slice", count)
     loaded = load_model(tmp_path, mesh=device_mesh(1, 2))
-    leaves = shapes(abstract_model(loaded.config, loaded.dtype)[1])
+    leaves = shapes(abstract_model(loaded.family, loaded.config, loaded.dtype)[1])
     whole = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves.values())
-    half = split_bytes(loaded.config, leaves, 2)
+    half = split_bytes(loaded.family.partitioning(loaded.config), leaves, 2)
     assert half < 0.75 * whole
     # Both devices are of this process: together they read all once, and what is kept whole is not read twice.
     assert sum(read) == whole

@@ -9,6 +9,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.families.registry import LLAVA
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
 from xmflow_jax.weights.random_checkpoint import write_random
@@ -20,7 +21,7 @@ TINY = LlavaConfig(vision=VISION, text=TEXT, image_token=39)
 
 def write_tiny(directory: Path, config: LlavaConfig = TINY, **options: Any) -> Path:
     """A checkpoint of `TINY`'s shape, or another's; options as in `write_random`."""
-    write_random(directory, config, seed=0, **options)
+    write_random(directory, LLAVA, config, seed=0, **options)
     return directory
 
 

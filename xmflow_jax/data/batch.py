@@ -42,7 +42,8 @@ class Prompt(Protocol):
 
 
 T = TypeVar("T")
-Bucket = tuple[int, int]
+# Padded length, and what else the prompts of one batch have in common: shapes of pixels, or grids of images.
+Bucket = tuple[int, tuple[tuple[int, ...], ...]]
 
 
 def padded_length(length: int) -> int:
@@ -60,8 +61,8 @@ def build_batch(prompts: Sequence[Prompt]) -> Batch:
 
 
 def prompt_bucket(prompt: Prompt) -> Bucket:
-    """What the prompts of one batch have in common: padded length and number of images."""
-    return padded_length(len(prompt.token_ids)), len(prompt.pixels)
+    """What the prompts of one batch have in common: padded length, and number and shape of images."""
+    return padded_length(len(prompt.token_ids)), (prompt.pixels.shape,)
 
 
 def in_batches(prompts: Iterable[T], size: int, bucket_of: Callable[[T], Bucket]) -> Iterable[list[T]]:

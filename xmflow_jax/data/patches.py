@@ -1,4 +1,4 @@
-"""Which patches of an image show the objects asked about, and which show padding only.
+"""Which of an image's positions show the objects asked about, and which show padding only.
 
 Both are found by sending a painted image through the checkpoint's own image processor, never by a formula for what
 that processor does.
@@ -11,9 +11,10 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from PIL import Image, ImageDraw
 
+from xmflow_jax.data.images import ImageLayout
 from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.question import Box
 from xmflow_jax.errors import QuestionSetAside
@@ -22,14 +23,16 @@ _OBJECT: Final = (255, 0, 0)
 _BACKGROUND: Final = (0, 255, 0)
 
 
-def object_patches(processing: Processing, size: tuple[int, int], boxes: Sequence[Box]) -> Bool[np.ndarray, " patches"]:
-    """The patches of which at least one pixel kept the colour of a painted box, row by row.
+def object_positions(
+    processing: Processing, size: tuple[int, int], boxes: Sequence[Box]
+) -> Bool[np.ndarray, " positions"]:
+    """The image's positions of which at least one pixel kept the colour of a painted box.
 
     Resizing blends colours at a box's edges, and blended pixels do not count: a patch that a box touches only with its
     rim may be missing, and a box that a centre crop cuts away has no patch at all.
 
     Args:
-        processing: whose image processor and patch grid to use.
+        processing: whose image processor and image layout to use.
         size: (width, height) of the original image.
         boxes: in pixels of the original image; what reaches beyond it is clipped.
 
@@ -43,18 +46,20 @@ def object_patches(processing: Processing, size: tuple[int, int], boxes: Sequenc
         if box.x >= width or box.y >= height or box.x + box.width <= 0 or box.y + box.height <= 0:
             raise QuestionSetAside(f"the object's box {_words(box)} lies outside the image of {width}x{height}")
     pixels = processing.plain_pixels(_paint(size, boxes))
-    return np.any(_patches(np.all(pixels == _OBJECT, axis=-1), processing.patch_size), axis=-1)
+    found, _ = _counted(np.all(pixels == _OBJECT, axis=-1), processing.image_layout(size))
+    return found > 0
 
 
 @lru_cache(maxsize=128)
-def padding_patches(processing: Processing, size: tuple[int, int]) -> Bool[np.ndarray, " patches"]:
-    """The patches that show nothing of an image of this (width, height), row by row.
+def padding_positions(processing: Processing, size: tuple[int, int]) -> Bool[np.ndarray, " positions"]:
+    """The positions that show nothing of an image of this (width, height), but padding.
 
     A pixel is padding if it is the same for a black and for a white image. Where resizing blurs the image's edge into
     the padding, the patch next to it therefore counts as part of the image.
     """
     black, white = (processing.plain_pixels(Image.new("RGB", size, (grey, grey, grey))) for grey in (0, 255))
-    padding = np.all(_patches(np.all(black == white, axis=-1), processing.patch_size), axis=-1)
+    found, pixels = _counted(np.all(black == white, axis=-1), processing.image_layout(size))
+    padding = (found == pixels) & (pixels > 0)
     padding.flags.writeable = False  # every question about an image of this size is handed the same array
     return padding
 
@@ -68,11 +73,15 @@ def _paint(size: tuple[int, int], boxes: Sequence[Box]) -> Image.Image:
     return mask
 
 
-def _patches(pixels: Bool[np.ndarray, "height width"], side: int) -> Bool[np.ndarray, "patches pixels"]:
-    """Cuts into square patches, row by row; pixels beyond the last whole patch are left out, as the tower does."""
-    rows, columns = pixels.shape[0] // side, pixels.shape[1] // side
-    whole = pixels[: rows * side, : columns * side]
-    return whole.reshape(rows, side, columns, side).swapaxes(1, 2).reshape(rows * columns, side * side)
+def _counted(
+    pixels: Bool[np.ndarray, "height width"], layout: ImageLayout
+) -> tuple[Int64[np.ndarray, " positions"], Int64[np.ndarray, " positions"]]:
+    """How many of each position's pixels are True, and how many it shows: none for one without a box."""
+    # Entry (y, x): how many of the pixels above and left of that corner are True.
+    corner = np.pad(pixels.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    left, top, right, bottom = layout.boxes.T
+    found = corner[bottom, right] - corner[top, right] - corner[bottom, left] + corner[top, left]
+    return found, (right - left).astype(np.int64) * (bottom - top)
 
 
 def _words(box: Box) -> str:

@@ -7,14 +7,16 @@ on its own, the beginning-of-sequence token kept on the first chunk only, the im
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 from PIL import Image
 
 from xmflow_jax.data import roles
-from xmflow_jax.data.patches import object_patches, padding_patches
+from xmflow_jax.data.batch import Bucket, padded_length
+from xmflow_jax.data.images import FEATURE, ImageLayout
+from xmflow_jax.data.patches import object_positions, padding_positions
+from xmflow_jax.data.place import Place
 from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.spans import PieceAlphabet, token_range
@@ -22,9 +24,6 @@ from xmflow_jax.data.templates import IMAGE_PLACEHOLDER, QUESTION_PLACEHOLDER, T
 from xmflow_jax.errors import QuestionSetAside
 
 RoleMask = Bool[np.ndarray, " positions"]
-
-# Stands in for the image token while the prompt is put together: a chunk's own tokens could hold that id as well.
-_IMAGE_POSITION: Final = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +39,9 @@ class PreparedQuestion:
         roles: the positions of each role. A role that the question has no data for is absent; one that has data but
             matches no position is all False. Image roles are over the encoder's positions where the image is read by
             cross-attention, all others over the prompt's.
+        images: how each `<image>` of the prompt lies in its positions; of the one image, where it is read by
+            cross-attention.
+        place: the prompt's position ids and blocks.
     """
 
     question: Question
@@ -47,6 +49,13 @@ class PreparedQuestion:
     token_ids: Int32[np.ndarray, " positions"]
     pixels: Float32[np.ndarray, "images height width 3"]
     roles: Mapping[str, RoleMask]
+    images: tuple[ImageLayout, ...]
+    place: Place
+
+    @property
+    def bucket(self) -> Bucket:
+        """What the prompts of one batch have in common: padded length, and the grid of each image."""
+        return _bucket(len(self.token_ids), self.images)
 
 
 @dataclass(frozen=True)
@@ -74,30 +83,43 @@ def prepare_question(question: Question, processing: Processing, template: Templ
     image_in_prompt = processing.image_token_id is not None
     template.for_model(image_in_prompt)
     image = _read_image(question.image_path)
-    token_ids, chunk = _tokenise(question.text, processing, template)
-    in_prompt = token_ids == _IMAGE_POSITION
-    is_image = in_prompt if image_in_prompt else np.ones(processing.image_positions, bool)
+    layout = processing.image_layout(image.size)
+    images = (layout,) * max(1, template.images)
+    token_ids, first_image, chunk = _tokenise(question.text, processing, template, layout)
+    in_prompt = token_ids == FEATURE
+    is_image = in_prompt if image_in_prompt else np.ones(layout.positions, bool)
+    token_ids = np.where(in_prompt, processing.image_token_id or 0, token_ids).astype(np.int32)
     found = {
         roles.IMAGE: is_image,
-        **_patch_roles(question, processing, image.size, is_image),
+        **_image_roles(question, processing, image.size, is_image),
         **_text_roles(question, chunk, len(token_ids)),
         roles.LAST: _mask(len(token_ids), len(token_ids) - 1, len(token_ids)),
         roles.ALL: np.ones(len(token_ids), bool),
     }
-    system_end = int(np.argmax(in_prompt | found[roles.QUESTION]))
+    system_end = min(first_image, int(np.argmax(found[roles.QUESTION])))
     found[roles.SYSTEM] = _mask(len(token_ids), 0, system_end)
     return PreparedQuestion(
         question=question,
         prompt=template.render(question.text),
-        token_ids=np.where(in_prompt, processing.image_token_id or 0, token_ids).astype(np.int32),
-        pixels=np.stack([processing.normalised_pixels(image)] * max(1, template.images)),
+        token_ids=token_ids,
+        pixels=np.stack([processing.normalised_pixels(image)] * len(images)),
         roles=found,
+        images=images,
+        place=processing.place(token_ids, images if image_in_prompt else ()),
     )
 
 
-def prompt_length(question: Question, processing: Processing, template: Template) -> int:
-    """How many positions a question's prompt has, told without its image."""
-    return len(_tokenise(question.text, processing, template)[0])
+def bucket_without_image(question: Question, processing: Processing, template: Template) -> Bucket | None:
+    """The bucket that a question's prompt falls into, told without its image; None where that decides."""
+    if not processing.one_layout:
+        return None
+    layout = processing.image_layout((1, 1))
+    token_ids, *_ = _tokenise(question.text, processing, template, layout)
+    return _bucket(len(token_ids), (layout,) * max(1, template.images))
+
+
+def _bucket(length: int, images: Iterable[ImageLayout]) -> Bucket:
+    return padded_length(length), tuple(image.grid for image in images)
 
 
 def available_roles(questions: Iterable[Question]) -> tuple[str, ...]:
@@ -133,13 +155,19 @@ def _read_image(path: Path) -> Image.Image:
 
 
 def _tokenise(
-    text: str, processing: Processing, template: Template
-) -> tuple[Int32[np.ndarray, " positions"], _QuestionChunk]:
-    """The prompt's tokens, with -1 at every image position, and the chunk that holds the question."""
-    tokenizer, token_ids, question_chunk = processing.tokenizer, [], None
+    text: str, processing: Processing, template: Template, layout: ImageLayout
+) -> tuple[Int32[np.ndarray, " positions"], int, _QuestionChunk]:
+    """The prompt's tokens, where its first image begins (its end, where it has none), and the question's chunk.
+
+    `FEATURE` stands in for the image token: a chunk's own tokens could hold that id as well.
+    """
+    tokenizer, question_chunk = processing.tokenizer, None
+    token_ids: list[int] = []
+    image_begins: list[int] = []
     for index, chunk in enumerate(template.text.split(IMAGE_PLACEHOLDER)):
         if index > 0:
-            token_ids += [_IMAGE_POSITION] * processing.image_positions
+            image_begins.append(len(token_ids))
+            token_ids += layout.tokens.tolist()
         chunk_ids = list(tokenizer(chunk.replace(QUESTION_PLACEHOLDER, text)).input_ids)
         if tokenizer.bos_token_id is not None and chunk_ids[:1] == [tokenizer.bos_token_id]:
             del chunk_ids[0]
@@ -153,7 +181,7 @@ def _tokenise(
             )
         token_ids += chunk_ids
     assert question_chunk is not None, "Template guarantees one question"
-    return np.array(token_ids, np.int32), question_chunk
+    return np.array(token_ids, np.int32), min([*image_begins, len(token_ids)]), question_chunk
 
 
 def _text_roles(question: Question, chunk: _QuestionChunk, positions: int) -> dict[str, RoleMask]:
@@ -181,24 +209,22 @@ def _text_roles(question: Question, chunk: _QuestionChunk, positions: int) -> di
     return found
 
 
-def _patch_roles(
+def _image_roles(
     question: Question, processing: Processing, size: tuple[int, int], is_image: RoleMask
 ) -> dict[str, RoleMask]:
-    def at_image_positions(patches: Bool[np.ndarray, " patches"]) -> RoleMask:
-        # The class token, where it is kept, shows the whole image: it is neither object nor padding.
-        one_image = np.concatenate([np.zeros(processing.class_positions, bool), patches])
+    def at_image_positions(one_image: RoleMask) -> RoleMask:
         role = np.zeros_like(is_image)
         role[is_image] = np.tile(one_image, int(is_image.sum()) // len(one_image))
         return role
 
-    found = {roles.IMAGE_PAD: at_image_positions(padding_patches(processing, size))}
+    found = {roles.IMAGE_PAD: at_image_positions(padding_positions(processing, size))}
     if question.boxes:
         if question.image_size not in (None, size):
             raise QuestionSetAside(
                 f"image {question.image_path} is {_words(size)}, "
                 f"but the object's box was drawn for {_words(question.image_size)}"
             )
-        central = at_image_positions(object_patches(processing, size, question.boxes))
+        central = at_image_positions(object_positions(processing, size, question.boxes))
         found[roles.IMAGE_CENTRAL_OBJECT] = central
         found[roles.IMAGE_WITHOUT_CENTRAL_OBJECT] = is_image & ~central & ~found[roles.IMAGE_PAD]
     return found

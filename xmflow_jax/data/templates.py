@@ -121,11 +121,12 @@ def resolve_template(text: str) -> Template:
     return Template("custom", text.replace("\\n", "\n"))
 
 
-def default_template(directory: Path, image_in_prompt: bool) -> Template:
+def default_template(directory: Path, usual: Template, image_in_prompt: bool) -> Template:
     """The prompt that a checkpoint was made for: the one in its `prompt.json`, else its family's usual one.
 
     Args:
         directory: the checkpoint's.
+        usual: the family's.
         image_in_prompt: whether the model reads the image in its prompt.
 
     Raises:
@@ -133,7 +134,7 @@ def default_template(directory: Path, image_in_prompt: bool) -> Template:
     """
     path = directory / PROMPT_FILE
     if not path.exists():
-        return NAMED_TEMPLATES["vicuna_v1" if image_in_prompt else "plain_text"]
+        return usual
     text = read_json_object(path).get("template")
     if not isinstance(text, str):
         raise CheckpointError(f"{path}: template is {text!r}; expected a text with {QUESTION_PLACEHOLDER} in it")

@@ -1,25 +1,93 @@
-"""The model families: which module a configuration builds."""
+"""The model families that this program knows, and where others add theirs.
 
-from typing import Any
+Another package adds a family by an entry point in the group `xmflow_jax.families`, named by its model type:
 
-from flax import nnx
+    [project.entry-points."xmflow_jax.families"]
+    my-model = "my_package.family:FAMILY"
+"""
 
-from xmflow_jax.families.llava.modeling import Llava, LlavaConfig
-from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig, CrossAttentionModel
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Final
 
-ModelConfig = LlavaConfig | CrossAttentionConfig
+from xmflow_jax.errors import CheckpointError
+from xmflow_jax.families.family import Family
+from xmflow_jax.families.llava.family import FAMILY as LLAVA
+from xmflow_jax.families.vision_encoder_decoder.family import FAMILY as VISION_ENCODER_DECODER
+from xmflow_jax.weights.published import ModelConfig
 
-# `model_type` in a published config.json.
-LLAVA, ENCODER_DECODER = "llava", "vision-encoder-decoder"
+ENTRY_POINTS: Final = "xmflow_jax.families"
+
+# By the model type that `config.json` names.
+_REGISTERED: Final[dict[str, Family]] = {family.model_type: family for family in (LLAVA, VISION_ENCODER_DECODER)}
 
 
-def family_of(config: ModelConfig) -> str:
-    """The published model type of a configuration."""
-    return LLAVA if isinstance(config, LlavaConfig) else ENCODER_DECODER
+def find_family(model_type: Any, path: Path) -> Family:
+    """The family of this model type.
+
+    Args:
+        model_type: as it stands in `config.json`; anything that JSON can hold.
+        path: of the file, for messages.
+
+    Raises:
+        CheckpointError: no family has this model type.
+    """
+    if isinstance(model_type, str):
+        if model_type not in _REGISTERED:
+            _load_entry_points(model_type)
+        if model_type in _REGISTERED:
+            return _REGISTERED[model_type]
+    known = dict.fromkeys((*_REGISTERED, *(one.name for one in entry_points(group=ENTRY_POINTS))))
+    raise CheckpointError(f"{path}: model_type is {model_type!r}; supported: {' or '.join(map(repr, known))}")
 
 
-def build_model(config: ModelConfig, *, dtype: Any, rngs: nnx.Rngs) -> nnx.Module:
-    """The module with fresh parameters."""
-    if isinstance(config, LlavaConfig):
-        return Llava(config, dtype=dtype, rngs=rngs)
-    return CrossAttentionModel(config, dtype=dtype, rngs=rngs)
+def all_families() -> tuple[Family, ...]:
+    """Every family that there is, those of other packages included."""
+    _load_entry_points()
+    return tuple(_REGISTERED.values())
+
+
+def find_preset(name: str) -> tuple[Family, Callable[[int, int], ModelConfig]]:
+    """The family that has a model of this name to be made on the spot, and what makes its configuration.
+
+    Raises:
+        KeyError: no family has one.
+    """
+    for family in all_families():
+        if name in family.presets:
+            return family, family.presets[name]
+    raise KeyError(name)
+
+
+def register(family: Family) -> None:
+    """Add a family for the rest of this process.
+
+    Raises:
+        ValueError: there is one of this model type already.
+    """
+    if family.model_type in _REGISTERED:
+        raise ValueError(f"there is a family {family.model_type!r} already")
+    _REGISTERED[family.model_type] = family
+
+
+@contextmanager
+def registered(family: Family) -> Iterator[None]:
+    """A family that is there within the `with` statement alone.
+
+    Raises:
+        ValueError: there is one of this model type already.
+    """
+    register(family)
+    try:
+        yield
+    finally:
+        del _REGISTERED[family.model_type]
+
+
+def _load_entry_points(name: str | None = None) -> None:
+    """Families of other packages, those of this name alone or all; a family that is there already stays."""
+    for entry in entry_points(group=ENTRY_POINTS) if name is None else entry_points(group=ENTRY_POINTS, name=name):
+        if entry.name not in _REGISTERED:
+            _REGISTERED[entry.name] = entry.load()

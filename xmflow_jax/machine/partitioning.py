@@ -1,14 +1,16 @@
 """Which axis of which parameter is spread over which axis of a device mesh.
 
 Attention heads, the columns of the MLPs and the words of input and output embeddings are split over `model`, each
-tower's by its own numbers; what does not divide stays whole, and so do norms and positions. A block then needs one sum
-over devices behind its attention (and its cross-attention) and one behind its MLP, and the embedding one more, which
-XLA's partitioner puts there.
+tower's by its own numbers, which the family tells (`Partitioning`). What does not divide stays whole, and so do norms
+and positions. A block then needs one sum over devices behind its attention (and its cross-attention) and one behind its
+MLP, and the embedding one more, which XLA's partitioner puts there.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
 
 import jax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
@@ -57,81 +59,103 @@ _TABLE: Final[Mapping[tuple[str, ...], tuple[str | None, ...]]] = {
     ("lm_head", "kernel"): (WHOLE, WORDS),
 }
 
-_VISION: Final = "vision_tower"
-_PROJECTOR: Final = "multi_modal_projector"
-
 Path = tuple[str, ...]
 Leaf = jax.ShapeDtypeStruct | jax.Array
 
 
-def logical_axes(path: Path, dimensions: int) -> tuple[str | None, ...]:
-    """The logical axes of a parameter; none for one that is kept whole.
+@dataclass(frozen=True)
+class Tower:
+    """A part of a model whose axes are split by its own numbers.
 
-    Args:
-        dimensions: how many the parameter has.
+    Attributes:
+        name: for people, such as "the decoder".
+        heads, kv_heads: in how many units its head axes come: heads are never cut. 0 for a part without attention.
     """
-    for end, axes in _TABLE.items():
-        if path[-len(end) :] == end:
-            return (WHOLE,) * (dimensions - len(axes)) + axes
-    return (WHOLE,) * dimensions
+
+    name: str
+    heads: int = 0
+    kv_heads: int = 0
 
 
-def axis_counts(config: Any, path: Path, size: int) -> dict[str, int]:
-    """In how many units a parameter's logical axes come: heads are never cut.
+@dataclass(frozen=True)
+class Partitioning:
+    """How a model's parameters may be spread.
 
-    Args:
-        config: of the whole model.
-        size: of the axis in question, for columns and words.
+    Attributes:
+        towers: by the first part of the parameters' paths; every parameter belongs to one.
+        axes: the logical axes of parameters whose names the common table does not know, or names otherwise: by the
+            ends of their paths.
     """
-    if path[0] == _VISION:
-        return {HEADS: config.vision.heads, KV_HEADS: config.vision.heads, COLUMNS: size, WORDS: size}
-    return {HEADS: config.text.heads, KV_HEADS: config.text.kv_heads, COLUMNS: size, WORDS: size}
+
+    towers: Mapping[str, Tower]
+    axes: Mapping[Path, tuple[str | None, ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+    def logical_axes(self, path: Path, dimensions: int) -> tuple[str | None, ...]:
+        """The logical axes of a parameter; none for one that is kept whole.
+
+        Args:
+            dimensions: how many the parameter has.
+        """
+        for end, axes in (*self.axes.items(), *_TABLE.items()):
+            if path[-len(end) :] == end:
+                return (WHOLE,) * (dimensions - len(axes)) + axes
+        return (WHOLE,) * dimensions
+
+    def units(self, path: Path, axis: str, size: int) -> int:
+        """In how many units a parameter's logical axis comes.
+
+        Args:
+            size: of the axis, for columns and words.
+        """
+        tower = self.towers[path[0]]
+        return {HEADS: tower.heads, KV_HEADS: tower.kv_heads}.get(axis, size)
 
 
-def parameter_shardings(config: Any, leaves: Mapping[Path, Leaf], mesh: Mesh) -> dict[Path, NamedSharding]:
+def parameter_shardings(
+    partitioning: Partitioning, leaves: Mapping[Path, Leaf], mesh: Mesh
+) -> dict[Path, NamedSharding]:
     """Where every parameter goes.
 
     Args:
-        config: the model's.
         leaves: shapes of the parameters, by their paths.
     """
     shardings = {}
     for path, leaf in leaves.items():
         spec = []
-        for axis, size in zip(logical_axes(path, len(leaf.shape)), leaf.shape, strict=True):
-            split = axis is not None and mesh.shape.get(MODEL, 1) > 1 and _divides(config, path, axis, size, mesh)
+        for axis, size in zip(partitioning.logical_axes(path, len(leaf.shape)), leaf.shape, strict=True):
+            split = axis is not None and mesh.shape.get(MODEL, 1) > 1 and _divides(partitioning, path, axis, size, mesh)
             spec.append(MESH_AXES[axis] if axis is not None and split else None)
         shardings[path] = NamedSharding(mesh, PartitionSpec(*spec))
     return shardings
 
 
-def kept_whole(config: Any, leaves: Mapping[Path, Leaf], mesh: Mesh) -> list[str]:
+def kept_whole(partitioning: Partitioning, leaves: Mapping[Path, Leaf], mesh: Mesh) -> list[str]:
     """The logical axes that do not divide by the mesh, for people: `12 attention heads of the vision tower`."""
     told: dict[str, None] = {}
     for path, leaf in leaves.items():
-        for axis, size in zip(logical_axes(path, len(leaf.shape)), leaf.shape, strict=True):
-            if axis is not None and not _divides(config, path, axis, size, mesh):
-                tower = {_VISION: "the vision tower", _PROJECTOR: "the projector"}.get(path[0], "the decoder")
-                told[f"{axis_counts(config, path, size)[axis]} {axis} of {tower}"] = None
+        for axis, size in zip(partitioning.logical_axes(path, len(leaf.shape)), leaf.shape, strict=True):
+            if axis is not None and not _divides(partitioning, path, axis, size, mesh):
+                tower = partitioning.towers[path[0]].name
+                told[f"{partitioning.units(path, axis, size)} {axis} of {tower}"] = None
     return list(told)
 
 
-def split_bytes(config: Any, leaves: Mapping[Path, Leaf], devices: int) -> int:
+def split_bytes(partitioning: Partitioning, leaves: Mapping[Path, Leaf], devices: int) -> int:
     """Bytes of the parameters on one of so many devices that the model is spread over."""
     mesh = AbstractMesh((devices,), (MODEL,))
     total = 0
     for path, leaf in leaves.items():
-        axes = zip(logical_axes(path, len(leaf.shape)), leaf.shape, strict=True)
-        split = any(axis is not None and _divides(config, path, axis, size, mesh) for axis, size in axes)
+        axes = zip(partitioning.logical_axes(path, len(leaf.shape)), leaf.shape, strict=True)
+        split = any(axis is not None and _divides(partitioning, path, axis, size, mesh) for axis, size in axes)
         total += math.prod(leaf.shape) * leaf.dtype.itemsize // (devices if split else 1)
     return total
 
 
-def _divides(config: Any, path: Path, axis: str, size: int, mesh: Mesh | AbstractMesh) -> bool:
+def _divides(partitioning: Partitioning, path: Path, axis: str, size: int, mesh: Mesh | AbstractMesh) -> bool:
     devices = mesh.shape.get(MESH_AXES[axis], 1)
-    counts = axis_counts(config, path, size)
     # Keys and values are read by the queries' heads: where these are whole, so are they.
-    return counts[axis] % devices == 0 and (axis != KV_HEADS or counts[HEADS] % devices == 0)
+    needed = (KV_HEADS, HEADS) if axis == KV_HEADS else (axis,)
+    return all(partitioning.units(path, one, size) % devices == 0 for one in needed)
 
 
 def mesh_size(axis: str) -> int:

@@ -10,7 +10,7 @@ embeddings that its first block takes, or by a site that names it. Layers are nu
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int
 
@@ -104,6 +104,7 @@ class Anatomy:
         return all(site.reads in (OWN, NOTHING) for site in self.sites(self.main))
 
 
+@runtime_checkable
 class Attend(Protocol):
     """How a site attends."""
 
@@ -134,6 +135,7 @@ Drop = Callable[[Site, Array], Array]
 Rows = Callable[[Array], Array]
 
 
+@runtime_checkable
 class Block(Protocol):
     """One layer."""
 
@@ -154,6 +156,7 @@ class Block(Protocol):
         ...
 
 
+@runtime_checkable
 class BlockGroup(Protocol):
     """Consecutive blocks whose parameters are alike, so that one compiled scan runs them."""
 
@@ -168,6 +171,7 @@ class BlockGroup(Protocol):
         ...
 
 
+@runtime_checkable
 class Stack(Protocol):
     """Blocks in the order in which they run."""
 
@@ -185,6 +189,7 @@ class Stack(Protocol):
         ...
 
 
+@runtime_checkable
 class Model(Protocol):
     """What both engines run."""
 

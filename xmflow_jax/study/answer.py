@@ -17,7 +17,6 @@ from xmflow_jax.knockout.actions import Action, DrawnEdges
 from xmflow_jax.knockout.batch_answers import Answered, answer_batch
 from xmflow_jax.knockout.controls import control_overlap, question_key
 from xmflow_jax.knockout.fast.placement import build_study
-from xmflow_jax.nn.gpt2 import Gpt2Config
 from xmflow_jax.run.folder import NOT_SELECTED, SET_ASIDE, RunFolder, read_cards
 from xmflow_jax.scoring.answers import score_answer
 from xmflow_jax.study.answer_tokens import option_tokens
@@ -207,17 +206,17 @@ def check_prompt(prompt: PreparedQuestion, setting: Setting) -> None:
         QuestionSetAside: prompt and answer are longer than the model has positions for, or a token of the prompt has no
             embedding.
     """
-    text = setting.model.config.text
+    anatomy = setting.model.anatomy
     # The image's positions hold the image's features, whatever their token's id is.
     words = prompt.token_ids[prompt.token_ids != setting.processing.image_token_id]
-    if (largest := int(words.max(initial=0))) >= text.vocabulary:
+    if (largest := int(words.max(initial=0))) >= anatomy.vocabulary:
         piece = setting.processing.tokenizer.convert_ids_to_tokens(largest)
         raise QuestionSetAside(
-            f"the tokenizer gives {piece!r} the id {largest}, but the model has {text.vocabulary} embeddings"
+            f"the tokenizer gives {piece!r} the id {largest}, but the model has {anatomy.vocabulary} embeddings"
         )
     longest = len(prompt.token_ids) + setting.answer_length - 1
-    if isinstance(text, Gpt2Config) and longest > text.positions:
+    if anatomy.positions is not None and longest > anatomy.positions:
         raise QuestionSetAside(
             f"its prompt of {len(prompt.token_ids)} tokens and an answer of up to {setting.answer_length} exceed the "
-            f"model's {text.positions} positions"
+            f"model's {anatomy.positions} positions"
         )

@@ -11,9 +11,9 @@ from typing import Final, TypeVar
 
 import pandas as pd
 
-from xmflow_jax.data.batch import Bucket, in_batches, padded_length, prompt_bucket
+from xmflow_jax.data.batch import Bucket, in_batches
 from xmflow_jax.data.processing import Processing
-from xmflow_jax.data.prompt import PreparedQuestion, prompt_length
+from xmflow_jax.data.prompt import PreparedQuestion, bucket_without_image
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.templates import Template
 from xmflow_jax.errors import QuestionSetAside
@@ -73,15 +73,15 @@ def pending_batches(
 
     def place(question: Question) -> _Waiting | QuestionSetAside:
         key = (question.task, question.question_id)
-        if key in done and key not in aside:
-            length = prompt_length(question, processing, template)
-            return _Waiting(question, (padded_length(length), max(1, template.images)), None)
+        known = bucket_without_image(question, processing, template) if key in done and key not in aside else None
+        if known is not None:
+            return _Waiting(question, known, None)
         # A question that was set aside for its output had a place in its batch; one without a prompt has none.
         try:
             prompt = prepare(question)
         except QuestionSetAside as reason:
             return reason
-        return _Waiting(question, prompt_bucket(prompt), None if key in done else prompt)
+        return _Waiting(question, prompt.bucket, None if key in done else prompt)
 
     def waiting() -> Iterator[_Waiting]:
         for question, placed in zip(questions, prepared_ahead(questions, place, AHEAD * batch_size), strict=True):

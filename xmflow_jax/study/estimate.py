@@ -22,7 +22,6 @@ from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.templates import Template
 from xmflow_jax.errors import QuestionSetAside, RunFolderError
-from xmflow_jax.families.registry import ModelConfig
 from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.controls import question_key
 from xmflow_jax.knockout.costs import necessary_operations
@@ -103,7 +102,7 @@ def estimate_work(
     studies: Sequence[TaskStudy],
     representatives: Mapping[str, PreparedQuestion],
     done: set[tuple[str, str]],
-    config: ModelConfig,
+    config: Any,
     dtype: str,
     batch_size: int,
 ) -> Estimate:

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from xmflow_jax.data.processing import Processing, load_processing
+from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.sources.files import question_files, questions_digest, read_questions
 from xmflow_jax.data.sources.prepared import DEFAULT_SPLIT, read_benchmark
 from xmflow_jax.data.sources.shapes.source import shapes_questions
-from xmflow_jax.data.templates import Template, default_template, resolve_template
-from xmflow_jax.families.vision_encoder_decoder.config import model_config
+from xmflow_jax.data.templates import Template, resolve_template
+from xmflow_jax.families.checkpoint import Checkpoint, read_checkpoint
 from xmflow_jax.study.options import (
     CORRECT,
     DEMO_DATA,
@@ -28,7 +28,6 @@ from xmflow_jax.study.options import (
 from xmflow_jax.study.shipped import shipped_checkpoint, write_demo, write_preset, write_random_tiny
 from xmflow_jax.study.task_studies import TaskStudy, choose_samples
 from xmflow_jax.weights.load import ModelIdentity
-from xmflow_jax.weights.source import resolve_source
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,13 @@ class Inputs:
             none where the questions came from a prepared benchmark or are the user's own.
         data_name: names the questions where there are no files.
         questions: those asked for, in the order of their source.
-        directory: of the model's files.
+        checkpoint: the model's files, of which config.json has been read.
     """
 
     files: tuple[Path, ...]
     data_name: str
     questions: tuple[Question, ...]
-    directory: Path
+    checkpoint: Checkpoint
     processing: Processing
     template: Template
 
@@ -76,12 +75,10 @@ def read_inputs(options: SweepOptions, scratch: Path, say: Callable[[str], None]
     """
     named = None if options.template is None else resolve_template(options.template)
     files, questions = _read_data(options, scratch)
-    directory = _model_directory(options.model, scratch, say)
-    model_config(directory)  # refused here in this program's words, and before transformers sees it
-    processing = load_processing(directory)
-    image_in_prompt = processing.image_token_id is not None
-    template = (named or default_template(directory, image_in_prompt)).for_model(image_in_prompt)
-    return Inputs(files, _data_name(options), questions, directory, processing, template)
+    checkpoint = read_checkpoint(_model_source(options.model, scratch, say))
+    processing = checkpoint.processing()
+    template = (named or checkpoint.template()).for_model(checkpoint.anatomy.image_in_prompt)
+    return Inputs(files, _data_name(options), questions, checkpoint, processing, template)
 
 
 def short_name(text: str) -> str:
@@ -128,14 +125,15 @@ def run_configuration(
     }
 
 
-def _model_directory(name: str, scratch: Path, say: Callable[[str], None]) -> Path:
+def _model_source(name: str, scratch: Path, say: Callable[[str], None]) -> str | Path:
+    """A directory, or whatever else `--model` names."""
     if name in (SHAPES_LLAVA, SHAPES_CROSSATTN):
         return shipped_checkpoint(name)
     if name == PRESET_MODEL:
         say(f"{PRESET_MODEL}: this project's own family at full size, with random weights; its curves mean nothing")
-        return write_preset(scratch / PRESET_MODEL)
+        return write_preset(scratch / PRESET_MODEL, PRESET_MODEL)
     if name != DEMO_MODEL:
-        return resolve_source(name)
+        return name
     say(f"{DEMO_MODEL}: a tiny LLaVA with random weights; this shows that everything runs, its curves mean nothing")
     return write_random_tiny(scratch / DEMO_MODEL)
 

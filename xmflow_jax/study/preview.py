@@ -192,15 +192,16 @@ def _painted(text: str, code: str, underlined: bool) -> str:
     return "\n".join(f"{start}{line}\x1b[0m" if line else line for line in text.split("\n"))
 
 
-def patch_roles(prompt: PreparedQuestion, processing: Processing) -> PatchRoles:
+def patch_roles(prompt: PreparedQuestion) -> PatchRoles:
     """The first image's patches, from the prompt's roles."""
     is_image = prompt.roles[roles.IMAGE]
 
+    layout = prompt.images[0]
+
     def patches(role: str) -> Bool[np.ndarray, "rows columns"]:
         if role not in prompt.roles:
-            return np.zeros(processing.patch_grid, bool)
-        one_image = prompt.roles[role][is_image][: processing.image_positions]
-        return one_image[processing.class_positions :].reshape(processing.patch_grid)
+            return np.zeros(layout.grid, bool)
+        return layout.on_grid(prompt.roles[role][is_image][: layout.positions])
 
     return PatchRoles(patches(roles.IMAGE_CENTRAL_OBJECT), patches(roles.IMAGE_PAD))
 
@@ -213,7 +214,7 @@ def draw_image(prompt: PreparedQuestion, processing: Processing) -> Image.Image:
     """
     with Image.open(prompt.question.image_path) as image:
         pixels = processing.plain_pixels(image.convert("RGB"))
-    return draw_patches(pixels, processing.patch_size, patch_roles(prompt, processing))
+    return draw_patches(pixels, prompt.images[0].side, patch_roles(prompt))
 
 
 def draw_patches(pixels: UInt8[np.ndarray, "height width 3"], side: int, patches: PatchRoles) -> Image.Image:

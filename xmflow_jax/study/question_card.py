@@ -33,7 +33,7 @@ def question_card(prompt: PreparedQuestion, processing: Processing) -> dict[str,
 
     The image is what the model sees, made smaller; it is empty if it has gone since the question was prepared.
     """
-    patches = patch_roles(prompt, processing)
+    patches = patch_roles(prompt)
     rows, columns = patches.objects.shape
     tokens = list(_tokens(prompt, processing))
     return {

@@ -15,9 +15,6 @@ from jax.sharding import AxisType, Mesh
 
 from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.cli.replay import command_line
-from xmflow_jax.data.prompt import PreparedQuestion
-from xmflow_jax.data.roles import IMAGE
-from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.machine.mesh import automatic_mesh, check_mesh, parse_mesh
 from xmflow_jax.machine.partitioning import CONFIGURATIONS, DATA, MODEL, kept_whole, split_bytes
 from xmflow_jax.machine.processes import Processes
@@ -40,7 +37,7 @@ def default_batch_size(identity: ModelIdentity, on_cpu: bool, largest_task: int)
     Args:
         largest_task: questions of the task that has most; batches are of one task, and short ones are padded.
     """
-    leaves = shapes(abstract_model(identity.config, identity.dtype)[1]).values()
+    leaves = shapes(abstract_model(identity.family, identity.config, identity.dtype)[1]).values()
     if sum(math.prod(leaf.shape) for leaf in leaves) < SMALL_MODEL:
         return min(32, largest_task)
     return 1 if on_cpu else min(8, largest_task)
@@ -87,12 +84,13 @@ def device_layout(
     """
     group = range(processes.index - processes.index % processes.in_step, processes.count)[: processes.in_step]
     devices = [device for device in jax.devices() if device.process_index in group]
-    leaves = shapes(abstract_model(identity.config, identity.dtype)[1])
+    leaves = shapes(abstract_model(identity.family, identity.config, identity.dtype)[1])
+    partitioning = identity.family.partitioning(identity.config)
     if text is None:
         wanted = {"data": 1 if jax.default_backend() == "cpu" else len(devices), "model": 1}
     else:
         memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-        needed = partial(split_bytes, identity.config, leaves)
+        needed = partial(split_bytes, partitioning, leaves)
         wanted = parse_mesh(text) or automatic_mesh(len(devices), needed, memory)
     if processes.count > 1:
         wanted = {**wanted, "data": len(devices) // wanted["model"]}
@@ -105,7 +103,7 @@ def device_layout(
     mesh = Mesh(grid, (axis, MODEL), axis_types=(AxisType.Auto,) * 2)
     spread = "questions" if axis == DATA else "configurations"
     line = f"{side * model} devices: {spread} over {side}, the model over {model}"
-    if whole := kept_whole(identity.config, leaves, mesh):
+    if whole := kept_whole(partitioning, leaves, mesh):
         line += f" (do not divide and stay whole: {', '.join(whole)})"
     return Layout(mesh, side, line)
 
@@ -128,29 +126,6 @@ def free_memory(layout: Layout) -> int | None:
         return None
     found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
     return int(found[0]) * 1024 // len(devices) if found else None
-
-
-def model_shape(identity: ModelIdentity, prompt: PreparedQuestion | None) -> ModelShape | None:
-    """What the report must know of the model and of a typical prompt; None where no question can be used."""
-    if prompt is None:
-        return None
-    text = identity.config.text
-    cross_attention = isinstance(identity.config, CrossAttentionConfig)
-    image = int(prompt.roles[IMAGE].sum())
-    return ModelShape(
-        layers=text.layers,
-        width=text.width,
-        heads=text.heads,
-        kv_heads=text.kv_heads,
-        head_width=text.head_width,
-        mlp_width=text.mlp_width,
-        image_positions=image,
-        text_positions=len(prompt.token_ids) - (0 if cross_attention else image),
-        mlp_matrices=2 if cross_attention else 3,
-        number_bytes=2 if identity.dtype == "bfloat16" else 4,
-        cross_attention_layers=tuple(range(text.layers)) if cross_attention else (),
-        both_attentions=cross_attention,
-    )
 
 
 def provenance(

@@ -1,8 +1,8 @@
 """Models and data that a name stands for, so that the sweep runs with no arguments.
 
-So far there is one of each, both made on the spot: `random-tiny`, a LLaVA of a few hundred kilobytes with random
-weights, and `demo`, drawn scenes with questions of the study's six kinds. They show that everything runs; curves of
-random weights mean nothing.
+Shipped models lie beside the program. Others are made on the spot with random weights, such as `random-tiny` of a few
+hundred kilobytes, and so is the data set `demo`, drawn scenes with questions of the study's six kinds. They show that
+everything runs; curves of random weights mean nothing.
 """
 
 import json
@@ -11,15 +11,8 @@ from pathlib import Path
 from xmflow_jax.data.sources.demo import write_demo_questions
 from xmflow_jax.data.sources.demo_tokenizer import write_demo_tokenizer
 from xmflow_jax.errors import OptionError
-from xmflow_jax.families.llava.modeling import LlavaConfig
-from xmflow_jax.families.vision_encoder_decoder.modeling import XMFLOW_12X1024
-from xmflow_jax.nn.clip import ClipVisionConfig
-from xmflow_jax.nn.llama import LlamaConfig
+from xmflow_jax.families.registry import find_preset
 from xmflow_jax.weights.random_checkpoint import write_random
-
-IMAGE_SIZE = 56
-PATCH_SIZE = 14
-
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
@@ -53,15 +46,26 @@ def write_image_processor(
     (folder / "preprocessor_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
 
 
-def write_random_tiny(folder: Path, layers: int = 12, seed: int = 0) -> Path:
-    """A whole LLaVA-1.5 checkpoint in Hugging Face format with random weights; returns `folder`."""
+def write_preset(folder: Path, name: str, layers: int = 12, seed: int = 0) -> Path:
+    """A whole checkpoint in Hugging Face format with random weights; returns `folder`.
+
+    Args:
+        folder: made if need be.
+        name: of a family's preset (`Family.presets`).
+        layers: of the language model, where the preset does not say itself.
+    """
+    family, preset = find_preset(name)
     folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = write_demo_tokenizer(folder)
-    write_image_processor(folder, IMAGE_SIZE)
-    vision = ClipVisionConfig(IMAGE_SIZE, PATCH_SIZE, width=32, mlp_width=64, layers=3, heads=4)
-    text = LlamaConfig(vocabulary, width=64, mlp_width=128, layers=layers, heads=4, kv_heads=4, head_width=16)
-    write_random(folder, LlavaConfig(vision, text, image_token=vocabulary - 1), seed=seed)
+    config = preset(write_demo_tokenizer(folder), layers)
+    layout = family.image_layout(config, (1, 1))
+    write_image_processor(folder, layout.rows * layout.side)
+    write_random(folder, family, config, seed=seed)
     return folder
+
+
+def write_random_tiny(folder: Path, layers: int = 12, seed: int = 0) -> Path:
+    """The preset of a few hundred kilobytes, `random-tiny`; returns `folder`."""
+    return write_preset(folder, "random-tiny", layers, seed)
 
 
 def shipped_checkpoint(name: str) -> Path:
@@ -75,15 +79,6 @@ def shipped_checkpoint(name: str) -> Path:
         if folder.is_dir():
             return folder
     raise OptionError(f"the shipped model {name!r} is not part of this installation; install the package's wheel")
-
-
-def write_preset(folder: Path, seed: int = 0) -> Path:
-    """This project's own family at full size, `XMFLOW_12X1024`, with random weights (1.6 GB); returns `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_demo_tokenizer(folder)
-    write_image_processor(folder, XMFLOW_12X1024.vision.image_size)
-    write_random(folder, XMFLOW_12X1024, seed=seed)
-    return folder
 
 
 def write_demo(folder: Path, per_task: int = 8) -> tuple[list[Path], Path]:

@@ -12,12 +12,11 @@ from xmflow_jax.data.prompt import available_roles
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.roles import ROLES
 from xmflow_jax.errors import OptionError
-from xmflow_jax.families.llava.modeling import LlavaConfig
-from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.knockout.arrays import check_range
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway, parse_pathway, parse_pathways
 from xmflow_jax.knockout.study_rows import StudyRow, pathway_study
 from xmflow_jax.knockout.windows import default_width
+from xmflow_jax.nn.interfaces import Anatomy
 from xmflow_jax.study.options import SweepOptions
 
 # From which layer on can the image be dropped altogether? The recommendation is made from this one.
@@ -59,7 +58,7 @@ def wanted_pathways(options: SweepOptions) -> tuple[tuple[Pathway, str], ...]:
 def plan_studies(
     questions: Sequence[Question],
     options: SweepOptions,
-    model: LlavaConfig | CrossAttentionConfig,
+    model: Anatomy,
     say: Callable[[str], None],
 ) -> list[TaskStudy]:
     """One study for each task, with the pathways that all of its questions have data for.
@@ -70,10 +69,10 @@ def plan_studies(
     Raises:
         OptionError: no task supports a pathway that was asked for, or the window or a head is not the model's.
     """
-    text, cross_attention = model.text, isinstance(model, CrossAttentionConfig)
-    width = default_width(text.layers) if options.window is None else options.window
-    check_range("head", options.heads or (), text.heads)
-    heads = range(text.heads) if options.heads is None else options.heads
+    cross_attention = not model.image_in_prompt
+    width = default_width(model.layers) if options.window is None else options.window
+    check_range("head", options.heads or (), model.main.heads)
+    heads = range(model.main.heads) if options.heads is None else options.heads
     single_heads = tuple(heads) if options.each_head else ()
     wanted = wanted_pathways(options)
     tasks: dict[str, list[Question]] = {}
@@ -91,7 +90,7 @@ def plan_studies(
     for task, asked in tasks.items():
         pathways = [part for part in wanted if {part[0].source, part[0].target} <= set(roles[task])]
         drawn = (options.controls, options.seed, single_heads)
-        rows = pathway_study(pathways, text.layers, width, options.mode, options.heads, cross_attention, *drawn)
+        rows = pathway_study(pathways, model.layers, width, options.mode, options.heads, cross_attention, *drawn)
         if rows:
             studies.append(TaskStudy(task, tuple(asked), rows))
     return studies

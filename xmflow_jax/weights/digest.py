@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from xmflow_jax.families.registry import ModelConfig
+from xmflow_jax.weights.published import ModelConfig
 from xmflow_jax.weights.safetensors_files import StoredTensor, read_rows
 
 # Stored types whose every value the run's type holds exactly.

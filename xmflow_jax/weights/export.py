@@ -1,4 +1,4 @@
-"""A trained model as a checkpoint directory that `load_model` reads: published configuration, Orbax parameters."""
+"""A trained model as a converted checkpoint: published configuration, Orbax parameters."""
 
 import dataclasses
 import hashlib
@@ -10,12 +10,11 @@ import jax
 import numpy as np
 from flax import nnx
 
-from xmflow_jax.families.registry import ModelConfig, family_of
 from xmflow_jax.weights import orbax
-from xmflow_jax.weights.random_checkpoint import published_config
+from xmflow_jax.weights.published import ModelConfig, PublishedFamily
 
 
-def write_checkpoint(directory: Path, config: ModelConfig, state: Any) -> None:
+def write_checkpoint(directory: Path, family: PublishedFamily, config: ModelConfig, state: Any) -> None:
     """Write `config.json`, parameters and marker into a directory that holds none of them.
 
     Args:
@@ -26,6 +25,6 @@ def write_checkpoint(directory: Path, config: ModelConfig, state: Any) -> None:
     for path, array in sorted(arrays.items()):
         digest.update(json.dumps([*path, list(array.shape)]).encode())
         digest.update(np.asarray(jax.device_get(array)).tobytes())
-    text = json.dumps(published_config(config, "float32"), indent=2) + "\n"
+    text = json.dumps(family.write_config(config, "float32"), indent=2) + "\n"
     (directory / "config.json").write_text(text, encoding="utf-8")
-    orbax.save(directory, arrays, "float32", digest.hexdigest(), family_of(config))
+    orbax.save(directory, arrays, "float32", digest.hexdigest(), family.model_type)

@@ -6,7 +6,7 @@ more than one parameter beside the model.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,16 +19,15 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
 from xmflow_jax.errors import CheckpointError, OptionError
-from xmflow_jax.families.registry import ModelConfig, build_model, family_of
-from xmflow_jax.families.vision_encoder_decoder.config import model_config
 from xmflow_jax.machine.partitioning import parameter_shardings
+from xmflow_jax.nn.interfaces import Anatomy
 from xmflow_jax.weights import orbax
 from xmflow_jax.weights.digest import cast_digest, stored_digest
-from xmflow_jax.weights.key_matching import canonical_names, key_table, tied_names
-from xmflow_jax.weights.rules import LINEAR, Rule
+from xmflow_jax.weights.key_matching import canonical_names
+from xmflow_jax.weights.published import ModelConfig, PublishedFamily
+from xmflow_jax.weights.rules import LINEAR, KeyTable
 from xmflow_jax.weights.safetensors_files import FLOATING, StoredTensor, list_tensors, read_tensor
 from xmflow_jax.weights.shards import aligned_empty, place_parameter
-from xmflow_jax.weights.source import resolve_source
 
 DTYPES = ("float32", "bfloat16")
 
@@ -41,24 +40,38 @@ class LoadedModel:
     """A model, split as `nnx.split` does: `nnx.merge(graphdef, state)` is the module.
 
     Attributes:
+        family: whose model it is.
+        config: the family's own; generic code asks `anatomy`.
         dtype: of every parameter, "float32" or "bfloat16".
         digest: identifies the parameters' values (`weights.digest`).
     """
 
+    family: PublishedFamily
     config: ModelConfig
     graphdef: Any
     state: Any
     dtype: str
     digest: str
 
+    @property
+    def anatomy(self) -> Anatomy:
+        """The model's stacks as data, and its limits."""
+        return self.family.anatomy(self.config)
+
 
 @dataclass(frozen=True)
 class ModelIdentity:
     """What a checkpoint is, without its values; fields as of `LoadedModel`."""
 
+    family: PublishedFamily
     config: ModelConfig
     dtype: str
     digest: str
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """The model's stacks as data, and its limits."""
+        return self.family.anatomy(self.config)
 
 
 @dataclass(frozen=True)
@@ -70,74 +83,89 @@ class _Found:
         tensors: of a published checkpoint by their canonical names.
     """
 
-    directory: Path
-    config: ModelConfig
     dtype: str
     digest: str
     marker: orbax.Marker | None
     tensors: Mapping[str, StoredTensor]
 
 
-def load_model(source: str | Path, dtype: str | None = None, mesh: Mesh | None = None) -> LoadedModel:
+def load_weights(
+    directory: Path, family: PublishedFamily, config: ModelConfig, dtype: str | None = None, mesh: Mesh | None = None
+) -> LoadedModel:
     """A checkpoint of a known family on JAX's default device, or spread over a mesh.
 
     Args:
-        source: a directory in Hugging Face format, a directory that `xmflow_jax.convert` wrote, or a hub id.
+        directory: in Hugging Face format, or one that `xmflow_jax.convert` wrote.
+        family: that its config.json names.
+        config: that the family reads from it.
         dtype: "float32" or "bfloat16", to which all tensors are cast. None: bfloat16 if most of the stored numbers
             are, else float32, which holds float16 exactly.
-        mesh: each process then reads no more than its devices hold (`models.partitioning`).
+        mesh: each process then reads no more than its devices hold (`machine.partitioning`).
 
     Raises:
         OptionError: another dtype.
-        CheckpointError: files, keys, shapes or configuration are missing or not fully understood.
+        CheckpointError: files, keys or shapes are missing or not fully understood.
     """
-    found = _examine(source, dtype)
-    graphdef, abstract = abstract_model(found.config, found.dtype)
+    found = _examine(directory, family, config, dtype)
+    graphdef, abstract = abstract_model(family, config, found.dtype)
     leaves = shapes(abstract)
-    shardings = {} if mesh is None else parameter_shardings(found.config, leaves, mesh)
+    shardings = {} if mesh is None else parameter_shardings(family.partitioning(config), leaves, mesh)
     if found.marker is not None:
-        arrays = orbax.restore(found.directory, found.marker, leaves, shardings)
+        arrays = orbax.restore(directory, found.marker, leaves, shardings)
     else:
-        arrays = dict(_assemble(found.config, found.tensors, leaves, shardings, str(found.directory)))
-    return LoadedModel(found.config, graphdef, fill_state(abstract, arrays), found.dtype, found.digest)
+        arrays = dict(_assemble(family.keys(config), found.tensors, leaves, shardings, str(directory)))
+    return LoadedModel(family, config, graphdef, fill_state(abstract, arrays), found.dtype, found.digest)
 
 
-def identify_model(source: str | Path, dtype: str | None = None) -> ModelIdentity:
-    """What `load_model` would load: its checks, but for those that need all values, in the time of reading headers.
+def identify_weights(
+    directory: Path, family: PublishedFamily, config: ModelConfig, dtype: str | None = None
+) -> ModelIdentity:
+    """What `load_weights` would load: its checks, but for those that need all values, in the time of reading headers.
+
+    Args:
+        directory, family, config, dtype: the same as of `load_weights`.
 
     Raises:
-        OptionError, CheckpointError: as for `load_model`.
+        OptionError: another dtype.
+        CheckpointError: files, keys or shapes are missing or not fully understood.
     """
-    found = _examine(source, dtype)
-    return ModelIdentity(found.config, found.dtype, found.digest)
+    found = _examine(directory, family, config, dtype)
+    return ModelIdentity(family, config, found.dtype, found.digest)
 
 
-def _examine(source: str | Path, dtype: str | None) -> _Found:
-    """Configuration, keys, shapes and types, each refused where it is not fully understood."""
+def check_dtype(dtype: str | None) -> None:
+    """Refuse a type that parameters cannot have.
+
+    Raises:
+        OptionError: it is neither None nor one of `DTYPES`.
+    """
     if dtype not in (None, *DTYPES):
         raise OptionError(f"dtype is {dtype!r}; supported: {' or '.join(DTYPES)}")
-    directory = resolve_source(source)
-    config = model_config(directory)
-    marker = orbax.read_marker(directory, family_of(config))
+
+
+def _examine(directory: Path, family: PublishedFamily, config: ModelConfig, dtype: str | None) -> _Found:
+    """Keys, shapes and types, each refused where it is not fully understood."""
+    check_dtype(dtype)
+    marker = orbax.read_marker(directory, family.model_type)
     if marker is not None:
         orbax.check_files(directory, marker)
         dtype = dtype or marker.dtype
-        digest = cast_digest(marker.digest, [marker.dtype], dtype)
-        return _Found(directory, config, dtype, digest, marker, {})
+        return _Found(dtype, cast_digest(marker.digest, [marker.dtype], dtype), marker, {})
+    table = family.keys(config)
     published = list_tensors(directory)
-    names = canonical_names(published, config, str(directory))
+    names = canonical_names(published, table, str(directory))
     tensors = {canonical: published[name] for canonical, name in names.items()}
     dtype = dtype or _dominant_dtype(tensors.values())
-    _check_tensors(config, tensors, shapes(abstract_model(config, dtype)[1]), str(directory))
+    _check_tensors(table, tensors, shapes(abstract_model(family, config, dtype)[1]), str(directory))
     digest = cast_digest(stored_digest(config, tensors), (tensor.dtype for tensor in tensors.values()), dtype)
-    return _Found(directory, config, dtype, digest, None, tensors)
+    return _Found(dtype, digest, None, tensors)
 
 
 @lru_cache(maxsize=16)
-def abstract_model(config: ModelConfig, dtype: str) -> tuple[Any, Any]:
-    """The model's graph definition, and its state with shapes and types in place of arrays."""
+def abstract_model(family: PublishedFamily, config: ModelConfig, dtype: str) -> tuple[Any, Any]:
+    """A model's graph definition, and its state with shapes and types in place of arrays."""
     # Any seed will do: nothing is drawn.
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: build_model(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))))
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: family.build(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))))
     return graphdef, state
 
 
@@ -167,7 +195,7 @@ def _dominant_dtype(tensors: Any) -> str:
 
 
 def _assemble(
-    config: ModelConfig,
+    table: KeyTable,
     tensors: Mapping[str, StoredTensor],
     expected: Mapping[tuple[str, ...], jax.ShapeDtypeStruct],
     shardings: Mapping[tuple[str, ...], NamedSharding],
@@ -175,12 +203,10 @@ def _assemble(
 ) -> Iterator[tuple[tuple[str, ...], jax.Array]]:
     """Each parameter on its devices; `_check_tensors` has seen every tensor's type and shape."""
     tensors = dict(tensors)
-    embedding, head = tied_names(config)
-    if config.text.tied and head in tensors:
-        _drop_tied_head(tensors, embedding, head, where)
+    if table.tied and table.head in tensors:
+        _drop_tied_head(tensors, table.embedding, table.head, where)
     # The largest first: what the host holds beside the model is then at its most while the model is at its least.
-    table = sorted(key_table(config), key=lambda rule: -math.prod(expected[rule.path].shape))
-    for rule in table:
+    for rule in sorted(table.rules, key=lambda rule: -math.prod(expected[rule.path].shape)):
         if shardings:
             yield rule.path, place_parameter(rule, tensors, expected[rule.path], shardings[rule.path])
             continue
@@ -192,21 +218,20 @@ def _assemble(
 
 
 def _check_tensors(
-    config: ModelConfig,
+    table: KeyTable,
     tensors: Mapping[str, StoredTensor],
     expected: Mapping[tuple[str, ...], jax.ShapeDtypeStruct],
     where: str,
 ) -> None:
     """Refuse stored types and shapes that the configuration does not call for."""
-    table: Sequence[Rule] = key_table(config)
-    if {rule.path for rule in table} != expected.keys():
-        raise RuntimeError(f"key table and model differ in {sorted({r.path for r in table} ^ expected.keys())}")
-    rules = {name: rule for rule in table for name in rule.names()}
-    embedding, _ = tied_names(config)
+    paths = {rule.path for rule in table.rules}
+    if paths != expected.keys():
+        raise RuntimeError(f"key table and model differ in {sorted(paths ^ expected.keys())}")
+    rules = {name: rule for rule in table.rules for name in rule.names()}
     wrong = []
     for name, tensor in tensors.items():
         # A tied model's head has no rule of its own; it is a copy of the embedding.
-        rule = rules.get(name) or rules[embedding]
+        rule = rules.get(name) or rules[table.embedding]
         shape = rule.published_shape(expected[rule.path].shape)
         if tensor.dtype not in FLOATING:
             wrong.append(f"{tensor.name} has type {tensor.dtype}, expected one of {', '.join(sorted(FLOATING))}")

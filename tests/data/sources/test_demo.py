@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments.stand_in_images import main
-from tests.data.tiny_processing import write_tiny_processing
-from xmflow_jax.data.processing import load_processing
+from tests.data.tiny_processing import load_processing, write_tiny_processing
 from xmflow_jax.data.prompt import prepare_question
 from xmflow_jax.data.question import Box, Question
 from xmflow_jax.data.sources.demo import write_demo_questions

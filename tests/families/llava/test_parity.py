@@ -17,9 +17,8 @@ from tests.families.llava.torch_llava import (
     rewrite_layout,
     torch_logits,
 )
-from xmflow_jax.families.llava.config import llava_config
-from xmflow_jax.weights.key_matching import LAYOUTS
-from xmflow_jax.weights.load import load_model
+from xmflow_jax.families.checkpoint import load_model, read_checkpoint
+from xmflow_jax.families.llava.params import LAYOUTS
 
 LOGITS = 1e-4
 
@@ -28,12 +27,12 @@ LOGITS = 1e-4
 @pytest.mark.parametrize("heads", HEAD_LAYOUTS)
 def test_every_layout_and_sharding_gives_torch_logits(tmp_path: Path, heads: str, tied: bool) -> None:
     model, directory = build_torch_llava(tmp_path / "saved", kv_heads=HEAD_LAYOUTS[heads], tied=tied)
-    prompts = make_prompts(llava_config(directory))
+    prompts = make_prompts(read_checkpoint(directory).config)
     published = torch_logits(model, prompts)
     # Lively enough for the comparison to mean something.
     assert published.std() > 0.5
     digests = set()
-    for layout in LAYOUTS:
+    for layout in (one.name for one in LAYOUTS):
         for shards in (1, 3):
             rewritten = rewrite_layout(directory, tmp_path / f"{layout}-{shards}", layout, shards)
             loaded = load_model(rewritten, "float32")
@@ -60,7 +59,7 @@ def test_every_layout_and_sharding_gives_torch_logits(tmp_path: Path, heads: str
 )
 def test_every_configurable_computation(tmp_path: Path, sizes: dict[str, Any]) -> None:
     model, directory = build_torch_llava(tmp_path, **sizes)
-    prompts = make_prompts(llava_config(directory))
+    prompts = make_prompts(read_checkpoint(directory).config)
     difference = largest_difference(jax_logits(load_model(directory, "float32"), prompts), torch_logits(model, prompts))
     assert difference < LOGITS
 
@@ -68,18 +67,18 @@ def test_every_configurable_computation(tmp_path: Path, sizes: dict[str, Any]) -
 def test_first_feature_layer_by_its_index_zero(tmp_path: Path) -> None:
     # transformers 5.23 reads a 0 as "no hidden states" and fails; -4 is the same one of this tower's four.
     model, directory = build_torch_llava(tmp_path, vision_feature_layer=-4)
-    prompts = make_prompts(llava_config(directory))
+    prompts = make_prompts(read_checkpoint(directory).config)
     published = torch_logits(model, prompts)
     file = directory / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"vision_feature_layer": 0}))
-    assert llava_config(directory).feature_layer == 0
+    assert read_checkpoint(directory).config.feature_layer == 0
     assert largest_difference(jax_logits(load_model(directory, "float32"), prompts), published) < LOGITS
 
 
 def test_five_images_in_each_prompt(tmp_path: Path) -> None:
     model, directory = build_torch_llava(tmp_path)
-    prompts = make_prompts(llava_config(directory), images=5)
-    assert (prompts.tokens == llava_config(directory).image_token).sum() == 2 * 5 * 16
+    prompts = make_prompts(read_checkpoint(directory).config, images=5)
+    assert (prompts.tokens == read_checkpoint(directory).config.image_token).sum() == 2 * 5 * 16
     difference = largest_difference(jax_logits(load_model(directory, "float32"), prompts), torch_logits(model, prompts))
     assert difference < LOGITS
 
@@ -93,7 +92,7 @@ def test_bfloat16(tmp_path: Path) -> None:
     import torch
 
     model, directory = build_torch_llava(tmp_path)
-    prompts = make_prompts(llava_config(directory), batch=8)
+    prompts = make_prompts(read_checkpoint(directory).config, batch=8)
     exact = softmax(torch_logits(model, prompts))
     published = softmax(torch_logits(model.to(torch.bfloat16), prompts))
     loaded = load_model(directory, "bfloat16")

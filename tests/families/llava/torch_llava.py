@@ -16,8 +16,11 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from xmflow_jax.families.llava.modeling import LlavaConfig
-from xmflow_jax.weights.key_matching import LAYOUTS
+from xmflow_jax.families.llava.params import LAYOUTS
 from xmflow_jax.weights.load import LoadedModel
+
+# canonical beginning -> published beginning, of each layout by its name.
+BEGINNINGS = {layout.name: layout.beginnings for layout in LAYOUTS}
 
 # Key-value heads that make four query heads multi-head, grouped and multi-query attention.
 HEAD_LAYOUTS = {"mha": 4, "gqa": 2, "mqa": 1}
@@ -121,12 +124,12 @@ def rewrite_layout(source: Path, target: Path, layout: str, shards: int = 1) -> 
     tensors = {}
     for name, values in load_file(source / "model.safetensors").items():
         canonical = name
-        for ours, saved in LAYOUTS["v5-save"].items():
+        for ours, saved in BEGINNINGS["v5-save"].items():
             if name.startswith(saved):
                 canonical = ours + name.removeprefix(saved)
                 break
-        prefix = next(ours for ours in LAYOUTS[layout] if canonical.startswith(ours))
-        tensors[LAYOUTS[layout][prefix] + canonical.removeprefix(prefix)] = values
+        prefix = next(ours for ours in BEGINNINGS[layout] if canonical.startswith(ours))
+        tensors[BEGINNINGS[layout][prefix] + canonical.removeprefix(prefix)] = values
     if shards == 1:
         save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
         return target

@@ -14,31 +14,18 @@ from flax import nnx
 from safetensors.torch import save_file
 from transformers import VisionEncoderDecoderModel
 
+from tests.families.variants import ENCODER_DECODERS as CONFIGS
 from tests.families.vision_encoder_decoder.torch_encoder_decoder import build_encoder_decoder
 from tests.weights.tiny_checkpoint import edit_config, edit_tensors
-from xmflow_jax.convert import convert
 from xmflow_jax.errors import CheckpointError
-from xmflow_jax.families.vision_encoder_decoder.config import model_config
+from xmflow_jax.families.checkpoint import load_model, read_checkpoint
+from xmflow_jax.families.registry import VISION_ENCODER_DECODER
 from xmflow_jax.families.vision_encoder_decoder.modeling import XMFLOW_12X1024, CrossAttentionConfig
-from xmflow_jax.nn.clip import ClipVisionConfig
-from xmflow_jax.nn.gpt2 import MODEL_WIDTH, Gpt2Config
-from xmflow_jax.weights.export import write_checkpoint
-from xmflow_jax.weights.key_matching import key_table
-from xmflow_jax.weights.load import LoadedModel, abstract_model, load_model, shapes
+from xmflow_jax.nn.gpt2 import MODEL_WIDTH
+from xmflow_jax.weights.load import LoadedModel, abstract_model, shapes
 from xmflow_jax.weights.random_checkpoint import write_random
-from xmflow_jax.weights.safetensors_files import list_tensors
 
-CLIP = ClipVisionConfig(image_size=28, patch_size=14, width=16, mlp_width=24, layers=2, heads=2)
-VIT = replace(CLIP, activation="gelu", norm_eps=1e-12, patch_bias=True, pre_norm=False, final_norm=True)
-TEXT = Gpt2Config(vocabulary=40, width=24, mlp_width=32, layers=3, heads=4, positions=50)
-TINY = CrossAttentionConfig(CLIP, TEXT)
-CONFIGS = {
-    "clip": TINY,
-    "vit": CrossAttentionConfig(VIT, TEXT),
-    "equal widths": CrossAttentionConfig(replace(CLIP, width=24), TEXT),
-    "untied": CrossAttentionConfig(CLIP, replace(TEXT, tied=False)),
-    "own scale, no class token": CrossAttentionConfig(CLIP, replace(TEXT, cross_scale=MODEL_WIDTH), False),
-}
+TINY = CONFIGS["clip"]
 
 
 def same(one: LoadedModel, other: LoadedModel) -> None:
@@ -46,29 +33,6 @@ def same(one: LoadedModel, other: LoadedModel) -> None:
     assert first.keys() == second.keys()
     for path, leaf in first.items():
         np.testing.assert_array_equal(np.asarray(leaf.get_value()), np.asarray(second[path].get_value()))
-
-
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_written_read_converted_and_exported(tmp_path: Path, config: CrossAttentionConfig) -> None:
-    write_random(tmp_path / "published", config, seed=0)
-    loaded = load_model(tmp_path / "published", "float32")
-    assert loaded.config == config
-    same(load_model(convert(tmp_path / "published", tmp_path / "converted"), "float32"), loaded)
-    (tmp_path / "exported").mkdir()
-    write_checkpoint(tmp_path / "exported", config, loaded.state)
-    again = load_model(tmp_path / "exported")
-    assert (again.config, again.dtype) == (config, "float32")
-    same(again, loaded)
-
-
-@pytest.mark.parametrize(("encoder", "layout"), [("clip", "encoder-decoder-4"), ("vit", "encoder-decoder-v5-memory")])
-def test_both_spellings_of_the_towers(tmp_path: Path, encoder: str, layout: str) -> None:
-    write_random(tmp_path / "one", CONFIGS[encoder], seed=0)
-    write_random(tmp_path / "other", CONFIGS[encoder], seed=0, layout=layout)
-    one, other = load_model(tmp_path / "one"), load_model(tmp_path / "other")
-    same(one, other)
-    assert one.digest == other.digest
-    assert list_tensors(tmp_path / "one").keys() != list_tensors(tmp_path / "other").keys()
 
 
 @pytest.mark.parametrize("encoder", ["clip", "vit"])
@@ -86,7 +50,7 @@ def test_the_names_that_pytorch_has_in_memory(tmp_path: Path, encoder: str) -> N
 
 @pytest.mark.parametrize("name", ["clip", "vit", "equal widths", "untied"])
 def test_transformers_reads_what_is_written_and_agrees(tmp_path: Path, name: str) -> None:
-    write_random(tmp_path, CONFIGS[name], seed=1)
+    write_random(tmp_path, VISION_ENCODER_DECODER, CONFIGS[name], seed=1)
     torch_model, report = VisionEncoderDecoderModel.from_pretrained(
         tmp_path, attn_implementation="eager", output_loading_info=True
     )
@@ -105,13 +69,6 @@ def test_transformers_reads_what_is_written_and_agrees(tmp_path: Path, name: str
     assert 1.5 < float(ours.std()) < 6
 
 
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_table_and_model_have_the_same_parameters(config: CrossAttentionConfig) -> None:
-    paths = [rule.path for rule in key_table(config)]
-    assert len(paths) == len(set(paths))
-    assert set(paths) == shapes(abstract_model(config, "float32")[1]).keys()
-
-
 def test_the_preset_has_the_users_sizes() -> None:
     """Counted by hand: 12 + 12 layers of width 1024, 16 heads, 16-pixel patches; the scale is 1 / sqrt(1024)."""
     width, mlp = 1024, 4096
@@ -122,12 +79,12 @@ def test_the_preset_has_the_users_sizes() -> None:
     patches = (224 // 16) ** 2
     encoder = 12 * encoder_block + 2 * norm + width + 3 * 16 * 16 * width + (patches + 1) * width
     decoder = 12 * decoder_block + norm + 50257 * width + 1024 * width
-    leaves = shapes(abstract_model(XMFLOW_12X1024, "float32")[1]).values()
+    leaves = shapes(abstract_model(VISION_ENCODER_DECODER, XMFLOW_12X1024, "float32")[1]).values()
     assert sum(int(np.prod(leaf.shape)) for leaf in leaves) == encoder + decoder
     text = XMFLOW_12X1024.text
     assert (text.layers, text.heads, XMFLOW_12X1024.vision.heads, XMFLOW_12X1024.image_positions) == (12, 16, 16, 197)
-    tiny = replace(TINY, text=replace(TEXT, cross_scale=MODEL_WIDTH))
-    graphdef, state = abstract_model(tiny, "float32")
+    tiny = replace(TINY, text=replace(TINY.text, cross_scale=MODEL_WIDTH))
+    graphdef, state = abstract_model(VISION_ENCODER_DECODER, tiny, "float32")
     block = nnx.merge(graphdef, state).language_model.layers
     assert block.cross_scale == pytest.approx(24**-0.5)
     assert block.scale == pytest.approx(6**-0.5)
@@ -189,7 +146,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize(("edit", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_is_not_understood_is_refused_by_name(tmp_path: Path, edit: Callable[[Path], None], message: str) -> None:
-    write_random(tmp_path, TINY, seed=0)
+    write_random(tmp_path, VISION_ENCODER_DECODER, TINY, seed=0)
     edit(tmp_path)
     with pytest.raises(CheckpointError) as refused:
         load_model(tmp_path)
@@ -199,7 +156,7 @@ def test_what_is_not_understood_is_refused_by_name(tmp_path: Path, edit: Callabl
 
 @pytest.mark.parametrize("kind", [np.float32, np.uint8, np.bool_])
 def test_masks_that_old_files_hold_are_harmless(tmp_path: Path, kind: type) -> None:
-    write_random(tmp_path, TINY, seed=0)
+    write_random(tmp_path, VISION_ENCODER_DECODER, TINY, seed=0)
     before = load_model(tmp_path)
     blocks = [f"decoder.transformer.h.{layer}.{part}" for layer in range(3) for part in ("attn", "crossattention")]
     masks = {f"{block}.bias": np.tril(np.ones((1, 1, 50, 50), kind)) for block in blocks}
@@ -209,7 +166,7 @@ def test_masks_that_old_files_hold_are_harmless(tmp_path: Path, kind: type) -> N
 
 
 def test_a_tied_head_must_be_the_embedding(tmp_path: Path) -> None:
-    write_random(tmp_path, TINY, seed=0)
+    write_random(tmp_path, VISION_ENCODER_DECODER, TINY, seed=0)
     before = load_model(tmp_path)
     embedding, head = "decoder.transformer.wte.weight", "decoder.lm_head.weight"
     edit_tensors(tmp_path, lambda tensors: tensors.update({head: tensors[embedding]}))
@@ -221,8 +178,8 @@ def test_a_tied_head_must_be_the_embedding(tmp_path: Path) -> None:
 
 def test_the_configuration_as_transformers_4_wrote_it(tmp_path: Path) -> None:
     """Every field of every part, as in the image captioning models on the hub; none of them changes the model."""
-    write_random(tmp_path, CONFIGS["vit"], seed=0)
-    expected = model_config(tmp_path)
+    write_random(tmp_path, VISION_ENCODER_DECODER, CONFIGS["vit"], seed=0)
+    expected = read_checkpoint(tmp_path).config
     common = {
         "bad_words_ids": None, "begin_suppress_tokens": None, "bos_token_id": 99, "chunk_size_feed_forward": 0,
         "decoder_start_token_id": 99, "diversity_penalty": 0.0, "do_sample": False, "early_stopping": False,
@@ -247,7 +204,7 @@ def test_the_configuration_as_transformers_4_wrote_it(tmp_path: Path) -> None:
     in_config("", **common, tie_word_embeddings=False, transformers_version="4.33.0.dev0")(tmp_path)
     in_config("decoder", **common, **decoder)(tmp_path)
     in_config("encoder", **common, **encoder, tie_word_embeddings=True)(tmp_path)
-    assert model_config(tmp_path) == expected
+    assert read_checkpoint(tmp_path).config == expected
 
 
 def test_the_configuration_is_read_from_a_terse_file(tmp_path: Path) -> None:
@@ -256,7 +213,7 @@ def test_the_configuration_is_read_from_a_terse_file(tmp_path: Path) -> None:
         '{"model_type": "vision-encoder-decoder", "encoder": {"model_type": "vit"}, '
         '"decoder": {"model_type": "gpt2", "add_cross_attention": true}}'
     )
-    config = model_config(tmp_path)
+    config = read_checkpoint(tmp_path).config
     assert isinstance(config, CrossAttentionConfig)
     assert (config.vision.width, config.vision.layers, config.vision.norm_eps) == (768, 12, 1e-12)
     assert config.vision.patch_bias

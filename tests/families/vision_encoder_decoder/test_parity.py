@@ -20,13 +20,14 @@ from tests.families.vision_encoder_decoder.torch_encoder_decoder import (
 from tests.knockout.tiny_study import TinyPrompt, arrays, run_plain
 from tests.weights.tiny_checkpoint import edit_config
 from xmflow_jax.data import roles
+from xmflow_jax.families.checkpoint import load_model
 from xmflow_jax.knockout.actions import block
 from xmflow_jax.knockout.fast.engine import sweep_fast
 from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import SINGLE
-from xmflow_jax.weights.load import LoadedModel, load_model
+from xmflow_jax.weights.load import LoadedModel
 
 CASES = [("clip", 16, True), ("vit", 24, True)]
 MORE = [("clip", 24, True), ("vit", 16, False)]

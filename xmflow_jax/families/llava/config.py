@@ -1,44 +1,96 @@
-"""A published LLaVA configuration, read in full or refused.
+"""`config.json` of a LLaVA-1.5 checkpoint in Hugging Face format: read in full or refused, and written."""
 
-`config.json` of a published checkpoint leaves out what equals a default, so transformers' own configuration classes
-fill it in; they work without PyTorch. `config_keys` says what becomes of each key.
-"""
-
-import copy
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from textwrap import shorten
-from typing import Any
+from typing import Any, Final
 
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.llava.modeling import LlavaConfig
-from xmflow_jax.json_files import read_json_object
-from xmflow_jax.nn.clip import ClipVisionConfig
-from xmflow_jax.nn.layers import ACTIVATIONS
 from xmflow_jax.nn.llama import LlamaConfig
-from xmflow_jax.weights.config_sections import LLAVA, TEXT, VISION, Section
+from xmflow_jax.weights.clip_tower import CLIP, clip_section, tower_sizes, write_tower
+from xmflow_jax.weights.config_checks import activation, check_keys, fill_defaults, one_of, positive, size
+from xmflow_jax.weights.config_sections import COMMON_FIXED, COMMON_HARMLESS, Section
 
-SECTIONS = (LLAVA, TEXT, VISION)
-SUPPORTED_TYPES = {"": "llava", "text_config": "llama", "vision_config": "clip_vision_model"}
+MODEL_TYPE: Final = "llava"
+
+WHOLE: Final = Section(
+    name="",
+    read=frozenset(
+        {
+            "image_token_id",
+            "image_token_index",
+            "model_type",
+            "multimodal_projector_bias",
+            "projector_hidden_act",
+            "text_config",
+            "tie_word_embeddings",
+            "vision_config",
+            "vision_feature_layer",
+            "vision_feature_select_strategy",
+        }
+    ),
+    # The original authors' checkpoints share the model type, not the layout.
+    fixed={**COMMON_FIXED, "architectures": (["LlavaForConditionalGeneration"], None)},
+    harmless={
+        **COMMON_HARMLESS,
+        "ignore_index": "the label that training leaves out",
+        "image_seq_length": "the processor's; image positions follow from the tower's sizes",
+        "vocab_size": "a copy of text_config.vocab_size, which the embedding's shape is checked against",
+    },
+)
+
+TEXT: Final = Section(
+    name="text_config",
+    read=frozenset(
+        {
+            "head_dim",
+            "hidden_act",
+            "hidden_size",
+            "intermediate_size",
+            "model_type",
+            "num_attention_heads",
+            "num_hidden_layers",
+            "num_key_value_heads",
+            "partial_rotary_factor",
+            "rms_norm_eps",
+            "rope_parameters",
+            "rope_scaling",
+            "rope_theta",
+            "tie_word_embeddings",
+            "vocab_size",
+        }
+    ),
+    fixed={
+        **COMMON_FIXED,
+        "attention_bias": (False,),
+        "mlp_bias": (False,),
+        "sliding_window": (None,),
+    },
+    harmless={
+        **COMMON_HARMLESS,
+        "max_position_embeddings": "a limit; rotary angles are computed for the positions there are",
+        "pretraining_tp": "how pretraining split the matrices; the products are the same",
+    },
+)
+
+VISION: Final = clip_section("vision_config")
+SUPPORTED_TYPES: Final = {WHOLE.name: MODEL_TYPE, TEXT.name: "llama", VISION.name: CLIP}
 
 
-def llava_config(directory: Path) -> LlavaConfig:
-    """The configuration of a LLaVA-1.5 checkpoint in Hugging Face format.
+def read_config(path: Path, published: Mapping[str, Any]) -> LlavaConfig:
+    """The configuration of a LLaVA-1.5 checkpoint.
 
     Args:
-        directory: holds `config.json`.
+        path: of `config.json`, for messages.
+        published: its content.
 
     Raises:
-        CheckpointError: the file is missing or no JSON, names another architecture, holds a key that is not known, or
-            a value that the models here do not compute.
+        CheckpointError: it names another architecture, holds a key that is not known, or a value that the models here
+            do not compute.
     """
-    path = Path(directory) / "config.json"
-    published = read_json_object(path)
-    parts = {section.name: published.get(section.name, {}) if section.name else published for section in SECTIONS}
-    for section in SECTIONS:
-        check_keys(path, section, parts[section.name], SUPPORTED_TYPES[section.name])
-    text, vision = parts["text_config"], parts["vision_config"]
+    text, vision = published.get(TEXT.name, {}), published.get(VISION.name, {})
+    for section, part in ((WHOLE, published), (TEXT, text), (VISION, vision)):
+        check_keys(path, section, part, SUPPORTED_TYPES[section.name])
     if (
         "rope_theta" in text
         and (text.get("rope_parameters") or {}).get("rope_theta", text["rope_theta"]) != (text["rope_theta"])
@@ -49,7 +101,7 @@ def llava_config(directory: Path) -> LlavaConfig:
         )
     filled = fill_defaults(path, published, "LlavaConfig")
     return LlavaConfig(
-        vision=vision_config(path, "vision_config", filled.vision_config),
+        vision=tower_sizes(path, VISION.name, filled.vision_config),
         text=_text_config(path, filled.text_config, tied=_flag(published, text)),
         image_token=size(path, "image_token_index", filled.image_token_index, least=0),
         feature_layer=_feature_layer(path, filled, vision),
@@ -62,44 +114,6 @@ def llava_config(directory: Path) -> LlavaConfig:
         projector_activation=activation(path, "projector_hidden_act", filled.projector_hidden_act),
         projector_bias=bool(filled.multimodal_projector_bias),
     )
-
-
-def check_keys(path: Path, section: Section, part: Any, supported: str) -> None:
-    """Refuse another architecture, a key that no table names, and a value that is not computed here."""
-    if not isinstance(part, Mapping):
-        raise CheckpointError(f"{path}: {section.name} is {part!r}; expected an object")
-    prefix = f"{section.name}." if section.name else ""
-    # A part without a type takes the class's default, which is the supported one; the whole must name its own.
-    found = part.get("model_type", supported if section.name else None)
-    if found != supported:
-        raise CheckpointError(f"{path}: {prefix}model_type is {found!r}; supported: {supported!r}")
-    for key in sorted(part.keys() & section.fixed.keys()):
-        if part[key] not in section.fixed[key]:
-            supported_values = " or ".join(repr(value) for value in section.fixed[key])
-            raise CheckpointError(f"{path}: {prefix}{key} is {part[key]!r}; supported: {supported_values}")
-    known = section.read | section.fixed.keys() | section.harmless.keys()
-    unknown = sorted(part.keys() - known)
-    if unknown:
-        named = ", ".join(f"{prefix}{key} = {part[key]!r}" for key in unknown[:4])
-        raise CheckpointError(
-            f"{path}: {len(unknown)} field(s) not understood: {named}; remove what does not change the model"
-        )
-
-
-def fill_defaults(path: Path, published: Mapping[str, Any], class_name: str) -> Any:
-    """transformers' configuration object of this class for (a part of) this file."""
-    # An advice that PyTorch is missing would be the only thing that a run prints about it; nothing here needs it.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    # Imported here because transformers takes seconds to import.
-    import transformers
-
-    try:
-        # A copy, because the class writes into the rotary settings that it is given.
-        return getattr(transformers, class_name).from_dict(copy.deepcopy(dict(published)))
-    # Its validators raise errors of many kinds: their own, KeyError, ValueError, ZeroDivisionError and more.
-    except Exception as error:
-        reason = shorten(str(error), 200, placeholder=" ...") or type(error).__name__
-        raise CheckpointError(f"{path} is refused by transformers' {class_name}: {reason}") from None
 
 
 def _text_config(path: Path, text: Any, *, tied: bool) -> LlamaConfig:
@@ -122,20 +136,6 @@ def _text_config(path: Path, text: Any, *, tied: bool) -> LlamaConfig:
         rope_theta=_rope_theta(path, text.rope_parameters),
         activation=activation(path, f"{name}.hidden_act", text.hidden_act),
         tied=tied,
-    )
-
-
-def vision_config(path: Path, name: str, vision: Any) -> ClipVisionConfig:
-    """A vision tower's configuration, which stands under `name` in the file."""
-    return ClipVisionConfig(
-        image_size=size(path, f"{name}.image_size", vision.image_size),
-        patch_size=size(path, f"{name}.patch_size", vision.patch_size, most=vision.image_size),
-        width=size(path, f"{name}.hidden_size", vision.hidden_size),
-        mlp_width=size(path, f"{name}.intermediate_size", vision.intermediate_size),
-        layers=size(path, f"{name}.num_hidden_layers", vision.num_hidden_layers),
-        heads=size(path, f"{name}.num_attention_heads", vision.num_attention_heads),
-        norm_eps=positive(path, f"{name}.layer_norm_eps", vision.layer_norm_eps),
-        activation=activation(path, f"{name}.hidden_act", vision.hidden_act),
     )
 
 
@@ -167,27 +167,38 @@ def _feature_layer(path: Path, filled: Any, vision: Mapping[str, Any]) -> int:
     return layer
 
 
-def activation(path: Path, key: str, value: Any) -> str:
-    return one_of(path, key, value, {name: name for name in ACTIVATIONS})
+def write_config(config: LlavaConfig, dtype: str) -> dict[str, Any]:
+    """The content of `config.json`; `read_config` is its inverse.
 
-
-def one_of(path: Path, key: str, value: Any, supported: Mapping[str, Any]) -> Any:
-    """What a name stands for."""
-    if not isinstance(value, str) or value not in supported:
-        raise CheckpointError(f"{path}: {key} is {value!r}; supported: {', '.join(map(repr, supported))}")
-    return supported[value]
-
-
-def size(path: Path, key: str, value: Any, least: int = 1, most: int | None = None) -> int:
-    """A whole number within bounds."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
-        bound = f"an integer from {least}" + (" up" if most is None else f" to {most}")
-        raise CheckpointError(f"{path}: {key} is {value!r}; supported: {bound}")
-    return value
-
-
-def positive(path: Path, key: str, value: Any) -> float:
-    """A positive finite number."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
-        raise CheckpointError(f"{path}: {key} is {value!r}; supported: a positive number")
-    return float(value)
+    Args:
+        dtype: of the stored tensors, such as "float32".
+    """
+    vision, text = config.vision, config.text
+    return {
+        "architectures": ["LlavaForConditionalGeneration"],
+        "model_type": MODEL_TYPE,
+        "dtype": dtype,
+        "image_token_index": config.image_token,
+        "image_seq_length": config.image_positions,
+        "projector_hidden_act": config.projector_activation,
+        "multimodal_projector_bias": config.projector_bias,
+        "vision_feature_layer": config.feature_layer,
+        "vision_feature_select_strategy": "full" if config.keep_class_token else "default",
+        "tie_word_embeddings": text.tied,
+        "text_config": {
+            "model_type": "llama",
+            "vocab_size": text.vocabulary,
+            "hidden_size": text.width,
+            "intermediate_size": text.mlp_width,
+            "num_hidden_layers": text.layers,
+            "num_attention_heads": text.heads,
+            "num_key_value_heads": text.kv_heads,
+            "head_dim": text.head_width,
+            "rms_norm_eps": text.norm_eps,
+            "rope_theta": text.rope_theta,
+            "hidden_act": text.activation,
+            "max_position_embeddings": 4096,
+            "tie_word_embeddings": text.tied,
+        },
+        "vision_config": write_tower(vision),
+    }

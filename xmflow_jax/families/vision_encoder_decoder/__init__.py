@@ -1,0 +1,1 @@
+"""A vision encoder whose states a GPT-2 reads by cross-attention; the prompt holds text alone."""

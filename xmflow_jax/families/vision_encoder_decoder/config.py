@@ -1,4 +1,4 @@
-"""A published vision encoder-decoder's configuration, read in full or refused; and which family a directory is of.
+"""`config.json` of a `VisionEncoderDecoderModel` of CLIP or ViT and GPT-2: read in full or refused, and written.
 
 Beside the published keys a file may hold two of this project's own: `cross_attention_scale` ("head_width", as
 published, or "model_width") and `keep_class_token`.
@@ -7,61 +7,95 @@ published, or "model_width") and `keep_class_token`.
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from xmflow_jax.errors import CheckpointError
-from xmflow_jax.families.llava.config import activation, check_keys, fill_defaults, llava_config, one_of, positive, size
-from xmflow_jax.families.llava.config import vision_config as read_vision_config
-from xmflow_jax.families.registry import ENCODER_DECODER as TYPE
-from xmflow_jax.families.registry import LLAVA, ModelConfig
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
-from xmflow_jax.json_files import read_json_object
-from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.gpt2 import HEAD_WIDTH, MODEL_WIDTH, Gpt2Config
-from xmflow_jax.weights.config_sections import CLIP_ENCODER, ENCODER_DECODER, GPT2, VIT_ENCODER
+from xmflow_jax.weights.clip_tower import read_tower, write_tower
+from xmflow_jax.weights.config_checks import activation, check_keys, fill_defaults, one_of, positive, size
+from xmflow_jax.weights.config_sections import COMMON_FIXED, COMMON_HARMLESS, EXECUTION, TRAINING, Section
 
-# The encoders by their published type: what becomes of each key, and transformers' class that fills in the defaults.
-ENCODERS = {"clip_vision_model": (CLIP_ENCODER, "CLIPVisionConfig"), "vit": (VIT_ENCODER, "ViTConfig")}
+MODEL_TYPE: Final = "vision-encoder-decoder"
+
+WHOLE: Final = Section(
+    name="",
+    read=frozenset({"cross_attention_scale", "decoder", "encoder", "keep_class_token", "model_type"}),
+    fixed={
+        **{key: values for key, values in COMMON_FIXED.items() if key != "is_encoder_decoder"},
+        "architectures": (["VisionEncoderDecoderModel"], None),
+        "is_encoder_decoder": (True,),
+    },
+    harmless={
+        **COMMON_HARMLESS,
+        # The decoder's own flag says what its head is; this one is about encoder and decoder, which share nothing.
+        "tie_word_embeddings": "of the two parts, which have nothing to tie",
+        "vocab_size": "a copy of decoder.vocab_size, which the embedding's shape is checked against",
+    },
+)
+
+GPT2: Final = Section(
+    name="decoder",
+    read=frozenset(
+        {
+            "activation_function",
+            "layer_norm_epsilon",
+            "model_type",
+            "n_embd",
+            "n_head",
+            "n_inner",
+            "n_layer",
+            "n_positions",
+            "tie_word_embeddings",
+            "vocab_size",
+        }
+    ),
+    fixed={
+        **COMMON_FIXED,
+        "add_cross_attention": (True,),
+        "is_decoder": (True,),
+        "reorder_and_upcast_attn": (False,),
+        "scale_attn_by_inverse_layer_idx": (False,),
+        "scale_attn_weights": (True,),
+        "n_special": (0,),
+    },
+    harmless={
+        **COMMON_HARMLESS,
+        **dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop", "gradient_checkpointing"), TRAINING),
+        **dict.fromkeys(
+            (
+                "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type",
+                "summary_use_proj",
+            ),
+            "of a classification head, which a language model does not have",
+        ),
+        "n_ctx": "an older name of n_positions",
+        "output_past": EXECUTION,
+        "predict_special_tokens": "of the training of OpenAI's first GPT",
+    },
+)  # fmt: skip
 
 
-def model_config(directory: Path) -> ModelConfig:
-    """The configuration of a checkpoint of a known family.
-
-    Raises:
-        CheckpointError: the file is missing or no JSON, names another architecture, holds a key that is not known, or
-            a value that the models here do not compute.
-    """
-    path = Path(directory) / "config.json"
-    kind = read_json_object(path).get("model_type")
-    if kind not in (LLAVA, TYPE):
-        raise CheckpointError(f"{path}: model_type is {kind!r}; supported: {LLAVA!r} or {TYPE!r}")
-    return llava_config(directory) if kind == LLAVA else encoder_decoder_config(directory)
-
-
-def encoder_decoder_config(directory: Path) -> CrossAttentionConfig:
+def read_config(path: Path, published: Mapping[str, Any]) -> CrossAttentionConfig:
     """The configuration of a `VisionEncoderDecoderModel` of CLIP or ViT and GPT-2.
 
+    Args:
+        path: of `config.json`, for messages.
+        published: its content.
+
     Raises:
-        CheckpointError: as `model_config`.
+        CheckpointError: it names another architecture, holds a key that is not known, or a value that the models here
+            do not compute.
     """
-    path = Path(directory) / "config.json"
-    published = read_json_object(path)
-    check_keys(path, ENCODER_DECODER, published, TYPE)
+    check_keys(path, WHOLE, published, MODEL_TYPE)
     for part in ("encoder", "decoder"):
         if not isinstance(published.get(part), Mapping):
             raise CheckpointError(f"{path}: {part} is {published.get(part)!r}; expected an object")
     encoder, decoder = published["encoder"], published["decoder"]
-    kind = encoder.get("model_type")
-    if not isinstance(kind, str) or kind not in ENCODERS:
-        raise CheckpointError(f"{path}: encoder.model_type is {kind!r}; supported: {' or '.join(map(repr, ENCODERS))}")
-    section, class_name = ENCODERS[kind]
-    check_keys(path, section, encoder, kind)
+    vision = read_tower(path, "encoder", encoder)
     check_keys(path, GPT2, decoder, "gpt2")
     if not decoder.get("add_cross_attention") or "model_type" not in decoder:
         raise CheckpointError(f"{path}: decoder is no 'gpt2' with add_cross_attention; the image would not be read")
-    vision = read_vision_config(path, "encoder", fill_defaults(path, encoder, class_name))
-    if kind == "vit":
-        vision = replace(vision, patch_bias=True, pre_norm=False, final_norm=True)
     text = _gpt2_config(path, fill_defaults(path, decoder, "GPT2Config"))
     keep = published.get("keep_class_token", True)
     if not isinstance(keep, bool):
@@ -89,17 +123,21 @@ def _gpt2_config(path: Path, text: Any) -> Gpt2Config:
     )
 
 
-def published_encoder_decoder(config: CrossAttentionConfig, dtype: str) -> dict[str, Any]:
-    """The content of `config.json`; `encoder_decoder_config` is its inverse."""
+def write_config(config: CrossAttentionConfig, dtype: str) -> dict[str, Any]:
+    """The content of `config.json`; `read_config` is its inverse.
+
+    Args:
+        dtype: of the stored tensors, such as "float32".
+    """
     vision, text = config.vision, config.text
     return {
         "architectures": ["VisionEncoderDecoderModel"],
-        "model_type": TYPE,
+        "model_type": MODEL_TYPE,
         "dtype": dtype,
         "is_encoder_decoder": True,
         "cross_attention_scale": text.cross_scale,
         "keep_class_token": config.keep_class_token,
-        "encoder": {"model_type": _encoder_type(vision), **_published_tower(vision)},
+        "encoder": write_tower(vision),
         "decoder": {
             "model_type": "gpt2",
             "add_cross_attention": True,
@@ -117,21 +155,4 @@ def published_encoder_decoder(config: CrossAttentionConfig, dtype: str) -> dict[
             "bos_token_id": None,
             "eos_token_id": None,
         },
-    }
-
-
-def _encoder_type(vision: ClipVisionConfig) -> str:
-    return "vit" if vision.patch_bias else "clip_vision_model"
-
-
-def _published_tower(vision: ClipVisionConfig) -> dict[str, Any]:
-    return {
-        "image_size": vision.image_size,
-        "patch_size": vision.patch_size,
-        "hidden_size": vision.width,
-        "intermediate_size": vision.mlp_width,
-        "num_hidden_layers": vision.layers,
-        "num_attention_heads": vision.heads,
-        "layer_norm_eps": vision.norm_eps,
-        "hidden_act": vision.activation,
     }

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tests.data.sources.shapes.answerer import options
-from tests.data.tiny_processing import write_json
+from tests.data.tiny_processing import load_processing, write_json
 from xmflow_jax.data import roles
-from xmflow_jax.data.processing import Processing, load_processing
+from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.prompt import prepare_question
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.sources.files import read_questions

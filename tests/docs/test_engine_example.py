@@ -1,0 +1,118 @@
+"""The numbers and drawings of `docs/engine.md` against the engine's schedule. No model is needed."""
+
+import re
+
+import numpy as np
+import pytest
+
+from experiments.figures.staircase import blocked_layers, draw
+from tests.docs.pages import DOCS, table_rows
+from xmflow_jax.data import roles
+from xmflow_jax.data.batch import padded_length
+from xmflow_jax.knockout.arrays import build_positions
+from xmflow_jax.knockout.fast.placement import Group, Placement, build_study, place_study
+from xmflow_jax.knockout.fast.schedule import build_trie
+from xmflow_jax.knockout.pathways import parse_pathways
+from xmflow_jax.knockout.study_rows import pathway_study
+from xmflow_jax.knockout.windows import CENTRED, FROM_START, window_layers
+
+PAGE = (DOCS / "engine.md").read_text(encoding="utf-8")
+LAYERS, WINDOW, POSITIONS = 6, 3, 10
+IMAGE, QUESTION = slice(1, 5), slice(5, 8)
+PATHWAYS = ("Image->Question", "Question->Last")
+
+
+def numbers(text: str) -> list[int]:
+    return [int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", text)]
+
+
+def table(first_heading: str) -> dict[str, list[str]]:
+    """The cells of a table's rows by their first cell, without backticks."""
+    return {cells[0].replace("`", ""): cells[1:] for cells in table_rows(PAGE, first_heading)}
+
+
+def by_layer(row: str) -> list[int]:
+    """A row of the table by layers, its sum at the end."""
+    return [int(cell) for cell in table("layer")[row]]
+
+
+def with_sum(values: list[int]) -> list[int]:
+    return [*values, sum(values)]
+
+
+def example() -> Placement:
+    """The example's two pathways, placed on its prompt as the engine pads it."""
+    prompt = {role: np.zeros(POSITIONS, bool) for role in roles.ROLES}
+    prompt[roles.SYSTEM][0] = prompt[roles.LAST][-1] = True
+    prompt[roles.IMAGE][IMAGE] = prompt[roles.QUESTION][QUESTION] = prompt[roles.ALL][:] = True
+    rows = pathway_study(parse_pathways(", ".join(PATHWAYS), CENTRED), LAYERS, WINDOW)
+    study = build_study([row.knockout for row in rows], LAYERS, heads=1)
+    padded = padded_length(POSITIONS)
+    return place_study(study, build_positions([prompt], study.actions, padded), np.array([POSITIONS]), padded)
+
+
+def group_of(pathway: str) -> tuple[Group, int]:
+    """A pathway's group, and the first position that it recomputes."""
+    placement = example()
+    number = PATHWAYS.index(pathway)
+    members = range(number * LAYERS, (number + 1) * LAYERS)
+    places = [place for place, group in enumerate(placement.groups) if group.trie.configurations == tuple(members)]
+    assert len(places) == 1
+    return placement.groups[places[0]], int(placement.begins[places[0]][0])
+
+
+@pytest.mark.parametrize("style", [CENTRED, FROM_START])
+def test_drawings_are_the_schedules(style: str) -> None:
+    assert "\n".join(draw(style, LAYERS, WINDOW)) in PAGE
+
+
+def test_windows_and_rows_of_every_layer() -> None:
+    windows = [window_layers(CENTRED, layer, WINDOW, LAYERS) for layer in range(LAYERS)]
+    trie = build_trie(blocked_layers(CENTRED, LAYERS, WINDOW), range(LAYERS))
+    holding = [sum(layer in window for window in windows) for layer in range(LAYERS)]
+    begun = [sum(window.start <= layer for window in windows) for layer in range(LAYERS)]
+    assert by_layer("windows that hold the layer") == with_sum(holding)
+    assert by_layer("knockouts that are not the base run") == with_sum(begun)
+    assert by_layer("of them different: batch rows") == with_sum(list(trie.necessary))
+
+
+@pytest.mark.parametrize(("pathway", "first"), [(PATHWAYS[0], QUESTION.start), (PATHWAYS[1], POSITIONS - 1)])
+def test_rows_of_each_pathway(pathway: str, first: int) -> None:
+    group, begin = group_of(pathway)
+    assert begin == first
+    suffix = POSITIONS - begin
+    own = next(row for row in table("layer") if row.startswith(f"{pathway}:"))
+    assert numbers(own)[-1] == suffix
+    assert by_layer(own) == with_sum([suffix * rows for rows in group.trie.necessary])
+    assert numbers(table("")[pathway][0]) == [suffix * sum(group.trie.necessary)]
+
+
+@pytest.mark.parametrize("pathway", PATHWAYS)
+def test_what_is_executed(pathway: str) -> None:
+    group, _ = group_of(pathway)
+    rows, segments, executed = table("group")[pathway]
+    assert int(rows) == group.rows
+    assert [numbers(part) for part in segments.split(", ")] == [
+        [segment.stop - segment.start, len(segment.parents)] for segment in group.trie.segments
+    ]
+    assert int(executed) == group.rows * group.trie.executed_row_layers
+
+
+def test_row_layers_in_all() -> None:
+    told = {row: numbers(cells[0])[0] for row, cells in table("").items() if numbers(cells[0])}
+    usual = next(row for row in told if row.startswith("the usual way"))
+    knockouts, positions, layers = numbers(usual)
+    assert (knockouts, positions, layers) == (len(PATHWAYS) * LAYERS, POSITIONS, LAYERS)
+    assert told[usual] == (knockouts + 1) * positions * layers
+    assert told["the base run, once"] == POSITIONS * LAYERS
+    recomputed = sum(told[pathway] for pathway in PATHWAYS)
+    assert told["the fast engine, necessary"] == told["the base run, once"] + recomputed
+    larger = POSITIONS - 4 + 576
+    assert f"(780 becomes {(knockouts + 1) * larger * layers:,})" in PAGE
+    assert f"(60 becomes {larger * layers:,})" in PAGE
+    assert f"the {recomputed} row-layers of the knockouts" in PAGE
+
+
+def test_the_schedule_of_32_layers() -> None:
+    trie = build_trie(blocked_layers(CENTRED, 32, 9), range(32))
+    assert f"its last line says {sum(trie.necessary)} rows" in PAGE.replace("\n", " ")

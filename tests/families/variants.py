@@ -1,0 +1,33 @@
+"""Further small configurations of this package's families, for the contract: other towers, heads and flags."""
+
+from dataclasses import replace
+from typing import Any
+
+from tests.weights.tiny_checkpoint import TINY
+from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
+from xmflow_jax.nn.clip import ClipVisionConfig
+from xmflow_jax.nn.gpt2 import MODEL_WIDTH, Gpt2Config
+
+CLIP = ClipVisionConfig(image_size=28, patch_size=14, width=16, mlp_width=24, layers=2, heads=2)
+VIT = replace(CLIP, activation="gelu", norm_eps=1e-12, patch_bias=True, pre_norm=False, final_norm=True)
+TEXT = Gpt2Config(vocabulary=40, width=24, mlp_width=32, layers=3, heads=4, positions=50)
+ENCODER_DECODERS = {
+    "clip": CrossAttentionConfig(CLIP, TEXT),
+    "vit": CrossAttentionConfig(VIT, TEXT),
+    "equal widths": CrossAttentionConfig(replace(CLIP, width=24), TEXT),
+    "untied": CrossAttentionConfig(CLIP, replace(TEXT, tied=False)),
+    "own scale, no class token": CrossAttentionConfig(CLIP, replace(TEXT, cross_scale=MODEL_WIDTH), False),
+}
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "llava": {
+        "tied": replace(TINY, text=replace(TINY.text, tied=True)),
+        "no projector bias": replace(TINY, projector_bias=False),
+        "features": replace(
+            TINY, feature_layer=0, keep_class_token=True, projector_activation="quick_gelu", projector_bias=False
+        ),
+        "text": replace(TINY, text=replace(TINY.text, tied=True, rope_theta=5e5, norm_eps=1e-3, head_width=8)),
+        "vision": replace(TINY, vision=replace(TINY.vision, norm_eps=1e-3, activation="gelu")),
+    },
+    "vision-encoder-decoder": ENCODER_DECODERS,
+}

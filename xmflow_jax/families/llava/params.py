@@ -1,0 +1,80 @@
+"""Published tensor names of LLaVA-1.5, and where each tensor goes.
+
+The canonical spelling is that of transformers 5 in memory, without its leading `model.`.
+"""
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.weights.clip_tower import tower_rules
+from xmflow_jax.weights.rules import AS_IS, KeyTable, Layout, Rule, linear, norm
+
+
+def _layout(name: str, text: str, head: str, tower: str, projector: str) -> Layout:
+    """A layout by what the canonical beginnings are in it."""
+    ours = ("language_model.", "lm_head.", "vision_tower.", "multi_modal_projector.")
+    return Layout(name, dict(zip(ours, (text, head, tower, projector), strict=True)))
+
+
+LAYOUTS: Final = (
+    _layout(
+        "hub",
+        "language_model.model.",
+        "language_model.lm_head.",
+        "vision_tower.vision_model.",
+        "multi_modal_projector.",
+    ),
+    _layout(
+        "4.52",
+        "model.language_model.",
+        "lm_head.",
+        "model.vision_tower.vision_model.",
+        "model.multi_modal_projector.",
+    ),
+    _layout("v5-memory", "model.language_model.", "lm_head.", "model.vision_tower.", "model.multi_modal_projector."),
+    _layout("v5-save", "language_model.model.", "language_model.lm_head.", "vision_tower.", "multi_modal_projector."),
+)
+
+HARMLESS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        r"\.embeddings\.position_ids": "the numbers 0, 1, ... that index CLIP's position embedding",
+        r"\.rotary_emb\.inv_freq": "rotary frequencies, which follow from rope_theta",
+    }
+)
+
+HEAD: Final = "lm_head.weight"
+EMBEDDING: Final = "language_model.embed_tokens.weight"
+
+
+def key_table(config: LlavaConfig) -> KeyTable:
+    """The tensors of a LLaVA of this configuration."""
+    rules = (
+        *tower_rules(config.vision, "vision_tower", "vision_tower"),
+        *_projector_rules(config),
+        *_text_rules(config),
+    )
+    return KeyTable(rules, LAYOUTS, HARMLESS, EMBEDDING, HEAD, config.text.tied)
+
+
+def _projector_rules(config: LlavaConfig) -> Iterator[Rule]:
+    projector = "multi_modal_projector"
+    for name in ("linear_1", "linear_2"):
+        yield from linear(f"{projector}.{name}", (projector, name), bias=config.projector_bias)
+
+
+def _text_rules(config: LlavaConfig) -> Iterator[Rule]:
+    model, layers = "language_model", config.text.layers
+    yield Rule(EMBEDDING, (model, "embed_tokens", "embedding"), AS_IS)
+    yield from norm(f"{model}.norm", (model, "norm"), bias=False)
+    block = f"{model}.layers.*"
+    for name in ("input_layernorm", "post_attention_layernorm"):
+        yield from norm(f"{block}.{name}", (model, "layers", name), layers, bias=False)
+    for part, name in [
+        *(("self_attn", f"{name}_proj") for name in "qkvo"),
+        *(("mlp", f"{name}_proj") for name in ("gate", "up", "down")),
+    ]:
+        yield from linear(f"{block}.{part}.{name}", (model, "layers", part, name), layers, bias=False)
+    if not config.text.tied:
+        yield from linear("lm_head", (model, "lm_head"), bias=False)

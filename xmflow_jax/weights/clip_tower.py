@@ -1,0 +1,165 @@
+"""A vision tower of CLIP or ViT, of any family: its part of `config.json`, read and written, and its tensors."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from xmflow_jax.nn.clip import ClipVisionConfig
+from xmflow_jax.weights.config_checks import activation, check_keys, fill_defaults, one_of, positive, size
+from xmflow_jax.weights.config_sections import COMMON_FIXED, COMMON_HARMLESS, TRAINING, Section
+from xmflow_jax.weights.rules import AS_IS, CONVOLUTION, VECTOR, Rule, linear, norm
+
+# The towers by their published type, with transformers' class that fills in the defaults.
+CLIP: Final = "clip_vision_model"
+VIT: Final = "vit"
+CLASSES: Final = {CLIP: "CLIPVisionConfig", VIT: "ViTConfig"}
+
+_READ: Final = frozenset(
+    {
+        "hidden_act",
+        "hidden_size",
+        "image_size",
+        "intermediate_size",
+        "layer_norm_eps",
+        "model_type",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "patch_size",
+    }
+)
+_FIXED: Final = {**COMMON_FIXED, "num_channels": (3,)}
+_NO_WORDS: Final = "the tower has no words"
+
+
+def clip_section(name: str) -> Section:
+    """What becomes of each key of a CLIP tower that stands under `name`."""
+    return Section(
+        name,
+        _READ,
+        _FIXED,
+        {
+            **COMMON_HARMLESS,
+            "projection_dim": "of CLIP's contrastive head, which no decoder reads",
+            "vocab_size": "of CLIP's text tower, which no decoder reads",
+            "tie_word_embeddings": _NO_WORDS,
+        },
+    )
+
+
+def vit_section(name: str) -> Section:
+    """What becomes of each key of a ViT that stands under `name`."""
+    return Section(
+        name,
+        _READ,
+        {**_FIXED, "qkv_bias": (True,)},
+        {
+            **COMMON_HARMLESS,
+            **dict.fromkeys(("attention_probs_dropout_prob", "hidden_dropout_prob"), TRAINING),
+            **dict.fromkeys(("pooler_act", "pooler_output_size"), "of ViT's pooled output, which no decoder reads"),
+            "encoder_stride": "of masked-image pretraining",
+            "tie_word_embeddings": _NO_WORDS,
+        },
+    )
+
+
+def read_tower(path: Path, name: str, tower: Any) -> ClipVisionConfig:
+    """The configuration of a CLIP or ViT tower of which the file need not say what equals a default.
+
+    Args:
+        path: of config.json, for messages.
+        name: under which the tower's part stands in the file.
+        tower: that part.
+
+    Raises:
+        CheckpointError: another architecture, a key that is not known, or a value that is not computed here.
+    """
+    kind = one_of(path, f"{name}.model_type", tower.get("model_type"), {one: one for one in CLASSES})
+    check_keys(path, (clip_section if kind == CLIP else vit_section)(name), tower, kind)
+    config = tower_sizes(path, name, fill_defaults(path, tower, CLASSES[kind]))
+    return replace(config, patch_bias=True, pre_norm=False, final_norm=True) if kind == VIT else config
+
+
+def tower_sizes(path: Path, name: str, filled: Any) -> ClipVisionConfig:
+    """A CLIP tower's configuration from transformers' object, whose defaults are filled in.
+
+    Raises:
+        CheckpointError: a value that is not computed here.
+    """
+    return ClipVisionConfig(
+        image_size=size(path, f"{name}.image_size", filled.image_size),
+        patch_size=size(path, f"{name}.patch_size", filled.patch_size, most=filled.image_size),
+        width=size(path, f"{name}.hidden_size", filled.hidden_size),
+        mlp_width=size(path, f"{name}.intermediate_size", filled.intermediate_size),
+        layers=size(path, f"{name}.num_hidden_layers", filled.num_hidden_layers),
+        heads=size(path, f"{name}.num_attention_heads", filled.num_attention_heads),
+        norm_eps=positive(path, f"{name}.layer_norm_eps", filled.layer_norm_eps),
+        activation=activation(path, f"{name}.hidden_act", filled.hidden_act),
+    )
+
+
+def write_tower(vision: ClipVisionConfig) -> dict[str, Any]:
+    """The tower's part of `config.json`; `read_tower` is its inverse."""
+    return {
+        "model_type": VIT if is_vit(vision) else CLIP,
+        "image_size": vision.image_size,
+        "patch_size": vision.patch_size,
+        "hidden_size": vision.width,
+        "intermediate_size": vision.mlp_width,
+        "num_hidden_layers": vision.layers,
+        "num_attention_heads": vision.heads,
+        "layer_norm_eps": vision.norm_eps,
+        "hidden_act": vision.activation,
+    }
+
+
+def is_vit(vision: ClipVisionConfig) -> bool:
+    """Whether the tower's files are spelt as ViT's; else as CLIP's, whose patches have no bias."""
+    return vision.patch_bias
+
+
+def tower_rules(vision: ClipVisionConfig, published: str, path: str) -> Iterator[Rule]:
+    """The rules of all of a tower's parameters.
+
+    Args:
+        published: what the tower's canonical names begin with, without the last dot.
+        path: the tower's name in the NNX state.
+    """
+    rules = _vit_rules if is_vit(vision) else _clip_rules
+    yield from rules(published, path, vision.layers)
+
+
+def _clip_rules(published: str, path: str, layers: int) -> Iterator[Rule]:
+    embeddings = (path, "embeddings")
+    yield Rule(f"{published}.embeddings.class_embedding", (*embeddings, "class_embedding"), VECTOR)
+    yield Rule(f"{published}.embeddings.patch_embedding.weight", (*embeddings, "patch_embedding"), CONVOLUTION)
+    yield Rule(f"{published}.embeddings.position_embedding.weight", (*embeddings, "position_embedding"), AS_IS)
+    for name in ("pre_layrnorm", "post_layernorm"):
+        yield from norm(f"{published}.{name}", (path, name), bias=True)
+    block = f"{published}.encoder.layers.*"
+    for name in ("layer_norm1", "layer_norm2"):
+        yield from norm(f"{block}.{name}", (path, "layers", name), layers, bias=True)
+    for part, name in [
+        *(("self_attn", f"{name}_proj") for name in ("q", "k", "v", "out")),
+        *(("mlp", name) for name in ("fc1", "fc2")),
+    ]:
+        yield from linear(f"{block}.{part}.{name}", (path, "layers", part, name), layers, bias=True)
+
+
+def _vit_rules(published: str, path: str, layers: int) -> Iterator[Rule]:
+    embeddings = (path, "embeddings")
+    projection = f"{published}.embeddings.patch_embeddings.projection"
+    yield Rule(f"{published}.embeddings.cls_token", (*embeddings, "class_embedding"), VECTOR, leading=2)
+    yield Rule(f"{published}.embeddings.position_embeddings", (*embeddings, "position_embedding"), AS_IS, leading=1)
+    yield Rule(f"{projection}.weight", (*embeddings, "patch_embedding"), CONVOLUTION)
+    yield Rule(f"{projection}.bias", (*embeddings, "patch_bias"), VECTOR)
+    yield from norm(f"{published}.layernorm", (path, "post_layernorm"), bias=True)
+    block, ours = f"{published}.encoder.layer.*", (path, "layers")
+    yield from norm(f"{block}.layernorm_before", (*ours, "layer_norm1"), layers, bias=True)
+    yield from norm(f"{block}.layernorm_after", (*ours, "layer_norm2"), layers, bias=True)
+    for name in ("query", "key", "value"):
+        own = (*ours, "self_attn", f"{name[0]}_proj")
+        yield from linear(f"{block}.attention.attention.{name}", own, layers, bias=True)
+    yield from linear(f"{block}.attention.output.dense", (*ours, "self_attn", "out_proj"), layers, bias=True)
+    yield from linear(f"{block}.intermediate.dense", (*ours, "mlp", "fc1"), layers, bias=True)
+    yield from linear(f"{block}.output.dense", (*ours, "mlp", "fc2"), layers, bias=True)
