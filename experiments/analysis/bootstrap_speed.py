@@ -35,12 +35,18 @@ def simulated_rows(questions: int, layers: int) -> pd.DataFrame:
         {
             "question_id": question.astype(str),
             "task": "ChooseAttr",
+            "kind": "edges",
+            "mode": "mask",
             "pathway": pathway,
             "style": np.where(pathway == "Image->All", "to-end", "centred"),
             "layer": layer,
             "base_score": 1.0,
             "knockout_score": (lost > 0.2).astype(float),
             "relative_change": -100 * lost,
+            "base_answer": "red",
+            "knockout_answer": np.where(lost > 0.2, "red", "blue"),
+            "base_margin": 3.0,
+            "knockout_margin": 3.0 - 6.0 * lost,
         }
     )
 
@@ -62,7 +68,7 @@ def main() -> None:
     print(f"sign-flip p-values of one measure ({DRAWS} draws): {time.perf_counter() - start:.2f} s")
     start = time.perf_counter()
     summary = summarize(rows)
-    print(f"summary, with intervals and p-values of both measures: {time.perf_counter() - start:.2f} s")
+    print(f"summary, with intervals and p-values of all measures: {time.perf_counter() - start:.2f} s")
     start = time.perf_counter()
     recommend(rows, summary)
     print(f"stages and recommendation: {time.perf_counter() - start:.2f} s")

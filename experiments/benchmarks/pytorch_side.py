@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmarks.workload import Preset, RandomQuestion, spread, study_rows
+from xmflow_jax.knockout.pathways import Pathway
 
 
 def run_pytorch(
@@ -67,10 +68,8 @@ def run_pytorch(
     rows = study_rows(preset)
 
     def run(chosen: list[int]) -> dict[str, Any]:
-        masks = {
-            (row.pathway.source, row.pathway.target): blocked_mask(questions[0], row.pathway.source, row.pathway.target)
-            for row in rows
-        }
+        pathways = {row.pathway for row in rows if isinstance(row.pathway, Pathway)}
+        masks = {str(one): blocked_mask(questions[0], one.source, one.target) for one in pathways}
         for _ in range(2):
             base = probabilities(questions[0])
         read = int(base.argmax()) if token is None else token
@@ -80,7 +79,7 @@ def run_pytorch(
             blocked = row.knockout.switched[0][1]
             synchronise()
             start = time.perf_counter()
-            under = probabilities(questions[0], masks[(row.pathway.source, row.pathway.target)], blocked)
+            under = probabilities(questions[0], masks[str(row.pathway)], blocked)
             found.append(float(under[read]))
             seconds.append(time.perf_counter() - start)
             tokens.append(int(under.argmax()))

@@ -34,6 +34,8 @@ def rows_of(flow: Flow, questions: int = 160, layers: int = LAYERS, task: str = 
                     {
                         "question_id": names,
                         "task": task,
+                        "kind": "edges",
+                        "mode": "mask",
                         "pathway": pathway,
                         "style": style or "centred",
                         "layer": layer,

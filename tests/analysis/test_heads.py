@@ -7,7 +7,7 @@ import pytest
 from tests.run.result_rows import row
 from xmflow_jax.analysis.heads import summarize_heads
 from xmflow_jax.analysis.recommendation import recommend, recommendation_json
-from xmflow_jax.analysis.summary import SUMMARY_COLUMNS, Resampling, summarize
+from xmflow_jax.analysis.summary import Resampling, summarize
 
 RESAMPLING = Resampling(resamples=200)
 HEADS, LAYERS, QUESTIONS = 3, 4, 12
@@ -34,12 +34,12 @@ def fixture_rows() -> pd.DataFrame:
 
 def test_every_head_is_summarized_as_if_it_were_a_run_of_its_own(rows: pd.DataFrame) -> None:
     heads = summarize_heads(rows, resampling=RESAMPLING)
-    assert list(heads.columns[:5]) == ["task", "pathway", "style", "head", "layer"]
+    assert list(heads.columns[:7]) == ["task", "kind", "mode", "pathway", "style", "head", "layer"]
     assert len(heads) == 2 * 2 * HEADS * LAYERS
     for head in range(HEADS):
         alone = summarize(rows[rows["head"] == head].assign(head=-1), resampling=RESAMPLING)
         own = heads[heads["head"] == head].reset_index(drop=True)
-        pd.testing.assert_frame_equal(own[list(SUMMARY_COLUMNS)], alone[list(SUMMARY_COLUMNS)])
+        pd.testing.assert_frame_equal(own[list(alone.columns)], alone)
     found = heads.loc[heads["critical"], ["task", "head", "layer"]]
     assert found.drop_duplicates().to_numpy().tolist() == [["A", 2, 1], ["B", 2, 1]]
     np.testing.assert_array_equal(heads["relative_change"], -10.0 - heads["head"])

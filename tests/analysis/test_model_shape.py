@@ -5,8 +5,12 @@ from dataclasses import replace
 import pytest
 
 from xmflow_jax.analysis.model_shape import ModelShape, saving
-from xmflow_jax.knockout.costs import rows_operations
+from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.families.registry import LLAVA
+from xmflow_jax.knockout.costs import model_costs
+from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
+from xmflow_jax.weights.load import ModelIdentity
 
 SHAPE = ModelShape(
     layers=5, width=24, heads=4, kv_heads=2, head_width=6, mlp_width=40, image_positions=7, text_positions=9
@@ -49,9 +53,12 @@ def test_savings_are_those_counted_one_by_one(shape: ModelShape, unread: set[int
 
 
 def test_a_pass_costs_what_the_studys_own_count_says() -> None:
-    config = LlamaConfig(layers=5, width=24, heads=4, kv_heads=2, head_width=6, mlp_width=40, vocabulary=50)
+    vision = ClipVisionConfig(14, 14, width=4, mlp_width=4, layers=1, heads=1)
+    text = LlamaConfig(layers=5, width=24, heads=4, kv_heads=2, head_width=6, mlp_width=40, vocabulary=50)
+    net = ModelIdentity(LLAVA, LlavaConfig(vision, text, image_token=49), "float32", "").net
+    block = model_costs(net, (14, 14, 3)).stacks[-1].blocks[0]
     found = saving(SHAPE, ())
-    assert found.attention_operations.before + found.mlp_operations.before == 5 * rows_operations(config, 0, 16)
+    assert found.attention_operations.before + found.mlp_operations.before == 5 * block.rows(0, 16, outside=0)
 
 
 def test_cross_attention_leaves_the_mlp_alone() -> None:

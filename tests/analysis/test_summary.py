@@ -4,8 +4,23 @@ import pytest
 
 from xmflow_jax.analysis.bootstrap import bootstrap_intervals
 from xmflow_jax.analysis.permutation import holm, sign_flip_p_values
-from xmflow_jax.analysis.summary import CONTROL_COLUMNS, MARGIN_COLUMNS, SUMMARY_COLUMNS, Resampling, summarize
+from xmflow_jax.analysis.summary import (
+    SUMMARY_COLUMNS,
+    Resampling,
+    control_columns,
+    measure_columns,
+    summarize,
+    summary_columns,
+)
+from xmflow_jax.measures.accuracy import ACCURACY
+from xmflow_jax.measures.margin import MARGIN
+from xmflow_jax.measures.measure import Measure
+from xmflow_jax.measures.probability import PROBABILITY
+from xmflow_jax.measures.registry import MEASURES
 from xmflow_jax.run.folder import ROW_SCHEMA
+
+# What `rows` have.
+BOTH = (ACCURACY, PROBABILITY)
 
 
 def rows(
@@ -21,6 +36,8 @@ def rows(
         {
             "question_id": [f"q{place}" for place in range(len(base))],
             "task": task,
+            "kind": "edges",
+            "mode": "mask",
             "pathway": pathway,
             "style": "centred",
             "layer": layer,
@@ -42,7 +59,7 @@ def test_numbers_computed_by_hand() -> None:
             ]
         )
     )
-    assert tuple(table.columns) == SUMMARY_COLUMNS
+    assert tuple(table.columns) == summary_columns(BOTH)
     assert table[["task", "layer", "n"]].to_numpy().tolist() == [
         ["Another", 0, 1],
         ["ChooseAttr", 2, 4],
@@ -55,17 +72,33 @@ def test_numbers_computed_by_hand() -> None:
 
 
 def test_the_contracts_columns_come_first() -> None:
-    assert SUMMARY_COLUMNS[:14] == (
-        *("task", "pathway", "style", "layer", "n", "base_accuracy", "knockout_accuracy"),
+    first = (
+        *("task", "kind", "mode", "pathway", "style", "layer", "n", "base_accuracy", "knockout_accuracy"),
         *("delta_accuracy", "delta_accuracy_low", "delta_accuracy_high"),
         *("relative_change", "relative_change_low", "relative_change_high", "critical"),
+        *("p_value", "p_holm", "relative_change_p_value", "relative_change_p_holm"),
+        *("margin_n", "base_margin", "knockout_margin", "margin_change", "margin_change_low", "margin_change_high"),
     )
+    controls = (
+        *("controls", "control_delta_accuracy", "delta_accuracy_over_control", "delta_accuracy_over_control_low"),
+        *("delta_accuracy_over_control_high", "control_relative_change", "relative_change_over_control"),
+        *("relative_change_over_control_low", "relative_change_over_control_high", "control_overlap"),
+    )
+    assert SUMMARY_COLUMNS[: len(first)] == first
+    assert summary_columns(controlled=True)[: len(first) + len(controls)] == first + controls
+
+
+@pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.name)
+def test_every_measure_has_its_columns(measure: Measure) -> None:
+    assert set(measure_columns(measure)) <= set(SUMMARY_COLUMNS)
+    assert set(control_columns(measure)) <= set(summary_columns(controlled=True))
+    assert len(set(summary_columns(controlled=True))) == len(summary_columns(controlled=True))
 
 
 def test_one_question_has_no_intervals_and_nothing_critical() -> None:
     text = summarize(rows([1], [0], [-10])).to_csv(index=False)
     assert text.splitlines()[1] == (
-        "ChooseAttr,Image->Question,centred,0,1,100.0,0.0,100.0,,,-10.0,,,False,1.0,1.0,1.0,1.0"
+        "ChooseAttr,edges,mask,Image->Question,centred,0,1,100.0,0.0,100.0,,,-10.0,,,False,1.0,1.0,1.0,1.0"
     )
 
 
@@ -95,12 +128,14 @@ def test_p_values_are_corrected_within_a_curve_and_not_across() -> None:
     """Ten questions, all lost in one of two layers: 2 / 2^10, times two."""
     lost, kept = rows([1] * 10, [0] * 10, [-5] * 10), rows([1] * 10, [1] * 10, [0] * 10, layer=1)
     curves = [
-        pd.concat([lost, kept]).assign(**{column: name}) for column in ("task", "pathway", "style") for name in "AB"
+        pd.concat([lost, kept]).assign(**{column: name})
+        for column in ("task", "kind", "pathway", "style")
+        for name in "AB"
     ]
     table = summarize(pd.concat(curves))
-    assert len(table) == 12
-    np.testing.assert_allclose(table["p_value"], [2 / 1024, 1.0] * 6)
-    np.testing.assert_allclose(table["p_holm"], [4 / 1024, 1.0] * 6)
+    assert len(table) == 16
+    np.testing.assert_allclose(table["p_value"], [2 / 1024, 1.0] * 8)
+    np.testing.assert_allclose(table["p_holm"], [4 / 1024, 1.0] * 8)
 
 
 def test_no_loss_among_few_questions_is_no_proof_of_none() -> None:
@@ -133,14 +168,15 @@ def test_margins() -> None:
     table = rows([1] * 4, [1, 1, 0, 1], [0.0] * 4)
     with_margins = table.assign(base_margin=[2.0, 1.0, np.nan, np.inf], knockout_margin=[1.0, -1.0, 0.5, 3.0])
     summary = summarize(with_margins)
-    assert tuple(summary.columns) == (*SUMMARY_COLUMNS, *MARGIN_COLUMNS)
-    pd.testing.assert_frame_equal(summary[list(SUMMARY_COLUMNS)], summarize(table))
+    assert tuple(summary.columns) == summary_columns((*BOTH, MARGIN))
+    pd.testing.assert_frame_equal(summary[list(summary_columns(BOTH))], summarize(table))
     ends = bootstrap_intervals(np.array([[-1.0], [-2.0]]))
-    expected = [2, 1.5, 0.0, -1.5, ends.low[0], ends.high[0]]
-    np.testing.assert_allclose(summary[list(MARGIN_COLUMNS)].to_numpy(float)[0], expected)
+    # Of two questions that both fall, two of the four flips are as far from zero.
+    expected = [2, 1.5, 0.0, -1.5, ends.low[0], ends.high[0], 0.5, 0.5]
+    np.testing.assert_allclose(summary[list(measure_columns(MARGIN))].to_numpy(float)[0], expected)
     none = summarize(table.assign(base_margin=np.nan, knockout_margin=np.nan))
     assert none["margin_n"].tolist() == [0]
-    assert none[list(MARGIN_COLUMNS[1:])].isna().all(axis=None)
+    assert none[list(measure_columns(MARGIN)[1:])].isna().all(axis=None)
 
 
 def test_controls_are_paired_with_their_pathway() -> None:
@@ -153,8 +189,8 @@ def test_controls_are_paired_with_their_pathway() -> None:
     )
     table["control_overlap"] = table["control"].map({0: np.nan, 1: 0.5, 2: 0.25})
     summary = summarize(table)
-    assert tuple(summary.columns) == (*SUMMARY_COLUMNS, *CONTROL_COLUMNS)
-    pd.testing.assert_frame_equal(summary[list(SUMMARY_COLUMNS)], summarize(pd.concat([own, uncontrolled])))
+    assert tuple(summary.columns) == summary_columns(BOTH, controlled=True)
+    pd.testing.assert_frame_equal(summary[list(summary_columns(BOTH))], summarize(pd.concat([own, uncontrolled])))
     one, other = summary.iloc[0], summary.iloc[1]
     assert one["controls"] == 2
     np.testing.assert_allclose(one["control_delta_accuracy"], 100 / 12)
@@ -168,7 +204,8 @@ def test_controls_are_paired_with_their_pathway() -> None:
     np.testing.assert_allclose(one["delta_accuracy_over_control"], 50 - 100 / 12)
     np.testing.assert_allclose(one["control_overlap"], 0.375)
     assert other["controls"] == 0
-    assert other[list(CONTROL_COLUMNS[1:])].isna().all()
+    others = [name for measure in BOTH for name in control_columns(measure)]
+    assert other[[*others, "control_overlap"]].isna().all()
 
 
 def test_a_run_without_controls_has_no_columns_of_theirs() -> None:
@@ -178,7 +215,7 @@ def test_a_run_without_controls_has_no_columns_of_theirs() -> None:
 
 def test_a_control_twice_is_refused() -> None:
     table = rows([1], [1], [0]).assign(control=1)
-    with pytest.raises(ValueError, match="ChooseAttr, Image->Question, centred, 0, q0, 1"):
+    with pytest.raises(ValueError, match="ChooseAttr, edges, mask, Image->Question, centred, 0, q0, 1"):
         summarize(pd.concat([table, table]))
 
 
@@ -219,13 +256,13 @@ def test_undefined_changes_count_in_n_but_not_in_the_mean() -> None:
 
 
 def test_a_question_twice_in_a_group_is_refused() -> None:
-    with pytest.raises(ValueError, match="ChooseAttr, Image->Question, centred, 0, q0"):
+    with pytest.raises(ValueError, match="ChooseAttr, edges, mask, Image->Question, centred, 0, q0"):
         summarize(pd.concat([rows([1], [1], [0]), rows([1], [1], [0])]))
 
 
 def test_no_rows_give_an_empty_table_with_its_columns() -> None:
     table = summarize(ROW_SCHEMA.empty_table().to_pandas())
-    assert tuple(table.columns) == (*SUMMARY_COLUMNS, *MARGIN_COLUMNS)
+    assert tuple(table.columns) == SUMMARY_COLUMNS
     assert len(table) == 0
 
 

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from tests.commands.sweep_words import command
 from xmflow_jax import run_sweep
-from xmflow_jax.analysis.summary import MARGIN_COLUMNS, SUMMARY_COLUMNS
+from xmflow_jax.analysis.summary import SUMMARY_COLUMNS
 from xmflow_jax.cli.sweep_arguments import parse_sweep_arguments
 from xmflow_jax.data.sources.demo import write_demo_questions
 from xmflow_jax.run.folder import read_lens, read_rows, read_skipped
@@ -184,7 +184,7 @@ def test_no_question_selected_is_an_empty_result_and_no_error(
             "0 questions in the results, 0 set aside (reasons in run.json), 3 not selected" in capsys.readouterr().out
         )
     assert read_rows(tmp_path).empty
-    assert (tmp_path / "summary.csv").read_text().splitlines() == [",".join((*SUMMARY_COLUMNS, *MARGIN_COLUMNS))]
+    assert (tmp_path / "summary.csv").read_text().splitlines() == [",".join(SUMMARY_COLUMNS)]
     assert list((tmp_path / "figures").iterdir()) == []
     assert json.loads((tmp_path / "run.json").read_text())["counts"]["not_selected"] == {"QueryAttr": 3}
     # What the model said is kept, so that one can see why.

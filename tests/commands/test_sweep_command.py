@@ -18,6 +18,7 @@ import pytest
 from tests.commands.sweep_words import command
 from xmflow_jax import run_sweep
 from xmflow_jax.data.sources.demo import write_demo_questions
+from xmflow_jax.measures.registry import MEASURES
 from xmflow_jax.report.__main__ import main as report
 from xmflow_jax.run.folder import ROW_SCHEMA, read_rows, read_skipped
 from xmflow_jax.study.shipped import write_random_tiny
@@ -74,8 +75,10 @@ def test_summary_figures_and_record(run: Path) -> None:
     assert len(summary) == 2 * 2 * LAYERS
     assert set(summary["n"]) == {2}
     names = {path.name for path in (run / "figures").iterdir()}
-    curves = {f"{name}{measure}" for name in ("ChooseAttr", "QueryAttr", "overview") for measure in ("", "-accuracy")}
-    drawn = curves | {f"{task}-heat-map" for task in ("ChooseAttr", "QueryAttr")} | {"answer_tracking"}
+    drawn = {"overview" + measure.suffix for measure in MEASURES}
+    for task, own in summary.groupby("task"):
+        drawn |= {task + measure.suffix for measure in MEASURES if own[measure.key].notna().any()}
+    drawn |= {f"{task}-heat-map" for task in ("ChooseAttr", "QueryAttr")} | {"answer_tracking"}
     assert names == {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf")}
     recommendation = json.loads((run / "recommendation.json").read_text())
     assert {curve["task"] for curve in recommendation["critical"]} == {"All tasks", "ChooseAttr", "QueryAttr"}

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from tests.report.written_run import data_of, write_run
+from xmflow_jax.measures.accuracy import ACCURACY
 from xmflow_jax.report.__main__ import main
 from xmflow_jax.report.comparison import Comparison, comparison_data, write_comparison
 from xmflow_jax.report.figures.comparison import comparison_figure
@@ -44,7 +45,7 @@ def test_every_run_keeps_its_own_curves_and_depth(runs: dict[Path, dict[str, Any
         assert told["curves"] == own["curves"]
         assert told["findings"] == own["findings"]
         assert told["template"] == "plain"
-    assert data["pathways"] == ["Image->Question", "Question->Last", "Image->All"]
+    assert data["subjects"] == ["Image->Question", "Question->Last", "Image->All"]
 
 
 def test_runs_of_the_same_name_are_told_apart(made: Comparison) -> None:
@@ -64,7 +65,7 @@ def test_the_command_compares_what_it_can_read(
         write_run(tmp_path / name, tasks=("ChooseAttr",), questions=3)
     assert main(["a", "nothing", str(tmp_path / "a"), "b", "--depth", "percent"]) == 2
     streams = capsys.readouterr()
-    assert "comparison of 2 runs comparison/comparison.html, 4 figures in comparison/figures\n" in streams.out
+    assert "comparison of 2 runs comparison/comparison.html, 8 figures in comparison/figures\n" in streams.out
     assert streams.err == "error: nothing holds no run.json; expected a folder that a sweep wrote\n"
     data = shown(tmp_path / "comparison" / "comparison.html")
     assert [run["name"] for run in data["runs"]] == ["a", "b"]  # the third is the first once more
@@ -122,7 +123,7 @@ def lines(figure: Figure, panel: int) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("depth", [None, "layer"])
 def test_a_figures_lines_are_the_runs_curves(runs: dict[Path, dict[str, Any]], depth: str | None) -> None:
     data = comparison_data(list(runs.values()), ["shallow", "deep"], depth)
-    figure = comparison_figure(data, "ChooseAttr", "delta_accuracy")
+    figure = comparison_figure(data, "ChooseAttr", ACCURACY)
     labels = ["Image ↛ Question", "Question ↛ Last", "Image ↛ All (to-end)"]
     assert [axes.get_title() for axes in figure.axes] == labels
     for panel, label in enumerate(labels):
@@ -152,7 +153,9 @@ def test_a_pathway_or_a_task_that_one_run_lacks_is_drawn_of_the_others(runs: dic
 
 
 def test_the_figures_of_every_task_are_written(made: Comparison) -> None:
-    stems = [f"{task}{kind}" for task in ("All_tasks", "ChooseAttr", "Query_b_Attr_b") for kind in ("", "-accuracy")]
+    every = ("", "-accuracy", "-changed")
+    stems = [f"{task}{kind}" for task in ("All_tasks", "ChooseAttr", "Query_b_Attr_b") for kind in every]
+    stems += ["All_tasks-margin", "ChooseAttr-margin"]  # the other task's questions name no two options
     assert sorted(path.name for path in made.figures) == sorted(
         f"{stem}.{suffix}" for stem in stems for suffix in ("png", "pdf")
     )

@@ -13,6 +13,8 @@ def row(question_id: str, layer: int = 0, task: str = "ChooseAttr", **changes: A
         "question_id": question_id,
         "image_id": "image-1",
         "task": task,
+        "kind": "edges",
+        "mode": "mask",
         "pathway": "Image->Question",
         "style": "centred",
         "layer": layer,

@@ -72,7 +72,7 @@ def test_no_question_is_counted_twice(tmp_path: Path) -> None:
         for again in ("q1", "q2"):
             with pytest.raises(ValueError, match="finished before"):
                 run.append_part([row(again, layer=1)])
-        with pytest.raises(ValueError, match="the same task, question_id, pathway"):
+        with pytest.raises(ValueError, match="the same task, question_id, kind, mode, pathway"):
             run.append_part([row("q3"), row("q3")])
         with pytest.raises(ValueError, match="'maybe'"):
             run.append_skipped([skipped("q4", "maybe")])
@@ -142,12 +142,13 @@ def test_a_damaged_part_is_never_counted(tmp_path: Path, how: str) -> None:
     assert record["sessions"][1]["unreadable_parts"] == ["part-00001.parquet"]
 
 
-def test_a_part_of_another_layout_is_refused_and_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lacking", [["gold"], ["kind", "mode"]], ids=" ".join)
+def test_a_part_of_another_layout_is_refused_and_kept(tmp_path: Path, lacking: list[str]) -> None:
     with open_run(tmp_path, CONFIGURATION) as run:
         run.append_part([row("q1")])
     part = tmp_path / "results" / "part-00000.parquet"
-    pq.write_table(pq.ParquetFile(part).read().drop_columns(["gold"]), part)
-    with pytest.raises(RunFolderError, match=r"another version.*gold"):
+    pq.write_table(pq.ParquetFile(part).read().drop_columns(lacking), part)
+    with pytest.raises(RunFolderError, match="another version.*" + ".*".join(lacking)):
         open_run(tmp_path, CONFIGURATION)
     assert part.exists()
     part.unlink()

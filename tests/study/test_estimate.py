@@ -14,13 +14,14 @@ from xmflow_jax.data.question import Box, Question
 from xmflow_jax.errors import RunFolderError
 from xmflow_jax.families.llava.modeling import LlavaConfig
 from xmflow_jax.families.registry import LLAVA
-from xmflow_jax.knockout.costs import image_operations, last_block_operations, rows_operations
+from xmflow_jax.knockout.costs import model_costs
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
 from xmflow_jax.run.folder import open_run, read_lens, write_lens
 from xmflow_jax.study.estimate import Estimate, check_space, duration, estimate_work, matmul_rate, scaled
 from xmflow_jax.study.options import SweepOptions
 from xmflow_jax.study.task_studies import plan_studies
+from xmflow_jax.weights.load import ModelIdentity
 
 LAYERS = 4
 MODEL = LlavaConfig(
@@ -28,6 +29,9 @@ MODEL = LlavaConfig(
     LlamaConfig(10, width=8, mlp_width=8, layers=LAYERS, heads=4, kv_heads=4, head_width=2),
     image_token=9,
 )
+
+
+IDENTITY = ModelIdentity(LLAVA, MODEL, "float32", "")
 
 
 def question(number: int, task: str) -> Question:
@@ -47,7 +51,7 @@ def work(done: set[tuple[str, str]], pathways: str = "Last->Last@single", batch_
     options = SweepOptions(pathways=pathways)
     studies = plan_studies(questions, options, LLAVA.anatomy(MODEL), print)
     typical = {study.task: prompt(study.questions[0]) for study in studies}
-    return estimate_work(studies, typical, done, MODEL, "float32", batch_size)
+    return estimate_work(studies, typical, done, IDENTITY, batch_size)
 
 
 def test_counts_and_operations_of_what_is_left() -> None:
@@ -56,14 +60,12 @@ def test_counts_and_operations_of_what_is_left() -> None:
     assert (estimate.questions, estimate.done, estimate.tasks, estimate.pathways) == (8, 3, 2, 1)
     assert (estimate.layers, estimate.knockouts) == (LAYERS, 5 * LAYERS)
     # One question, by hand: the image, the base run, and for the knockout of layer l one row from there to the end.
-    text = MODEL.text
-    base = (LAYERS - 1) * rows_operations(text, 0, 10) + last_block_operations(text, 10, 10)
-    knockouts = sum(
-        (LAYERS - 1 - layer) * rows_operations(text, 9, 10) + last_block_operations(text, 1, 10)
-        for layer in range(LAYERS)
-    )
+    text, costs = MODEL.text, model_costs(IDENTITY.net, (28, 28, 3))
+    block = costs.stacks[-1].blocks[-1]
+    base = (LAYERS - 1) * block.rows(0, 10, 0) + block.last_rows(10, 10, 0)
+    knockouts = sum((LAYERS - 1 - layer) * block.rows(9, 10, 0) + block.last_rows(1, 10, 0) for layer in range(LAYERS))
     readout = (1 + LAYERS) * 2 * text.width * text.vocabulary
-    assert estimate.operations == 5 * (image_operations(MODEL) + base + knockouts + readout)
+    assert estimate.operations == 5 * (costs.image + base + knockouts + readout)
     assert 0 < estimate.seconds < 10
 
 

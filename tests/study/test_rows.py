@@ -13,7 +13,7 @@ from xmflow_jax.knockout.measure import Margins, Measured
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.run.parts import table_of
-from xmflow_jax.study.rows import first_token_answers, question_rows, whole_answers
+from xmflow_jax.study.rows import first_token_answers, observe, question_rows, whole_answers
 
 QUESTION = Question("007", "42", Path("42.jpg"), "Is it red or blue?", "red", "ChooseAttr")
 ROWS = pathway_study([(Pathway("Image", "Last"), "centred"), (Pathway("Question", "Image"), "single")], 2, 1)
@@ -28,7 +28,8 @@ def rows(
     base_answer: str = "red wine", base_prob: float = 0.5, impossible: tuple[Action, ...] = (), margins: Any = None
 ) -> list[Any]:
     measured: Any = Measured(np.array([9, 5]), np.array([0.9, base_prob]), np.array(TOKENS), np.array(PROBABILITIES))
-    return question_rows(QUESTION, base_answer, ROWS, impossible, measured, 1, ANSWERS, margins=margins)
+    observed = observe(QUESTION, base_answer, ANSWERS, measured, margins, 1)
+    return question_rows(QUESTION, ROWS, impossible, observed)
 
 
 def test_rows_fit_the_schema_and_say_where_they_belong() -> None:

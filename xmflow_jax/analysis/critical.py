@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from xmflow_jax.analysis.curve import CURVE, Curve
+
 
 @dataclass(frozen=True)
 class CriticalLayers:
-    """One task's curve of one pathway and window style.
+    """One task's curve of one kind, mode, pathway and window style.
 
     Attributes:
         layers: the critical ones.
@@ -18,6 +20,8 @@ class CriticalLayers:
     """
 
     task: str
+    kind: str
+    mode: str
     pathway: str
     style: str
     layers: tuple[int, ...]
@@ -27,18 +31,22 @@ class CriticalLayers:
     high: float | None
     n: int
 
+    @property
+    def curve(self) -> Curve:
+        """What the curve is about."""
+        return Curve(self.kind, self.mode, self.pathway, self.style)
+
 
 def critical_layers(summary: pd.DataFrame) -> tuple[CriticalLayers, ...]:
     """Every curve of the summary (`summarize`), in its order, with its critical layers."""
     curves = []
-    for (task, pathway, style), curve in summary.groupby(["task", "pathway", "style"], sort=True):
+    for (task, *about), curve in summary.groupby(["task", *CURVE], sort=True):
         peak = curve.sort_values(["delta_accuracy", "layer"], ascending=[False, True]).iloc[0]
         low, high = peak["delta_accuracy_low"], peak["delta_accuracy_high"]
         curves.append(
             CriticalLayers(
                 task=str(task),
-                pathway=str(pathway),
-                style=str(style),
+                **Curve(*map(str, about))._asdict(),
                 layers=tuple(sorted(int(layer) for layer in curve.loc[curve["critical"].astype(bool), "layer"])),
                 peak_layer=int(peak["layer"]),
                 delta_accuracy=float(peak["delta_accuracy"]),

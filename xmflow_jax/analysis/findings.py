@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from xmflow_jax.analysis.critical import CriticalLayers, layer_ranges, ranges_text
 from xmflow_jax.analysis.model_shape import Saving
-from xmflow_jax.analysis.pruning import PATHWAY, TO_END, Pruning
+from xmflow_jax.analysis.pruning import Pruning, is_pruning
 from xmflow_jax.analysis.question_matrix import ALL_TASKS
 from xmflow_jax.analysis.recommendation import Recommendation
 from xmflow_jax.analysis.stages import Stage, TaskStages
+from xmflow_jax.run.row_words import KEEP_ONLY
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ def findings(recommendation: Recommendation) -> Findings:
 
 def _critical_line(curves: Sequence[CriticalLayers], tau: float, percent: str) -> str:
     head = f"Critical layers (accuracy falls by more than {tau:g} points, {percent} interval above zero)"
-    # The pruning's own rows are the third line's.
-    curves = [curve for curve in curves if (curve.pathway, curve.style) != (PATHWAY, TO_END)]
+    # The pruning's own rows are the third line's, and a fall where a pathway alone is kept makes no layer critical.
+    curves = [one for one in curves if not is_pruning(one.curve) and one.kind != KEEP_ONLY]
     if not curves:
         return f"{head}: nothing was measured but the pruning."
     pooled = any(curve.task == ALL_TASKS for curve in curves)
@@ -73,7 +74,7 @@ def _critical_part(curve: CriticalLayers) -> str:
 
 
 def _name(curve: CriticalLayers) -> str:
-    return curve.pathway if curve.style == "centred" else f"{curve.pathway} ({curve.style})"
+    return curve.curve.name
 
 
 def _fall(curve: CriticalLayers) -> str:

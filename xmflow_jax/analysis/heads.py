@@ -4,15 +4,16 @@ from typing import Final
 
 import pandas as pd
 
+from xmflow_jax.analysis.curve import CURVE
 from xmflow_jax.analysis.summary import SUMMARY_COLUMNS, TAU, Resampling, summarize
-from xmflow_jax.knockout.actions import TOGETHER
+from xmflow_jax.run.row_words import TOGETHER
 
 # Where the summary's columns take one more.
 _PLACE: Final = SUMMARY_COLUMNS.index("layer")
 
 
 def summarize_heads(rows: pd.DataFrame, tau: float = TAU, resampling: Resampling | None = None) -> pd.DataFrame:
-    """As `summarize`, each head by itself, with one more column, `head`; sorted by task, pathway, style, head, layer.
+    """As `summarize`, each head by itself, with one more column, `head`; sorted by task, curve, head and layer.
 
     Every head is its own curve: p-values are corrected over the layers of one head, not over the heads. Effects of
     single heads do not add up to the pathway's: what one head no longer reads, another may still. Empty where no head
@@ -33,5 +34,5 @@ def summarize_heads(rows: pd.DataFrame, tau: float = TAU, resampling: Resampling
     ]
     found = pd.concat(tables, ignore_index=True) if tables else summarize(rows[:0], tau, resampling).assign(head=[])
     names = [name for name in found.columns if name != "head"]
-    order = ["task", "pathway", "style", "head", "layer"]
+    order = ["task", *CURVE, "head", "layer"]
     return found[[*names[:_PLACE], "head", *names[_PLACE:]]].sort_values(order, ignore_index=True)

@@ -21,14 +21,21 @@ import pandas as pd
 
 from xmflow_jax.analysis.bootstrap import ROUNDING
 from xmflow_jax.analysis.bounded_mean import bound_of_agreeing, upper_bounds
+from xmflow_jax.analysis.curve import Curve, edges_of
 from xmflow_jax.analysis.model_shape import ModelShape, Saving, saving
 from xmflow_jax.analysis.question_matrix import pathway_rows, question_matrix
 from xmflow_jax.analysis.summary import Resampling
+from xmflow_jax.run.row_words import EDGES
 
 PATHWAY: Final = "Image->All"
 TO_END: Final = "to-end"
 SINGLE: Final = "single"
 COST: Final = 2.0
+
+
+def is_pruning(curve: Curve) -> bool:
+    """Whether a curve's rows are those that the recommendation is made from."""
+    return (curve.kind, curve.pathway, curve.style) == (EDGES, PATHWAY, TO_END)
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ def find_pruning(
     """
     resampling = resampling or Resampling()
     crossing = shape.cross_attention_layers if shape else ()
-    here = pathway_rows(rows[rows["pathway"] == PATHWAY])
+    here = edges_of(pathway_rows(rows[rows["pathway"] == PATHWAY]))
     styles = [style for style in (TO_END, *([SINGLE] if crossing else [])) if (here["style"] == style).any()]
     if crossing:
         here = here[here["layer"].isin(crossing)]

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from xmflow_jax.knockout.actions import TOGETHER
+from xmflow_jax.analysis.curve import CURVE
+from xmflow_jax.run.row_words import TOGETHER
 
 ALL_TASKS: Final = "All tasks"
-CONFIGURATION: Final = ("pathway", "style", "layer")
+CONFIGURATION: Final = (*CURVE, "layer")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class QuestionMatrix:
 
     Attributes:
         questions: ids, sorted: the matrices' rows.
-        columns: `pathway`, `style` and `layer`, sorted: the matrices' columns.
+        columns: `CONFIGURATION`, sorted: the matrices' columns.
         values: a matrix per measure; NaN where a question has no such row, or no such value.
     """
 

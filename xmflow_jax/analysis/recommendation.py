@@ -6,7 +6,7 @@ The content of `recommendation.json`.
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
@@ -16,6 +16,11 @@ from xmflow_jax.analysis.pruning import COST, Pruning, find_pruning
 from xmflow_jax.analysis.question_matrix import pathway_rows, pool_tasks
 from xmflow_jax.analysis.stages import TaskStages, find_stages
 from xmflow_jax.analysis.summary import TAU, Resampling, summarize
+from xmflow_jax.measures.accuracy import ACCURACY
+from xmflow_jax.measures.probability import PROBABILITY
+
+# What critical layers and stages are read from.
+_READ: Final = (ACCURACY, PROBABILITY)
 
 
 @dataclass(frozen=True)
@@ -59,15 +64,15 @@ def recommend(
     critical, stages = critical_layers(summary), find_stages(rows, summary, resampling)
     if len(set(summary["task"])) > 1:
         pooled = pooled_rows(rows)
-        together = summarize(pooled, tau, resampling)
+        together = summarize(pooled, tau, resampling, _READ)
         critical = (*critical_layers(together), *critical)
         stages = (*find_stages(pooled, together, resampling), *stages)
     return Recommendation(tau, resampling, critical, stages, find_pruning(rows, cost, shape, resampling))
 
 
 def pooled_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """The pathways' own rows as those of one task, `All tasks`, for `summarize`: no controls, no margins."""
-    return pool_tasks(pathway_rows(rows).drop(columns=["control", "base_margin", "knockout_margin"], errors="ignore"))
+    """The pathways' own rows, without controls, as those of one task, `All tasks`, for `summarize`."""
+    return pool_tasks(pathway_rows(rows).drop(columns="control", errors="ignore"))
 
 
 def recommendation_json(recommendation: Recommendation) -> str:

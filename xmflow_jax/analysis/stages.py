@@ -28,6 +28,7 @@ from jaxtyping import Float
 
 from xmflow_jax.analysis.bootstrap import resampled_means
 from xmflow_jax.analysis.critical import layer_ranges
+from xmflow_jax.analysis.curve import edges_of
 from xmflow_jax.analysis.question_matrix import pathway_rows, question_matrix
 from xmflow_jax.analysis.summary import Resampling, column_means
 
@@ -114,9 +115,9 @@ def find_stages(
         least_effect: percent that the answer's probability must fall by in the layer of a peak.
     """
     resampling = resampling or Resampling()
-    rows = pathway_rows(rows)
+    rows = edges_of(pathway_rows(rows))
     found = []
-    for task, table in summary.groupby("task", sort=True):
+    for task, table in edges_of(summary).groupby("task", sort=True):
         here = rows[rows["task"] == task]
         stages = [_stage(table, name, pathway, least_effect) for name, pathway in STAGES.items()]
         stages = [replace(stage, window=_window(here, stage)) for stage in stages]

@@ -18,6 +18,7 @@ from xmflow_jax.knockout.modes import MASK, check_mode
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.role_sets import RoleSet
 from xmflow_jax.nn.interfaces import NOTHING, OWN, SELF, VISUAL, Anatomy, Site
+from xmflow_jax.run import row_words
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Knockout:
 NOTHING_BLOCKED: Final = Knockout()
 
 # Where a row says which head is blocked: all that the study asks for, at once.
-TOGETHER: Final = -1
+TOGETHER: Final = row_words.TOGETHER
 
 
 def attending_sites(anatomy: Anatomy, stack: str) -> tuple[Site, ...]:

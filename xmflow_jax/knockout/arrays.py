@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Bool
 
-from xmflow_jax.data.batch import Prompt, padded_length
+from xmflow_jax.data.batch import Prompt, RoleMasks, padded_length
 from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout.actions import Knockout
 from xmflow_jax.knockout.kinds import KINDS, kind_of
@@ -111,16 +111,20 @@ def build_positions(
     lengths = {name: padded_length(max(len(prompt.before[name].token_ids) for prompt in prompts)) for name in names} | {
         MAIN: length
     }
-    stacks = [{**prompt.before, MAIN: prompt} for prompt in prompts]
     given = PromptRoles(
-        [{name: one.roles for name, one in own.items()} for own in stacks],
+        [stack_roles(prompt) for prompt in prompts],
         lengths,
         MAIN,
         generated,
         keys,
-        [{name: one.place.blocks for name, one in own.items()} for own in stacks],
+        [{name: one.place.blocks for name, one in {**own.before, MAIN: own}.items()} for own in prompts],
     )
     return {bank: KINDS[bank.kind].build(bank, own, given) for bank, own in actions.items()}
+
+
+def stack_roles(prompt: Prompt) -> dict[str, RoleMasks]:
+    """A prompt's roles, of every stack by its name."""
+    return {**{name: one.roles for name, one in prompt.before.items()}, MAIN: prompt.roles}
 
 
 def with_room(positions: Positions, more: int) -> Positions:

@@ -57,9 +57,15 @@ class BlockCosts:
 
 @dataclass(frozen=True)
 class StackCosts:
-    """Operations of a stack, block by block."""
+    """Operations of a stack, block by block.
+
+    Attributes:
+        name: of the stack.
+        width: of its hidden states.
+    """
 
     name: str
+    width: int
     blocks: tuple[BlockCosts, ...]
 
 
@@ -126,7 +132,7 @@ def _stack_costs(net: Network, number: int, x: Any, features: Any) -> StackCosts
     blocks: list[BlockCosts] = []
     for place, group in enumerate(stack.groups):
         blocks += [_block_costs(net, (number, place), reading_site(group), x, features)] * group.layers
-    return StackCosts(stack_name(stack), tuple(blocks))
+    return StackCosts(stack_name(stack), x.shape[-1], tuple(blocks))
 
 
 def _block_costs(net: Network, place: tuple[int, int], reading: Site | None, x: Any, features: Any) -> BlockCosts:

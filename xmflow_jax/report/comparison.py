@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from xmflow_jax.measures.registry import MEASURES
 from xmflow_jax.report.figures.comparison import LAYER, PERCENT, draw_comparison
-from xmflow_jax.report.figures.curves import pathway_looks
+from xmflow_jax.report.figures.looks import curve_looks
 from xmflow_jax.report.page.pages import comparison_page
 from xmflow_jax.run.folder import make_folder, write_atomically
 
@@ -68,11 +69,11 @@ def comparison_data(
         depth: how figures tell it, and the page until the reader says otherwise: `LAYER` or `PERCENT`; None: in percent
             where the runs' models differ in depth.
     """
-    measures = {one["key"]: one for run in runs for one in run["measures"]}
+    known = {one["key"]: one for run in runs for one in run["measures"]}
     return {
         "runs": [{"name": name, **{key: run[key] for key in _KEPT}} for name, run in zip(names, runs, strict=True)],
-        "pathways": list(pathway_looks(pathway for run in runs for pathway in run["pathways"])),
-        "measures": list(measures.values()),
+        "subjects": list(curve_looks(subject for run in runs for subject in run["subjects"])),
+        "measures": [known[measure.key] for measure in MEASURES if measure.key in known],
         "depth": depth or (PERCENT if len({run["layers"] for run in runs}) > 1 else LAYER),
     }
 

@@ -15,8 +15,10 @@ from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.analysis.question_matrix import pool_tasks
 from xmflow_jax.analysis.recommendation import Recommendation, recommend, recommendation_json
 from xmflow_jax.analysis.summary import TAU, Resampling, summarize
+from xmflow_jax.measures.measure import CURVES, HEAT_MAPS
+from xmflow_jax.measures.registry import measures_in
 from xmflow_jax.report.figures.answer_tracking import draw_answer_tracking
-from xmflow_jax.report.figures.curves import DELTA_ACCURACY, RELATIVE_CHANGE, draw_overview, draw_task_curves
+from xmflow_jax.report.figures.curves import draw_overview, draw_task_curves
 from xmflow_jax.report.figures.heat_maps import draw_head_maps, draw_heat_maps
 from xmflow_jax.report.page.data import run_data
 from xmflow_jax.report.page.pages import run_page
@@ -76,14 +78,16 @@ def _rebuild(content: RunContent, shape: ModelShape | None, seed: int, tau: floa
     # Dotted lines say which layers read the image by cross-attention; in a model where all of them do they say nothing.
     dotted = () if shape is not None and len(reading) == shape.layers else reading
     figures: list[Path] = []
-    for measure in (RELATIVE_CHANGE, DELTA_ACCURACY):
+    for measure in measures_in(CURVES):
         figures += draw_task_curves(summary, folder / "figures", measure, dotted)
         figures += draw_overview(summary, folder / "figures" / "overview", measure, dotted)
-    figures += draw_heat_maps(summary, folder / "figures")
+    for measure in measures_in(HEAT_MAPS):
+        figures += draw_heat_maps(summary, folder / "figures", measure)
     heads = summarize_heads(rows, tau, resampling)
     if len(heads):
         write_atomically(folder / "heads.csv", heads.to_csv(index=False).encode())
-        figures += draw_head_maps(heads, folder / "figures")
+        for measure in measures_in(HEAT_MAPS):
+            figures += draw_head_maps(heads, folder / "figures", measure)
         heads = _with_all_tasks(heads, rows, partial(summarize_heads, tau=tau, resampling=resampling))
     tracking = None if content.lens.empty else track_answers(content.lens, seed=seed)
     missing: tuple[str, ...] = ()

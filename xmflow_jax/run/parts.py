@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xmflow_jax.errors import RunFolderError
-from xmflow_jax.run.schemas import KEYS, SCHEMAS
+from xmflow_jax.run.schemas import KEYS, MEASURED, SCHEMAS
 
 # A question in a part of these needs no more work. The others belong to the result part of their number, land just
 # before it, and count only once that is there.
@@ -57,7 +57,7 @@ def table_of(rows: Iterable[Mapping[str, Any]], kind: str) -> pa.Table:
 
     Raises:
         ValueError: a row lacks a column or has one too many, a value is missing, two rows have one key, or a number
-            is not finite (only `relative_change` may be NaN, where `base_prob` is 0).
+            is not finite (a measure's column may be NaN where the measure says that it is undefined).
     """
     rows, schema = list(rows), SCHEMAS[kind]
     for row in rows:  # pyarrow would fill an absent column with nulls and drop an unknown one
@@ -73,8 +73,8 @@ def table_of(rows: Iterable[Mapping[str, Any]], kind: str) -> pa.Table:
         raise ValueError(f"two rows have the same {', '.join(KEYS[kind])}")
     for name in (field.name for field in schema if pa.types.is_floating(field.type)):
         allowed = np.isfinite(frame[name])
-        if name == "relative_change":
-            allowed |= frame[name].isna() & (frame["base_prob"] == 0)
+        if kind == "part" and name in MEASURED and (undefined := MEASURED[name].undefined) is not None:
+            allowed |= frame[name].isna() & undefined(frame)
         allowed |= np.asarray(table[name].is_null())
         if not allowed.all():
             row = frame[~allowed].iloc[0]
@@ -171,7 +171,7 @@ def read_part(path: Path, kind: str) -> pa.Table | None:
     except (pa.ArrowException, OSError):
         return None
     if not table.schema.equals(SCHEMAS[kind]):
-        differing = sorted(set(map(str, table.schema)) ^ set(map(str, SCHEMAS[kind])))
+        differing = sorted(set(map(str, table.schema)) ^ set(map(str, SCHEMAS[kind]))) or ["their order"]
         raise RunFolderError(f"{path} was written by another version: its columns differ in {', '.join(differing)}")
     return table
 

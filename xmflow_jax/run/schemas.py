@@ -6,6 +6,11 @@ from typing import Final
 
 import pyarrow as pa
 
+from xmflow_jax.measures.measure import Column
+from xmflow_jax.measures.registry import MEASURES
+
+_TYPES: Final = {int: pa.int32(), float: pa.float64(), str: pa.string()}
+
 
 def _schema(
     required: Mapping[str, pa.DataType], nullable: Mapping[str, pa.DataType] = MappingProxyType({})
@@ -14,12 +19,24 @@ def _schema(
     return pa.schema([*fields, *(pa.field(name, kind) for name, kind in nullable.items())])
 
 
+# The columns that measures fill, each described where its measure is.
+MEASURED: Final[Mapping[str, Column]] = MappingProxyType(
+    {column.name: column for measure in MEASURES for column in measure.columns}
+)
+
+
+def _measured(nullable: bool) -> dict[str, pa.DataType]:
+    return {name: _TYPES[one.kind] for name, one in MEASURED.items() if one.nullable == nullable}
+
+
 ROW_SCHEMA: Final = _schema(
     {
         "question_id": pa.string(),
         "image_id": pa.string(),
         "task": pa.string(),
-        "pathway": pa.string(),
+        "kind": pa.string(),  # of knockout: EDGES, KEEP_ONLY or OUTPUT (`row_words`)
+        "mode": pa.string(),  # what became of the edges or the output: `mask`, `zero`
+        "pathway": pa.string(),  # of outputs site and role, such as `self:Image`
         "style": pa.string(),
         "layer": pa.int32(),
         "window": pa.int32(),
@@ -28,18 +45,10 @@ ROW_SCHEMA: Final = _schema(
         "gold": pa.string(),
         "base_answer": pa.string(),
         "knockout_answer": pa.string(),
-        "base_token": pa.int32(),  # the argmax at the first answer position
-        "knockout_token": pa.int32(),
-        "base_prob": pa.float64(),  # of `base_token`, 0 to 1
-        "knockout_prob": pa.float64(),
-        "relative_change": pa.float64(),  # percent; NaN where `base_prob` is 0
-        "base_score": pa.float64(),  # the task's accuracy of the answer, 0 to 1
-        "knockout_score": pa.float64(),
+        **_measured(nullable=False),
     },
     {
-        # Log-odds of the true over the false option at the first answer position; null where there are no options.
-        "base_margin": pa.float64(),
-        "knockout_margin": pa.float64(),
+        **_measured(nullable=True),
         "control_overlap": pa.float64(),  # of a control's edges with its pathway's, 0 to 1; null for the pathway itself
     },
 )
@@ -57,8 +66,17 @@ SKIPPED_SCHEMA: Final = _schema(
     }
 )
 
-# The words of answer tracking: their columns hold probabilities, or nothing where there is no such word.
-TRACKED: Final = ("answer_prob", "answer_capital_prob", "false_option_prob", "false_option_capital_prob")
+# The words of answer tracking, as people are told them: their columns hold probabilities, or nothing where there is no
+# such word.
+TRACKED_LABELS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "answer_prob": "Answer",
+        "answer_capital_prob": "Answer, capitalised",
+        "false_option_prob": "False option",
+        "false_option_capital_prob": "False option, capitalised",
+    }
+)
+TRACKED: Final = tuple(TRACKED_LABELS)
 
 LENS_SCHEMA: Final = pa.schema(
     [
@@ -120,7 +138,7 @@ SCHEMAS: Final = {
     "answers": ANSWER_SCHEMA,
 }
 KEYS: Final = {
-    "part": ["task", "question_id", "pathway", "style", "layer", "control", "head"],
+    "part": ["task", "question_id", "kind", "mode", "pathway", "style", "layer", "control", "head"],
     "skipped": ["task", "question_id"],
     "lens": ["task", "question_id", "layer", "normed"],
     "cards": ["task", "question_id"],

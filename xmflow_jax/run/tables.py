@@ -8,8 +8,8 @@ from xmflow_jax.run.parts import file_of, read_parts, write_atomically
 
 
 def read_rows(folder: str | Path) -> pd.DataFrame:
-    """All rows of a run folder in `ROW_SCHEMA`'s columns, sorted by task, question, pathway, style, layer,
-    control and head.
+    """All rows of a run folder in `ROW_SCHEMA`'s columns, sorted by task, question, kind, mode, pathway,
+    style, layer, control and head.
 
     Takes no lock: parts appear whole, so reading beside a running study is safe.
 

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from xmflow_jax.data.batch import Batch
 from xmflow_jax.data.prompt import PreparedQuestion
-from xmflow_jax.knockout.arrays import Positions, Switches, build_switches, site_edges
+from xmflow_jax.knockout.arrays import Positions, Switches, build_switches, site_edges, stack_roles
 from xmflow_jax.knockout.controls import Prompt, question_key
 from xmflow_jax.knockout.fast.attention import Reads, Rows, SharedKeys, Under
 from xmflow_jax.knockout.fast.base_run import BaseRun, read_outside
@@ -100,8 +100,7 @@ def balanced(source: Bool[np.ndarray, " source"]) -> Float[np.ndarray, " source"
 
 def prompt_of(prompt: PreparedQuestion) -> Prompt:
     """The prompt as matched controls are drawn for it."""
-    roles = {**{name: one.roles for name, one in prompt.before.items()}, MAIN: prompt.roles}
-    return Prompt(roles, key_of(prompt), prompt.place.blocks)
+    return Prompt(stack_roles(prompt), key_of(prompt), prompt.place.blocks)
 
 
 def key_of(prompt: PreparedQuestion) -> int:
@@ -155,15 +154,15 @@ def _like(source: Float[Array, " source"], keys: Array) -> Array:
     return jnp.broadcast_to(source[: keys.shape[-3], None, None], keys.shape).astype(keys.dtype)
 
 
-def _seen(block: Block, x: Array, rotation: Any, site: Site, attend_at: Attend) -> Float[Array, "head row"]:
+def _seen(block: Block, x: Array, rotation: Any, probed: Site, attend_at: Attend) -> Float[Array, "head row"]:
     """What the first number of every head gets at a site of a block, of the first prompt."""
     kept: list[Array] = []
 
     def attend_and_keep(
-        at: Site, query: Array, own: KeysValues | None, scale: float, span: Any = None, softcap: float | None = None
+        site: Site, query: Array, own: KeysValues | None, scale: float, span: Any = None, softcap: float | None = None
     ) -> Array:
-        if at == site:
-            kept.append(attend_at(at, query, own, scale, span, softcap))
+        if site == probed:
+            kept.append(attend_at(site, query, own, scale, span, softcap))
         return jnp.zeros_like(query)
 
     block(x, rotation, attend_and_keep, nothing_dropped, every_row)

@@ -24,15 +24,16 @@ from xmflow_jax.data.templates import Template
 from xmflow_jax.errors import QuestionSetAside, RunFolderError
 from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.controls import question_key
-from xmflow_jax.knockout.costs import necessary_operations
+from xmflow_jax.knockout.costs import ModelCosts, StackCosts, model_costs, necessary_operations
 from xmflow_jax.knockout.fast.placement import build_study, place_study
 from xmflow_jax.knockout.lens import TOP, Lens
-from xmflow_jax.knockout.measure import Margins, Measured
+from xmflow_jax.measures.measure import made_up
 from xmflow_jax.run.parts import part_bytes
 from xmflow_jax.run.schemas import TRACKED
 from xmflow_jax.study.lens import TrackedWords, lens_rows
 from xmflow_jax.study.rows import question_rows
 from xmflow_jax.study.task_studies import TaskStudy
+from xmflow_jax.weights.load import ModelIdentity
 
 # A sweep's rate over a matmul's: padding, attention and the rows of small models keep it below 1.
 EFFICIENCY = 0.5
@@ -102,18 +103,19 @@ def estimate_work(
     studies: Sequence[TaskStudy],
     representatives: Mapping[str, PreparedQuestion],
     done: set[tuple[str, str]],
-    config: Any,
-    dtype: str,
+    identity: ModelIdentity,
     batch_size: int,
 ) -> Estimate:
     """The work that is left of these studies.
 
     Args:
         representatives: a prompt of each task; a task without one has no question that can be used, and costs nothing.
+        identity: of the model.
         done: `(task, question_id)` of what the run folder holds.
         batch_size: questions in a part.
     """
-    text = config.text
+    anatomy, layers = identity.anatomy, identity.anatomy.main.layers
+    costs: ModelCosts | None = None
     operations, written, knockouts, total, finished = 0.0, 0.0, 0, 0, 0
     for study in studies:
         left = sum((question.task, question.question_id) not in done for question in study.questions)
@@ -123,21 +125,20 @@ def estimate_work(
         if study.task not in representatives or not left:
             continue
         prompt = representatives[study.task]
-        built = build_study([row.knockout for row in study.rows], text.layers, text.heads)
+        built = build_study([row.knockout for row in study.rows], anatomy)
         batch = build_batch([prompt])
         key = question_key(prompt.question.task, prompt.question.question_id)
-        positions = build_positions([prompt.roles], built.actions, batch.tokens.shape[1], keys=[key])
-        placement = place_study(built, positions, batch.length, batch.tokens.shape[1])
-        necessary = necessary_operations(config, placement, batch.length, len(prompt.pixels))
-        operations += left * necessary.total
-        written += left * bytes_per_question(study, prompt, min(batch_size, left), text.layers, text.vocabulary)
-    rate = matmul_rate(text.width, text.mlp_width, dtype) if operations else 1.0
+        positions = build_positions([prompt], built.actions, batch.tokens.shape[1], keys=[key])
+        costs = costs or model_costs(identity.net, prompt.pixels.shape[1:])
+        operations += left * necessary_operations(costs, place_study(built, positions, batch), batch).total
+        written += left * bytes_per_question(study, prompt, min(batch_size, left), layers, anatomy.vocabulary)
+    rate = 1.0 if costs is None else matmul_rate(*typical_product(costs.stacks[-1]), identity.dtype)
     return Estimate(
         questions=total,
         done=finished,
         tasks=len(studies),
         pathways=len({(row.pathway, row.style) for study in studies for row in study.rows}),
-        layers=text.layers,
+        layers=layers,
         knockouts=knockouts,
         operations=operations,
         seconds=operations / (rate * EFFICIENCY),
@@ -152,20 +153,22 @@ def bytes_per_question(
     rng: Any = np.random.default_rng(0)
     rows: list[Mapping[str, Any]] = []
     tracked: list[Mapping[str, Any]] = []
-    shape, states = (1, len(study.rows)), (1, layers + 1, 2)
+    states = (1, layers + 1, 2)
     overlaps = {action: 0.5 for row in study.rows for action, *_ in row.knockout.switched}
     words = TrackedWords("an answer", prompt.question.false_option, np.zeros(len(TRACKED), np.int32))
     for number in range(batch_size):
-        measured = Measured(rng.integers(0, 9, 1), rng.random(1), rng.integers(0, 9, shape), rng.random(shape))
-        margins: Any = Margins(rng.random(1, np.float32), rng.random(shape, np.float32))
-        answers = ["an answer"] * shape[1]
-        made = question_rows(prompt.question, "an answer", study.rows, (), measured, 0, answers, overlaps, margins)
+        made = question_rows(prompt.question, study.rows, (), made_up(rng, len(study.rows)), overlaps)
         rows += [{**row, "question_id": f"{row['question_id']}{number}"} for row in made]
         top = rng.integers(0, vocabulary, (*states, TOP)), rng.random((*states, TOP), np.float32)
         read = lens_rows(prompt.question, words, Lens(rng.random((*states, len(TRACKED)), np.float32), *top), 0, str)
         tracked += [{**row, "question_id": f"{row['question_id']}{number}"} for row in read]
     # Lens rows are written twice: as a part, and by the report in one file.
     return (part_bytes(rows) + 2 * part_bytes(tracked, "lens")) / batch_size
+
+
+def typical_product(stack: StackCosts) -> tuple[int, int]:
+    """Rows and columns of a matrix as a block multiplies with: a fourth of all that its positions go through."""
+    return stack.width, max(1, stack.blocks[-1].dense // (2 * stack.width * 4))
 
 
 def matmul_rate(inner: int, outer: int, dtype: str) -> float:

@@ -106,8 +106,7 @@ def _answer_batch(
     def answer(portion: Portion) -> BaseAnswers:
         parts = [
             answer_base(
-                prompted.model.graphdef,
-                prompted.model.state,
+                prompted.model.net,
                 prompts[first : first + portion.questions],
                 prompted.processing.end_tokens,
                 prompted.answer_length,

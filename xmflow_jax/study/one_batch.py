@@ -16,10 +16,12 @@ from jaxtyping import Bool, Float, Int
 
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.data.question import Question
-from xmflow_jax.knockout.actions import DrawnEdges
-from xmflow_jax.knockout.batch_answers import Answered, answer_batch
-from xmflow_jax.knockout.controls import control_overlap, question_key
-from xmflow_jax.knockout.fast.placement import Study, build_study
+from xmflow_jax.knockout.arrays import stack_roles
+from xmflow_jax.knockout.batch_answers import Answered, Request, answer_batch
+from xmflow_jax.knockout.controls import Prompt, question_key
+from xmflow_jax.knockout.fast.placement import Study, build_study, distinct
+from xmflow_jax.knockout.kinds.drawn import DrawnEdges, control_overlap
+from xmflow_jax.knockout.kinds.kind import Action
 from xmflow_jax.knockout.lens import Lens
 from xmflow_jax.knockout.study_rows import StudyRow
 from xmflow_jax.run.folder import NOT_SELECTED, SET_ASIDE
@@ -29,7 +31,7 @@ from xmflow_jax.study.batches import skipped_row
 from xmflow_jax.study.lens import TrackedWords, answer_lens, lens_rows, tracked_words
 from xmflow_jax.study.memory_fit import Bounds, Portion, answer_within_memory, pieces_of
 from xmflow_jax.study.options import CORRECT, EVERY, WRONG
-from xmflow_jax.study.rows import first_token_answers, question_rows, whole_answers
+from xmflow_jax.study.rows import first_token_answers, observe, question_rows, whole_answers
 from xmflow_jax.study.setting import DEFAULT_SETTINGS, KnockoutSettings, PromptedModel, prepare
 
 
@@ -39,33 +41,28 @@ class TaskKnockouts:
 
     Attributes:
         rows: one for each knockout.
-        layers, heads: of the model.
         study: all of them together.
     """
 
     rows: tuple[StudyRow, ...]
-    layers: int
-    heads: int
     study: Study
 
     @property
     def drawn(self) -> set[DrawnEdges]:
         """The matched controls, whose edges are drawn anew for each prompt."""
-        return {one for own in self.study.actions for one in own if isinstance(one, DrawnEdges)}
+        return {one for one in distinct(self.study.actions) if isinstance(one, DrawnEdges)}
 
     def piece(self, number: int, pieces: int) -> Study:
         """Piece `number`, from 0, of the study cut into `pieces`."""
         if pieces == 1:
             return self.study
         own = pieces_of(self.rows, pieces)[number]
-        return build_study([row.knockout for row in own], self.layers, self.heads)
+        return build_study([row.knockout for row in own], self.study.anatomy)
 
 
 def task_knockouts(rows: Sequence[StudyRow], prompted: PromptedModel) -> TaskKnockouts:
     """The knockouts of these rows, made ready for a model."""
-    text = prompted.model.config.text
-    study = build_study([row.knockout for row in rows], text.layers, text.heads)
-    return TaskKnockouts(tuple(rows), text.layers, text.heads, study)
+    return TaskKnockouts(tuple(rows), build_study([row.knockout for row in rows], prompted.model.anatomy))
 
 
 class BaseReadings:
@@ -106,7 +103,7 @@ class BaseReadings:
 
     def options(self, some: slice, tokens: Int[np.ndarray, "batch step"]) -> Int[np.ndarray, "batch 2"]:
         """The first tokens of each question's true and false option, whose log-odds are measured."""
-        tokenizer, vocabulary = self._prompted.processing.tokenizer, self._prompted.model.config.text.vocabulary
+        tokenizer, vocabulary = self._prompted.processing.tokenizer, self._prompted.model.anatomy.vocabulary
         given = zip(self._prompts[some], self.texts[some], tokens[:, 0].tolist(), strict=True)
         return np.array([option_tokens(own.question, told, first, tokenizer, vocabulary) for own, told, first in given])
 
@@ -152,19 +149,21 @@ def answer_prompts(
     base = BaseReadings(prompts, prompted, settings.select)
 
     def answer_some(some: slice, piece: int, portion: Portion) -> Answered:
-        return answer_batch(
-            prompted.model.graphdef,
-            prompted.model.state,
-            prompts[some],
+        request = Request(
             knockouts.piece(piece, portion.pieces),
             prompted.processing.end_tokens,
             prompted.answer_length,
-            lambda tokens, logits: base.choose(some, tokens, logits),
             settings.engine,
-            portion.questions,
             settings.whole_answers,
-            keys[some],
+        )
+        return answer_batch(
+            prompted.model.net,
+            prompts[some],
+            request,
+            lambda tokens, logits: base.choose(some, tokens, logits),
             lambda tokens: base.options(some, tokens),
+            portion.questions,
+            keys[some],
         )
 
     answered, portion = answer_within_memory(answer_some, len(prompts), portion, bounds)
@@ -188,7 +187,7 @@ def follow_answers(batch: BatchAnswers, prompted: PromptedModel) -> Followed | N
     """Track the base answers through the layers; None where no question was selected."""
     if batch.answered.states is None:
         return None
-    tokenizer, vocabulary = prompted.processing.tokenizer, prompted.model.config.text.vocabulary
+    tokenizer, vocabulary = prompted.processing.tokenizer, prompted.model.anatomy.vocabulary
     given = zip(batch.prompts, batch.base.texts, batch.base.tokens, strict=True)
     words = [tracked_words(own.question, text, int(first[0]), tokenizer, vocabulary) for own, text, first in given]
     return Followed(words, answer_lens(prompted.model, batch.answered.states, words))
@@ -228,17 +227,11 @@ def question_result(
         return _without_rows(
             skipped_row(question, SET_ASIDE, "the model's output under knockout is not finite", answer)
         )
-    rows = question_rows(
-        question,
-        answer,
-        knockouts.rows,
-        answered.impossible[index],
-        measured,
-        index,
-        _knockout_answers(batch, index, prompted),
-        {one: control_overlap(one, batch.prompts[index].roles, batch.keys[index]) for one in knockouts.drawn},
-        answered.margins,
-    )
+    drawn_for = Prompt(stack_roles(batch.prompts[index]), batch.keys[index], batch.prompts[index].place.blocks)
+    overlaps: dict[Action, float] = {one: control_overlap(one, drawn_for) for one in knockouts.drawn}
+    found = _knockout_answers(batch, index, prompted)
+    observed = observe(question, answer, found, measured, answered.margins, index)
+    rows = question_rows(question, knockouts.rows, answered.impossible[index], observed, overlaps)
     if not rows:
         return _without_rows(skipped_row(question, SET_ASIDE, "none of the pathways exists in its prompt", answer))
     decode = prompted.processing.tokenizer.decode

@@ -157,7 +157,7 @@ def check_options(options: SweepOptions) -> None:
         OptionError: a value is not one of its choices, or a count is not positive.
     """
     choices: tuple[tuple[str, str | None, Sequence[str]], ...] = (
-        ("mode", options.mode, MODES),
+        ("mode", options.mode, tuple(MODES)),
         ("style", options.style, STYLES),
         ("select", options.select, SELECTIONS),
         ("engine", options.engine, ENGINES),

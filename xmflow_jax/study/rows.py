@@ -15,20 +15,49 @@ from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.actions import Action
 from xmflow_jax.knockout.measure import Margins, Measured
 from xmflow_jax.knockout.study_rows import StudyRow
+from xmflow_jax.measures.measure import Observed
+from xmflow_jax.measures.registry import MEASURES
 from xmflow_jax.scoring.answers import score_answer
-from xmflow_jax.scoring.effects import relative_change
+
+
+def observe(
+    question: Question,
+    base_answer: str,
+    knockout_answers: Sequence[str],
+    measured: Measured,
+    margins: Margins | None,
+    place: int,
+) -> Observed:
+    """What the engine found about one question of a batch, for the measures to read.
+
+    Args:
+        knockout_answers: the whole answer under each configuration.
+        measured: the batch's tokens and probabilities.
+        margins: the batch's, of the options; None where none were asked for.
+        place: the question's row in the batch.
+    """
+    probabilities = np.asarray(measured.knockout_prob[place], np.float64)
+    return Observed(
+        score=lambda answer: score_answer(question, answer, question.scorer),
+        base_answer=base_answer,
+        knockout_answers=knockout_answers,
+        base_token=int(measured.base_token[place]),
+        knockout_tokens=np.asarray(measured.knockout_token[place]),
+        base_prob=float(measured.base_prob[place]),
+        knockout_probs=probabilities,
+        base_margin=np.nan if margins is None else float(margins.base[place]),
+        knockout_margins=(
+            np.full(probabilities.shape, np.nan) if margins is None else np.asarray(margins.knockout[place], np.float64)
+        ),
+    )
 
 
 def question_rows(
     question: Question,
-    base_answer: str,
     study_rows: Sequence[StudyRow],
     impossible: Iterable[Action],
-    measured: Measured,
-    place: int,
-    knockout_answers: Sequence[str],
+    observed: Observed,
     overlaps: Mapping[Action, float] | None = None,
-    margins: Margins | None = None,
 ) -> list[Mapping[str, Any]]:
     """All result rows of one question (`ROW_SCHEMA`), without those of pathways that its prompt does not have.
 
@@ -37,16 +66,13 @@ def question_rows(
 
     Args:
         impossible: actions that block nothing in this prompt.
-        measured: the batch's, `place` being the question's row in it.
-        knockout_answers: the whole answer under each of `study_rows`.
+        observed: of the question, under each of `study_rows`.
         overlaps: of every matched control with its pathway (`controls.control_overlap`).
-        margins: the batch's, of the options; rows of a question without options have none.
     """
     impossible = set(impossible)
-    base_token, base_prob = int(measured.base_token[place]), float(measured.base_prob[place])
-    base_score = score_answer(question, base_answer, question.scorer)
-    changes = relative_change(base_prob, np.asarray(measured.knockout_prob[place], np.float64))
-    base_margin = None if margins is None else _known(margins.base[place])
+    values: dict[str, Sequence[Any]] = {}
+    for measure in MEASURES:
+        values |= measure.read(observed)
     rows: list[Mapping[str, Any]] = []
     for column, row in enumerate(study_rows):
         if any(part[0] in impossible for part in row.knockout.switched):
@@ -56,6 +82,8 @@ def question_rows(
                 "question_id": question.question_id,
                 "image_id": question.image_id,
                 "task": question.task,
+                "kind": row.kind,
+                "mode": row.mode,
                 "pathway": str(row.pathway),
                 "style": row.style,
                 "layer": row.layer,
@@ -64,17 +92,9 @@ def question_rows(
                 "head": row.head,
                 "control_overlap": _overlap(row, overlaps or {}),
                 "gold": question.answer,
-                "base_answer": base_answer,
-                "knockout_answer": knockout_answers[column],
-                "base_token": base_token,
-                "knockout_token": int(measured.knockout_token[place, column]),
-                "base_prob": base_prob,
-                "knockout_prob": float(measured.knockout_prob[place, column]),
-                "relative_change": float(changes[column]),
-                "base_score": base_score,
-                "knockout_score": score_answer(question, knockout_answers[column], question.scorer),
-                "base_margin": base_margin,
-                "knockout_margin": None if margins is None else _known(margins.knockout[place, column]),
+                "base_answer": observed.base_answer,
+                "knockout_answer": observed.knockout_answers[column],
+                **{name: value[column] for name, value in values.items()},
             }
         )
     return rows
@@ -82,10 +102,6 @@ def question_rows(
 
 def _overlap(row: StudyRow, overlaps: Mapping[Action, float]) -> float | None:
     return float(np.mean([overlaps[action] for action, *_ in row.knockout.switched])) if row.control else None
-
-
-def _known(margin: Any) -> float | None:
-    return float(margin) if np.isfinite(margin) else None
 
 
 def first_token_answers(

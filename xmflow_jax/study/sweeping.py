@@ -109,7 +109,7 @@ def estimate(sweep: ExaminedSweep, typical: Mapping[str, PreparedQuestion], out:
     """
     identity = sweep.identity
     done = finished_questions(out)
-    work = estimate_work(sweep.studies, typical, done, identity.config, identity.dtype, sweep.batching.size)
+    work = estimate_work(sweep.studies, typical, done, identity, sweep.batching.size)
     check_space(work.bytes, free_bytes(out), out)
     return work
 

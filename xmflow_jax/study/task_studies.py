@@ -7,19 +7,20 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from xmflow_jax.analysis.pruning import PATHWAY, TO_END
 from xmflow_jax.data.prompt import available_roles
 from xmflow_jax.data.question import Question
-from xmflow_jax.data.roles import ALL, IMAGE, ROLES
+from xmflow_jax.data.roles import ROLES
 from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout.arrays import check_range
-from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway, parse_pathways
+from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway, parse_pathway, parse_pathways
 from xmflow_jax.knockout.study_rows import StudyRow, pathway_study
-from xmflow_jax.knockout.windows import TO_END, default_width
+from xmflow_jax.knockout.windows import default_width
 from xmflow_jax.nn.interfaces import Anatomy
 from xmflow_jax.study.options import SweepOptions
 
 # From which layer on can the image be dropped altogether? The recommendation is made from this one.
-PRUNING: Final = (Pathway(IMAGE, ALL), TO_END)
+PRUNING: Final = (parse_pathway(PATHWAY), TO_END)
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,7 @@ def plan_studies(
     Raises:
         OptionError: no task supports a pathway that was asked for, or the window or a head is not the model's.
     """
-    cross_attention = not model.image_in_prompt
-    width = default_width(model.layers) if options.window is None else options.window
+    width = default_width(model.main.layers) if options.window is None else options.window
     check_range("head", options.heads or (), model.main.heads)
     heads = range(model.main.heads) if options.heads is None else options.heads
     single_heads = tuple(heads) if options.each_head else ()
@@ -104,7 +104,7 @@ def plan_studies(
     for task, asked in tasks.items():
         pathways = [part for part in wanted if {part[0].source, part[0].target} <= set(roles[task])]
         drawn = (options.controls, options.seed, single_heads)
-        rows = pathway_study(pathways, model.layers, width, options.mode, options.heads, cross_attention, *drawn)
+        rows = pathway_study(pathways, model, width, options.mode, options.heads, *drawn)
         if rows:
             studies.append(TaskStudy(task, tuple(asked), rows))
     return studies
@@ -118,12 +118,12 @@ def missing_pathways(rows: pd.DataFrame, studies: Sequence[TaskStudy]) -> list[s
         studies: what was asked.
     """
     answered = rows.groupby("task")["question_id"].nunique()
-    having = rows.groupby(["task", "pathway", "style"])["question_id"].nunique()
+    having = rows.groupby(["task", "kind", "pathway", "style"])["question_id"].nunique()
     lines = []
     for study in studies:
         total = int(answered.get(study.task, 0))
-        for pathway, style in dict.fromkeys((str(row.pathway), row.style) for row in study.rows):
-            without = total - int(having.get((study.task, pathway, style), 0))
+        for kind, pathway, style in dict.fromkeys((row.kind, str(row.pathway), row.style) for row in study.rows):
+            without = total - int(having.get((study.task, kind, pathway, style), 0))
             if total and without == total:
                 why = "impossible in this prompt: no target comes after a source"
             elif without:

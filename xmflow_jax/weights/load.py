@@ -82,6 +82,11 @@ class ModelIdentity:
     digest: str
 
     @property
+    def net(self) -> Network:
+        """The model with shapes in place of its parameters."""
+        return Network(*abstract_model(self.family, self.config, self.dtype))
+
+    @property
     def anatomy(self) -> Anatomy:
         """The model's stacks as data, and its limits."""
         return self.family.anatomy(self.config)

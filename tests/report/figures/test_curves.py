@@ -14,20 +14,21 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from xmflow_jax.measures.accuracy import ACCURACY
+from xmflow_jax.measures.margin import MARGIN
+from xmflow_jax.measures.registry import MEASURES
 from xmflow_jax.report.figures.curves import (
     BAND,
     CONTROL,
     CRITICAL,
     CROSS_ATTENTION,
-    DELTA_ACCURACY,
     draw_overview,
     draw_task_curves,
     overview_figure,
-    pathway_label,
-    pathway_looks,
     task_figure,
 )
 from xmflow_jax.report.figures.files import FIGURE_KINDS, figure_names
+from xmflow_jax.report.figures.looks import arrow_label, curve_looks
 
 STUDY = (
     "Question->Last",
@@ -50,6 +51,8 @@ def summary(
     rows = [
         {
             "task": task,
+            "kind": "edges",
+            "mode": "mask",
             "pathway": pathway,
             "style": style,
             "layer": layer,
@@ -89,7 +92,7 @@ def test_every_pathway_is_a_labelled_line_of_its_numbers() -> None:
     figure = task_figure(table.sample(frac=1, random_state=0), "QueryAttr")  # in any order of rows
     (axes,) = figure.axes
     drawn = lines(axes)
-    assert set(drawn) == {pathway_label(pathway) for pathway in STUDY}
+    assert set(drawn) == {arrow_label(pathway) for pathway in STUDY}
     expected = [[layer, -(20.0 + layer)] for layer in range(32)]
     np.testing.assert_array_equal(drawn["Image \u219b Question"], expected)
     assert axes.get_xlabel() == "Layer"
@@ -140,7 +143,7 @@ def test_a_matched_control_is_a_dotted_line() -> None:
     np.testing.assert_array_equal(control.get_ydata(), np.arange(6) / 10)
     assert control.get_linestyle() == ":"
     assert legend_texts(figure)[-1] == "matched control"
-    assert artists(task_figure(table, "ChooseAttr", "delta_accuracy").axes[0], CONTROL) == []
+    assert artists(task_figure(table, "ChooseAttr", ACCURACY).axes[0], CONTROL) == []
 
 
 def test_critical_layers_are_ringed() -> None:
@@ -151,13 +154,13 @@ def test_critical_layers_are_ringed() -> None:
         (rings,) = artists(figure.axes[0], CRITICAL)
         assert isinstance(rings, PathCollection)
         np.testing.assert_array_equal(rings.get_offsets(), [[1, -11], [4, -14]])
-        assert to_hex(rings.get_edgecolor()[0]) == pathway_looks(STUDY)["Image->Last"][0].lower()
+        assert to_hex(rings.get_edgecolor()[0]) == curve_looks(STUDY)["Image->Last"][0].lower()
         assert legend_texts(figure)[-2:] == ["95 % interval", "critical layer"]
 
 
 def test_accuracy_lost() -> None:
     table = summary(pathways=("Image->Question", "Image->Last"), layers=6, half_width=2.0)
-    for figure in (task_figure(table, "ChooseAttr", DELTA_ACCURACY), overview_figure(table, DELTA_ACCURACY)):
+    for figure in (task_figure(table, "ChooseAttr", ACCURACY), overview_figure(table, ACCURACY)):
         axes = figure.axes[0]
         assert axes.get_ylabel() == "Accuracy lost (points)"
         drawn = lines(axes)["Image \u219b Last"]
@@ -197,8 +200,8 @@ def test_styles_are_told_apart() -> None:
 
 
 def test_a_pathway_looks_the_same_in_every_figure() -> None:
-    alone = pathway_looks(["Image->Question"])["Image->Question"]
-    among = pathway_looks([*STUDY, "Aardvark->Last"])["Image->Question"]
+    alone = curve_looks(["Image->Question"])["Image->Question"]
+    among = curve_looks([*STUDY, "Aardvark->Last"])["Image->Question"]
     assert alone == among
     # A task that lacks a pathway does not shift the other colours.
     table = summary(("A", "B"), ("Zebra->Last", "Aardvark->Last"))
@@ -206,12 +209,12 @@ def test_a_pathway_looks_the_same_in_every_figure() -> None:
     colours = [
         {line.get_label(): line.get_color() for line in task_figure(table, task).axes[0].get_lines()} for task in "AB"
     ]
-    label = pathway_label("Zebra->Last")
+    label = arrow_label("Zebra->Last")
     assert colours[0][label] == colours[1][label]
 
 
 def test_looks_differ_between_pathways() -> None:
-    looks = pathway_looks([*STUDY, "Image->All", "True Option->Last", "False Option->Last", "Image Pad->Question"])
+    looks = curve_looks([*STUDY, "Image->All", "True Option->Last", "False Option->Last", "Image Pad->Question"])
     assert len({to_hex(colour) for colour, _ in looks.values()}) == 10
     assert len({marker for _, marker in looks.values()}) == 10
 
@@ -265,7 +268,9 @@ def test_files_are_named_after_tasks_whatever_these_hold() -> None:
     assert len({name.lower() for name in names.values()} | {"overview"}) == len(tasks) + 1
     assert all(name and set(name) <= set("-._") | set(map(chr, range(48, 123))) for name in names.values())
     kinds = figure_names(["a", "a-accuracy", "A-heat-map", "overview-accuracy"]).values()
-    assert len({f"{name}{kind}".lower() for name in [*kinds, "overview"] for kind in FIGURE_KINDS}) == 5 * 4
+    assert len({f"{name}{kind}".lower() for name in [*kinds, "overview"] for kind in FIGURE_KINDS}) == 5 * 3 * len(
+        MEASURES
+    )
     assert not any("/" in name or name.startswith(".") for name in names.values())
 
 
@@ -281,8 +286,8 @@ def test_files_are_written_and_hold_no_date(tmp_path: Path) -> None:
         "overview.pdf",
     ]
     accuracy = [
-        *draw_task_curves(table, tmp_path, DELTA_ACCURACY),
-        *draw_overview(table, tmp_path / "overview", DELTA_ACCURACY),
+        *draw_task_curves(table, tmp_path, ACCURACY),
+        *draw_overview(table, tmp_path / "overview", ACCURACY),
     ]
     assert {path.stem for path in accuracy} == {"ChooseAttr-accuracy", "what_is_5-accuracy", "overview-accuracy"}
     paths += accuracy
@@ -326,6 +331,26 @@ def test_drawing_nothing() -> None:
     assert draw_overview(empty, Path("nowhere") / "overview") == []
     with pytest.raises(ValueError, match="no task 'QueryAttr'; it has ChooseAttr"):
         task_figure(summary(), "QueryAttr")
+
+
+def test_a_task_without_a_measure_is_not_drawn_in_it(tmp_path: Path) -> None:
+    table = summary(("A", "B"), layers=4, half_width=1.0)
+    for name, column in ((MARGIN.key, "relative_change"), (MARGIN.low, "relative_change_low")):
+        table[name] = np.where(table["task"] == "A", table[column], np.nan)
+    table[MARGIN.high], table[MARGIN.number] = np.nan, np.where(table["task"] == "A", 7, 0)
+    names = [path.name for path in draw_task_curves(table, tmp_path, MARGIN)]
+    assert names == ["A-margin.png", "A-margin.pdf"]
+    figure = overview_figure(table, MARGIN)
+    assert [axes.get_title() for axes in figure.axes] == ["A (n = 7)"]
+    label = "Change in the margin of the true over the false option (log-odds)"
+    assert figure.axes[0].get_ylabel().replace("\n", " ") == label
+    task = task_figure(table, "A", MARGIN)
+    for one in (figure, task):
+        one.draw_without_rendering()
+        box = one.axes[0].get_tightbbox()
+        assert box is not None
+        assert box.y0 >= one.bbox.y0
+        assert box.y1 <= one.bbox.y1
 
 
 def test_importing_the_room_does_not_import_matplotlib() -> None:

@@ -8,7 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from tests.report.figures.test_curves import STUDY, summary
-from xmflow_jax.report.figures.curves import CRITICAL, DELTA_ACCURACY
+from xmflow_jax.measures.accuracy import ACCURACY
+from xmflow_jax.measures.probability import PROBABILITY
+from xmflow_jax.report.figures.curves import CRITICAL
 from xmflow_jax.report.figures.heat_maps import draw_head_maps, draw_heat_maps, head_map_figure, heat_map_figure
 
 
@@ -58,8 +60,8 @@ def test_critical_cells_are_dotted_and_missing_ones_stay_empty() -> None:
 
 def test_white_is_no_effect_and_red_is_harm() -> None:
     table = summary(pathways=("Image->Question",), layers=3)
-    for measure, harm in (("relative_change", [-8.0, 0.0, 4.0]), (DELTA_ACCURACY, [8.0, 0.0, -4.0])):
-        table[measure] = harm
+    for measure, harm in ((PROBABILITY, [-8.0, 0.0, 4.0]), (ACCURACY, [8.0, 0.0, -4.0])):
+        table[measure.key] = harm
         image = heat_map_figure(table, "ChooseAttr", measure).axes[0].images[0]
         red, white, blue = image.cmap(image.norm(harm))
         assert red[0] > red[2]

@@ -217,8 +217,8 @@ def test_the_measure_and_the_layers_can_be_changed(open_page: Open, data: dict[s
 
 def test_margins_are_shown_of_the_tasks_that_have_options(open_page: Open, data: dict[str, Any]) -> None:
     page = open_page().page
-    assert [one["key"] for one in data["measures"]] == ["delta_accuracy", "relative_change", "margin_change"]
-    page.locator("[name=measure]").last.check()
+    assert [one["key"] for one in data["measures"]] == ["delta_accuracy", "relative_change", "margin_change", "changed"]
+    page.locator("[name=measure][value=margin_change]").check()
     for panels in ("#curve-panels", "#heat-panels"):
         captions = page.locator(f"{panels} figure:visible figcaption").all_inner_texts()
         assert [caption.split("\n")[0].split(" (")[0] for caption in captions] == [ALL_TASKS, "ChooseAttr"]

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from tests.report.written_run import HOSTILE, TASKS, card, data_of, write_run
 from tests.run.result_rows import row, skipped
 from xmflow_jax.analysis.answer_tracking import track_answers
 from xmflow_jax.analysis.question_matrix import ALL_TASKS
-from xmflow_jax.analysis.recommendation import pooled_rows
+from xmflow_jax.analysis.recommendation import pooled_rows, recommend
 from xmflow_jax.analysis.summary import Resampling, summarize
-from xmflow_jax.knockout.actions import TOGETHER
-from xmflow_jax.report.page.data import curves_data
+from xmflow_jax.report.page.data import curves_data, run_data
 from xmflow_jax.report.page.pages import data_text, run_page
+from xmflow_jax.report.run_content import read_content
 from xmflow_jax.run.folder import SET_ASIDE, open_run, read_lens, read_rows
+from xmflow_jax.run.row_words import KEEP_ONLY, OUTPUT, TOGETHER
 from xmflow_jax.study.question_card import SHOWN_QUESTIONS, THUMBNAIL_SIDE
 
 
@@ -96,7 +98,30 @@ def test_controls_and_margins_are_told_beside_the_pathways_own_numbers(folder: P
         assert own["delta_accuracy"][name] == here[f"delta_accuracy_{name}"].tolist()
     assert own["margin_change"]["value"] == [-1.5] * 4
     assert own["margin_change"]["n"] == [8] * 4
-    assert "control" not in own["margin_change"]
+    assert own["margin_change"]["control"] == [-1.5] * 4  # the draws' margins are the pathway's own here
+
+
+def test_rows_of_every_kind_have_curves_with_names_and_looks_of_their_own(folder: Path) -> None:
+    rows = read_rows(folder)
+    blocked = rows[(rows["pathway"] == "Image->Question") & (rows["head"] == TOGETHER)]
+    kept = blocked.assign(kind=KEEP_ONLY, knockout_score=0.5)
+    zeroed = blocked.assign(kind=OUTPUT, mode="zero", pathway="mlp:Question", knockout_score=0.25)
+    together = pd.concat([blocked, kept, zeroed], ignore_index=True)
+    summary = summarize(together, resampling=Resampling(resamples=100))
+    content = replace(read_content(folder), rows=together)
+    data = run_data(content, summary, recommend(together, summary), None)
+    labels = ["Image ↛ Question", "mlp output of Question", "only Image → Question"]
+    assert [curve["label"] for curve in data["curves"]] == labels * 2
+    assert [curve["measures"]["delta_accuracy"]["value"][3] for curve in data["curves"]] == [0.0, 75.0, 50.0] * 2
+    assert data["subjects"] == ["Image->Question", "mlp output of Question", "only Image->Question"]
+    assert [curve["label"] for curve in data["questions"][0]["curves"]] == labels
+    assert {one["label"] for one in data["critical"]} == set(labels)
+    page = run_page(data)
+    assert "mlp output of Question in layers" in page
+    looks = json.loads(Reader(page).raw["script"][0])["looks"]
+    assert {subject: look["place"] for subject, look in looks.items()} == dict(
+        zip(data["subjects"], range(3), strict=True)
+    )
 
 
 def test_every_number_of_answer_tracking_is_the_tables(folder: Path, data: dict[str, Any]) -> None:

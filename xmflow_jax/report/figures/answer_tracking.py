@@ -15,18 +15,21 @@ import pandas as pd
 
 from xmflow_jax.report.figures.curves import BAND, add_legend, mark_layers, plain_text, set_layer_ticks
 from xmflow_jax.report.figures.files import ANSWER_TRACKING, figure_style, save_figure
+from xmflow_jax.run.schemas import TRACKED, TRACKED_LABELS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Label, colour, line and marker of each followed word. The capitalised form has its word's colour in a broken line.
-_LOOKS: Final = {
-    "answer_prob": ("Answer", "#0072B2", "-", "o"),
-    "answer_capital_prob": ("Answer, capitalised", "#56B4E9", "--", "s"),
-    "false_option_prob": ("False option", "#D55E00", "-", "^"),
-    "false_option_capital_prob": ("False option, capitalised", "#E69F00", "--", "v"),
-}
+# Colour, line and marker of each followed word (`TRACKED`, in its order). Capitalised forms have broken lines.
+BROKEN: Final = "--"
+LOOKS: Final = dict(
+    zip(
+        TRACKED,
+        (("#0072B2", "-", "o"), ("#56B4E9", BROKEN, "s"), ("#D55E00", "-", "^"), ("#E69F00", BROKEN, "v")),
+        strict=True,
+    )
+)
 _LABELS: Final = {False: "Probability, raw", True: "Probability, normed"}
 
 
@@ -86,7 +89,7 @@ def answer_tracking_figure(tracking: pd.DataFrame, cross_attention_layers: Seque
 
 
 def _draw_words(axes: "Axes", here: pd.DataFrame) -> None:
-    for word, (label, colour, line, marker) in _LOOKS.items():
+    for word, (colour, line, marker) in LOOKS.items():
         own = here[here["word"] == word].sort_values("layer")
         if own.empty:
             continue
@@ -100,7 +103,7 @@ def _draw_words(axes: "Axes", here: pd.DataFrame) -> None:
             marker=marker,
             markersize=2.5,
             markeredgewidth=0,
-            label=label,
+            label=TRACKED_LABELS[word],
             zorder=3,
         )
         low, high = own["low"].to_numpy(), own["high"].to_numpy()

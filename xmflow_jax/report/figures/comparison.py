@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from xmflow_jax.measures.measure import COMPARISON, Measure
+from xmflow_jax.measures.probability import PROBABILITY
+from xmflow_jax.measures.registry import measures_in
 from xmflow_jax.report.figures.curves import (
-    AXIS_LABELS,
     BAND,
     CRITICAL,
-    DELTA_ACCURACY,
-    RELATIVE_CHANGE,
     add_legend,
+    axis_label,
     plain_text,
 )
-from xmflow_jax.report.figures.files import ACCURACY, figure_names, figure_style, save_figure
+from xmflow_jax.report.figures.files import figure_names, figure_style, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,11 +44,12 @@ _LOOKS: Final = (
     ("#882255", "<"),
     ("#6B6B67", ">"),
 )
-_FILES: Final = {RELATIVE_CHANGE: "", DELTA_ACCURACY: ACCURACY}
 
 
 def draw_comparison(data: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write `<task>.png` and `.pdf`, and `<task>-accuracy`, for every task of any run; returns the paths.
+    """Write a figure as PNG and PDF for every task and measure that any run has; returns the paths.
+
+    The measure's suffix stands behind the task's name: `<task>.png`, `<task>-accuracy.png`.
 
     Args:
         data: of `comparison_data`.
@@ -59,29 +61,25 @@ def draw_comparison(data: Mapping[str, Any], folder: Path) -> list[Path]:
     tasks = {curve["task"] for run in data["runs"] for curve in run["curves"]}
     paths = []
     for task, name in figure_names(tasks).items():
-        for measure, kind in _FILES.items():
-            paths += save_figure(comparison_figure(data, task, measure), folder, name + kind)
+        for measure in measures_in(COMPARISON):
+            if _curves(data, task, measure):
+                paths += save_figure(comparison_figure(data, task, measure), folder, name + measure.suffix)
     return paths
 
 
-def comparison_figure(data: Mapping[str, Any], task: str, measure: str = RELATIVE_CHANGE) -> "Figure":
-    """The figure of one task.
+def comparison_figure(data: Mapping[str, Any], task: str, measure: Measure = PROBABILITY) -> "Figure":
+    """The figure of one task and measure.
 
     Raises:
-        ValueError: no run has curves of this task.
+        ValueError: no run has such curves.
     """
     from matplotlib.figure import Figure
 
-    curves = [
-        (place, curve)
-        for place, run in enumerate(data["runs"])
-        for curve in run["curves"]
-        if curve["task"] == task and measure in curve["measures"]
-    ]
+    curves = _curves(data, task, measure)
     if not curves:
         raise ValueError(f"no run has curves of task {task!r}")
-    order = {pathway: place for place, pathway in enumerate(data["pathways"])}
-    labels = list(dict.fromkeys(own["label"] for _, own in sorted(curves, key=lambda one: order[one[1]["pathway"]])))
+    order = {subject: place for place, subject in enumerate(data["subjects"])}
+    labels = list(dict.fromkeys(own["label"] for _, own in sorted(curves, key=lambda one: order[one[1]["subject"]])))
     columns = {1: 1, 2: 2, 4: 2}.get(len(labels), 3 if len(labels) < 7 else 4)
     rows = math.ceil(len(labels) / columns)
     with figure_style():
@@ -100,10 +98,20 @@ def comparison_figure(data: Mapping[str, Any], task: str, measure: str = RELATIV
         for axes in panels[len(labels) :]:
             axes.set_visible(False)
         for axes in panels[::columns]:
-            axes.set_ylabel(AXIS_LABELS[measure])
+            axes.set_ylabel(axis_label(measure))
         _set_ticks(panels[0], data)
         add_legend(figure, panels, characters=45 * max(columns, 2))
     return figure
+
+
+def _curves(data: Mapping[str, Any], task: str, measure: Measure) -> list[tuple[int, Mapping[str, Any]]]:
+    """(the run's place, the curve) of every curve that has the measure."""
+    return [
+        (place, curve)
+        for place, run in enumerate(data["runs"])
+        for curve in run["curves"]
+        if curve["task"] == task and measure.key in curve["measures"]
+    ]
 
 
 def depth_of(layer: float, layers: int) -> float:
@@ -111,8 +119,8 @@ def depth_of(layer: float, layers: int) -> float:
     return 100 * layer / (layers - 1) if layers > 1 else 0.0
 
 
-def _draw_run(axes: "Axes", data: Mapping[str, Any], number: int, curve: Mapping[str, Any], measure: str) -> None:
-    run, own = data["runs"][number], curve["measures"][measure]
+def _draw_run(axes: "Axes", data: Mapping[str, Any], number: int, curve: Mapping[str, Any], measure: Measure) -> None:
+    run, own = data["runs"][number], curve["measures"][measure.key]
     colour, marker = _LOOKS[number % len(_LOOKS)]
     percent = data["depth"] == PERCENT
     x = np.array([depth_of(layer, run["layers"]) if percent else layer for layer in curve["layer"]], float)

@@ -1,54 +1,35 @@
 """The study's line figures: what blocking each pathway around each layer does to the answer.
 
-One figure per task and an overview with a small panel per task. They show `relative_change` of the summary table
-(`xmflow_jax.analysis.summary`), which is their only input, or its `delta_accuracy`; bands are the 95 % intervals, and
-rings are critical layers.
+One figure per task and measure, and an overview of each measure with a small panel per task. They show a measure of the
+summary table (`xmflow_jax.analysis.summary`), which is their only input; bands are the 95 % intervals, and rings are
+critical layers.
 """
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
-from xmflow_jax.report.figures.files import ACCURACY, figure_names, figure_style, save_figure
+from xmflow_jax.analysis.curve import curves_of, of_curve
+from xmflow_jax.measures.measure import Measure
+from xmflow_jax.measures.probability import PROBABILITY
+from xmflow_jax.measures.registry import is_measured
+from xmflow_jax.report.figures.files import figure_names, figure_style, save_figure
+from xmflow_jax.report.figures.looks import curve_label, curve_looks, in_legend_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-RELATIVE_CHANGE: Final = "relative_change"
-DELTA_ACCURACY: Final = "delta_accuracy"
-AXIS_LABELS: Final = {
-    RELATIVE_CHANGE: "Change in probability (%)",
-    DELTA_ACCURACY: "Accuracy lost (points)",
-}
-# What stands behind a task's name in the files of each measure.
-_FILES: Final = {RELATIVE_CHANGE: "", DELTA_ACCURACY: ACCURACY}
-NOT_ARROW: Final = "\N{RIGHTWARDS ARROW WITH STROKE}"
 
 # What else than lines of pathways is drawn, by the artists' gid.
 BAND: Final = "interval"
 CRITICAL: Final = "critical"
 CONTROL: Final = "matched control"
 CROSS_ATTENTION: Final = "cross-attention"
-
-# (colour, marker). Okabe and Ito's palette, made for colour-blind readers, without its yellow, which is too faint for
-# lines on white. A pathway keeps its look in every figure of every study; the marker tells lines apart in grey print.
-_LOOKS: Final = {
-    "Image->Question": ("#0072B2", "o"),
-    "Image->Last": ("#E69F00", "s"),
-    "Question->Last": ("#009E73", "^"),
-    "Last->Last": ("#000000", "D"),
-    "Image Central Object->Question": ("#D55E00", "v"),
-    "Image Without Central Object->Question": ("#56B4E9", "P"),
-    "Image->All": ("#CC79A7", "X"),
-}
-_OTHER_COLOURS: Final = ("#882255", "#999933", "#6A51A3", "#8C564B", "#7F7F7F")
-_OTHER_MARKERS: Final = ("<", ">", "p", "*", "h", "d")
 
 # The study's own windows are centred; another style is told by the line and named in the legend.
 _LINES: Final = {"centred": "-", "from-start": "--", "to-end": "-.", "single": ":"}
@@ -57,18 +38,18 @@ _LINES: Final = {"centred": "-", "from-start": "--", "to-end": "-.", "single": "
 def draw_task_curves(
     summary: pd.DataFrame,
     folder: Path,
-    measure: str = RELATIVE_CHANGE,
+    measure: Measure = PROBABILITY,
     cross_attention_layers: Sequence[int] = (),
 ) -> list[Path]:
     """Write `<task>.png` and `<task>.pdf` for every task of the summary; returns the paths in the tasks' order.
 
-    A task's name is made safe for files by `figure_names`; figures of `delta_accuracy` are `<task>-accuracy`. No rows,
-    no files.
+    A task's name is made safe for files by `figure_names`, and the measure's suffix stands behind it, such as
+    `<task>-accuracy`. A task that has no number of the measure gets no files.
 
     Args:
         summary: what `summarize` returned, whole, so that colours agree between tasks.
         folder: an existing folder.
-        measure: `RELATIVE_CHANGE` or `DELTA_ACCURACY`.
+        measure: what is drawn.
         cross_attention_layers: drawn as dotted lines, where the model reads the image in some layers only.
 
     Raises:
@@ -76,38 +57,39 @@ def draw_task_curves(
     """
     paths = []
     for task, name in figure_names(summary["task"]).items():
-        figure = task_figure(summary, task, measure, cross_attention_layers)
-        paths += save_figure(figure, folder, name + _FILES[measure])
+        if is_measured(measure, summary[summary["task"] == task]):
+            figure = task_figure(summary, task, measure, cross_attention_layers)
+            paths += save_figure(figure, folder, name + measure.suffix)
     return paths
 
 
 def draw_overview(
     summary: pd.DataFrame,
     path: Path,
-    measure: str = RELATIVE_CHANGE,
+    measure: Measure = PROBABILITY,
     cross_attention_layers: Sequence[int] = (),
 ) -> list[Path]:
-    """Write the figure of all tasks as PNG and PDF; returns their paths. No rows, no files.
+    """Write the figure of all tasks as PNG and PDF; returns their paths. No number of the measure, no files.
 
     Args:
         summary: what `summarize` returned.
-        path: `figures/overview`, with either suffix or none; its folder exists. `-accuracy` is put behind the name of
-            the figure of `delta_accuracy`.
-        measure: as for `draw_task_curves`.
-        cross_attention_layers: as for `draw_task_curves`.
+        path: `figures/overview`, with either suffix or none; its folder exists. The measure's own suffix is put behind
+            the name, such as `overview-accuracy`.
+        measure: what is drawn.
+        cross_attention_layers: drawn as dotted lines, where the model reads the image in some layers only.
 
     Raises:
         RunFolderError: a file cannot be written.
     """
-    if summary.empty:
+    if not is_measured(measure, summary):
         return []
     name = path.stem if path.suffix in (".png", ".pdf") else path.name
     figure = overview_figure(summary, measure, cross_attention_layers)
-    return save_figure(figure, path.parent, name + _FILES[measure])
+    return save_figure(figure, path.parent, name + measure.suffix)
 
 
 def task_figure(
-    summary: pd.DataFrame, task: str, measure: str = RELATIVE_CHANGE, cross_attention_layers: Sequence[int] = ()
+    summary: pd.DataFrame, task: str, measure: Measure = PROBABILITY, cross_attention_layers: Sequence[int] = ()
 ) -> "Figure":
     """The figure of one task: a line per pathway and window style, and a band where the summary has intervals.
 
@@ -125,24 +107,24 @@ def task_figure(
         set_layer_ticks(axes, summary, most=17)
         mark_layers(axes, cross_attention_layers)
         axes.set_xlabel("Layer")
-        axes.set_ylabel(AXIS_LABELS[measure])
+        axes.set_ylabel(axis_label(measure))
         add_legend(figure, [axes], characters=100)
     return figure
 
 
 def overview_figure(
-    summary: pd.DataFrame, measure: str = RELATIVE_CHANGE, cross_attention_layers: Sequence[int] = ()
+    summary: pd.DataFrame, measure: Measure = PROBABILITY, cross_attention_layers: Sequence[int] = ()
 ) -> "Figure":
-    """All tasks in one figure: small panels with the same axes, one legend.
+    """All tasks that have a number of the measure in one figure: small panels with the same axes, one legend.
 
     Raises:
-        ValueError: the summary has no rows.
+        ValueError: the summary has no number of the measure.
     """
     from matplotlib.figure import Figure
 
-    tasks = sorted(set(summary["task"]))
+    tasks = sorted(str(task) for task, own in summary.groupby("task") if is_measured(measure, own))
     if not tasks:
-        raise ValueError("the summary has no rows")
+        raise ValueError(f"the summary has no {measure.name}")
     columns = 2 if len(tasks) == 4 else min(len(tasks), 3)
     rows = math.ceil(len(tasks) / columns)
     with figure_style():
@@ -159,70 +141,59 @@ def overview_figure(
         for axes in panels[len(tasks) :]:
             axes.set_visible(False)
         for axes in panels[::columns]:
-            axes.set_ylabel(AXIS_LABELS[measure])
+            axes.set_ylabel(axis_label(measure))
         add_legend(figure, panels, characters=45 * max(columns, 2))
     return figure
 
 
-def pathway_label(pathway: str) -> str:
-    """`Image->Question` as figures write it: the arrow is struck out, for the way that was blocked."""
-    source, arrow, target = pathway.partition("->")
-    return f"{source.strip()} {NOT_ARROW} {target.strip()}" if arrow else pathway
-
-
-def pathway_looks(pathways: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """(colour, marker) of each pathway, in the order of the legend: the study's own are fixed and come first."""
-    asked = set(pathways)
-    looks = {pathway: look for pathway, look in _LOOKS.items() if pathway in asked}
-    for place, pathway in enumerate(sorted(asked - _LOOKS.keys())):
-        colour = _OTHER_COLOURS[place % len(_OTHER_COLOURS)]
-        looks[pathway] = (colour, _OTHER_MARKERS[place % len(_OTHER_MARKERS)])
-    return looks
-
-
-def curve_label(pathway: str, style: str) -> str:
-    """`pathway_label`, with the window style where it is not the study's own."""
-    return pathway_label(pathway) + ("" if style == "centred" else f" ({style})")
+def axis_label(measure: Measure, characters: int = 32) -> str:
+    """Label and unit of a measure, in lines that a panel is high enough for."""
+    return "\n".join(textwrap.wrap(measure.axis, characters))
 
 
 def _draw_lines(
-    axes: "Axes", summary: pd.DataFrame, task: str, measure: str, marker_size: float, title_characters: int
+    axes: "Axes", summary: pd.DataFrame, task: str, measure: Measure, marker_size: float, title_characters: int
 ) -> None:
     here = summary[summary["task"] == task]
     axes.axhline(0, color="0.5", linewidth=0.8, zorder=1)
-    for pathway, (colour, marker) in pathway_looks(summary["pathway"]).items():
-        for style in sorted(set(here.loc[here["pathway"] == pathway, "style"])):
-            line = here[(here["pathway"] == pathway) & (here["style"] == style)].sort_values("layer")
-            layers, values = line["layer"].to_numpy(), line[measure].to_numpy()
-            axes.plot(
-                layers,
-                values,
-                color=colour,
-                linestyle=_LINES.get(style, "-"),
-                linewidth=1.5,
-                marker=marker,
-                markersize=marker_size,
-                markeredgewidth=0,
-                label=plain_text(curve_label(pathway, style)),
-                zorder=3,
-            )
-            low, high = line[f"{measure}_low"].to_numpy(), line[f"{measure}_high"].to_numpy()
-            finite = np.isfinite(low) & np.isfinite(high)
-            if finite.any():
-                band = axes.fill_between(layers, low, high, where=list(finite), color=colour, alpha=0.2, linewidth=0)
-                band.set(zorder=2, gid=BAND)
-            if f"control_{measure}" in line and line[f"control_{measure}"].notna().any():
-                control = line[f"control_{measure}"].to_numpy()
-                (dots,) = axes.plot(layers, control, color=colour, linestyle=":", linewidth=1.2, zorder=2)
-                dots.set_gid(CONTROL)
-            critical = line["critical"].to_numpy(bool) & np.isfinite(values)
-            if critical.any():
-                size = (2.2 * marker_size) ** 2
-                rings = axes.scatter(layers[critical], values[critical], s=size, facecolors="none", edgecolors=colour)
-                rings.set(zorder=4, gid=CRITICAL, linewidth=0.9)
-    least, most = here["n"].min(), here["n"].max()
-    title = f"{task} (n = {least if least == most else f'{least}–{most}'})"
+    looks = curve_looks(curve.subject for curve in curves_of(summary))
+    for curve in in_legend_order(curves_of(here)):
+        line, (colour, marker) = of_curve(here, curve), looks[curve.subject]
+        layers, values = line["layer"].to_numpy(), line[measure.key].to_numpy(float)
+        axes.plot(
+            layers,
+            values,
+            color=colour,
+            linestyle=_LINES.get(curve.style, "-"),
+            linewidth=1.5,
+            marker=marker,
+            markersize=marker_size,
+            markeredgewidth=0,
+            label=plain_text(curve_label(curve)),
+            zorder=3,
+        )
+        low, high = line[measure.low].to_numpy(float), line[measure.high].to_numpy(float)
+        finite = np.isfinite(low) & np.isfinite(high)
+        if finite.any():
+            band = axes.fill_between(layers, low, high, where=list(finite), color=colour, alpha=0.2, linewidth=0)
+            band.set(zorder=2, gid=BAND)
+        if measure.control in line and line[measure.control].notna().any():
+            control = line[measure.control].to_numpy(float)
+            (dots,) = axes.plot(layers, control, color=colour, linestyle=":", linewidth=1.2, zorder=2)
+            dots.set_gid(CONTROL)
+        critical = line["critical"].to_numpy(bool) & np.isfinite(values)
+        if critical.any():
+            size = (2.2 * marker_size) ** 2
+            rings = axes.scatter(layers[critical], values[critical], s=size, facecolors="none", edgecolors=colour)
+            rings.set(zorder=4, gid=CRITICAL, linewidth=0.9)
+    title = f"{task} (n = {questions_text(here, measure)})"
     axes.set_title(plain_text("\n".join(textwrap.wrap(title, title_characters))))
+
+
+def questions_text(summary: pd.DataFrame, measure: Measure) -> str:
+    """How many questions a measure's numbers are of: `30`, or `28–30` where that differs between them."""
+    least, most = summary[measure.number].min(), summary[measure.number].max()
+    return str(least) if least == most else f"{least}–{most}"
 
 
 def mark_layers(axes: "Axes", layers: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from xmflow_jax.measures.registry import MEASURES
 from xmflow_jax.run.folder import write_atomically
 
 if TYPE_CHECKING:
@@ -29,11 +30,10 @@ _STYLE: Final = {
 OVERVIEW: Final = "overview"
 ANSWER_TRACKING: Final = "answer_tracking"
 
-# What is put behind a task's name in the files of its figures; its curves of probability have the name alone.
-ACCURACY: Final = "-accuracy"
+# What is put behind a task's name in the files of its figures: the measure's suffix, and then for curves nothing.
 HEAT_MAP: Final = "-heat-map"
 HEADS: Final = "-heads"
-FIGURE_KINDS: Final = ("", ACCURACY, HEAT_MAP, HEADS)
+FIGURE_KINDS: Final = tuple(f"{measure.suffix}{kind}" for measure in MEASURES for kind in ("", HEAT_MAP, HEADS))
 
 # Dates and versions would make two files of the same figure differ.
 _METADATA: Final = {

@@ -13,34 +13,38 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from xmflow_jax.analysis.curve import curves_of, of_curve
+from xmflow_jax.measures.measure import FALLS, RISES, Measure
+from xmflow_jax.measures.probability import PROBABILITY
+from xmflow_jax.measures.registry import is_measured
 from xmflow_jax.report.figures.curves import (
-    AXIS_LABELS,
     CRITICAL,
-    DELTA_ACCURACY,
-    RELATIVE_CHANGE,
-    curve_label,
-    pathway_looks,
+    axis_label,
     plain_text,
+    questions_text,
 )
 from xmflow_jax.report.figures.files import HEADS, HEAT_MAP, figure_names, figure_style, save_figure
+from xmflow_jax.report.figures.looks import curve_label, in_legend_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Harm is red: a probability that falls, an accuracy that is lost.
-_COLOURS: Final = {RELATIVE_CHANGE: "RdBu", DELTA_ACCURACY: "RdBu_r"}
+_COLOURS: Final = {FALLS: "RdBu", RISES: "RdBu_r"}
 # A few answers that become many times likelier would leave everything else white.
 _MOST: Final = 100.0
 
 
-def draw_heat_maps(summary: pd.DataFrame, folder: Path, measure: str = RELATIVE_CHANGE) -> list[Path]:
-    """Write `<task>-heat-map.png` and `.pdf` for every task; returns the paths in the tasks' order. No rows, no files.
+def draw_heat_maps(summary: pd.DataFrame, folder: Path, measure: Measure = PROBABILITY) -> list[Path]:
+    """Write `<task>-heat-map.png` and `.pdf` for every task; returns the paths in the tasks' order.
+
+    The measure's own suffix stands before `-heat-map`. A task that has no number of the measure gets no files.
 
     Args:
         summary: what `summarize` returned, whole, so that colours agree between tasks.
         folder: an existing folder.
-        measure: `RELATIVE_CHANGE` or `DELTA_ACCURACY`.
+        measure: what is drawn.
 
     Raises:
         RunFolderError: a file cannot be written.
@@ -49,17 +53,20 @@ def draw_heat_maps(summary: pd.DataFrame, folder: Path, measure: str = RELATIVE_
     return [
         path
         for task, name in names.items()
-        for path in save_figure(heat_map_figure(summary, task, measure), folder, name + HEAT_MAP)
+        if is_measured(measure, summary[summary["task"] == task])
+        for path in save_figure(heat_map_figure(summary, task, measure), folder, name + measure.suffix + HEAT_MAP)
     ]
 
 
-def draw_head_maps(heads: pd.DataFrame, folder: Path, measure: str = RELATIVE_CHANGE) -> list[Path]:
-    """Write `<task>-heads.png` and `.pdf` for every task: a panel per pathway. No rows, no files.
+def draw_head_maps(heads: pd.DataFrame, folder: Path, measure: Measure = PROBABILITY) -> list[Path]:
+    """Write `<task>-heads.png` and `.pdf` for every task: a panel per pathway.
+
+    The measure's own suffix stands before `-heads`. A task that has no number of the measure gets no files.
 
     Args:
         heads: rows as the summary's with one more column, `head`.
         folder: an existing folder.
-        measure: `RELATIVE_CHANGE` or `DELTA_ACCURACY`.
+        measure: what is drawn.
 
     Raises:
         RunFolderError: a file cannot be written.
@@ -68,29 +75,26 @@ def draw_head_maps(heads: pd.DataFrame, folder: Path, measure: str = RELATIVE_CH
     return [
         path
         for task, name in names.items()
-        for path in save_figure(head_map_figure(heads, task, measure), folder, name + HEADS)
+        if is_measured(measure, heads[heads["task"] == task])
+        for path in save_figure(head_map_figure(heads, task, measure), folder, name + measure.suffix + HEADS)
     ]
 
 
-def heat_map_figure(summary: pd.DataFrame, task: str, measure: str = RELATIVE_CHANGE) -> "Figure":
-    """One task: a row per pathway and window style, a column per layer.
+def heat_map_figure(summary: pd.DataFrame, task: str, measure: Measure = PROBABILITY) -> "Figure":
+    """One task: a row per curve of the summary, a column per layer.
 
     Raises:
         ValueError: the summary has no rows of this task.
     """
     here = _of_task(summary, task)
-    curves = [
-        (pathway, style)
-        for pathway in pathway_looks(here["pathway"])
-        for style in sorted(set(here.loc[here["pathway"] == pathway, "style"]))
-    ]
+    curves = in_legend_order(curves_of(here))
     layers = _layers(summary)
     values, critical = (np.full((len(curves), len(layers)), fill) for fill in (np.nan, False))
-    for row, (pathway, style) in enumerate(curves):
-        curve = here[(here["pathway"] == pathway) & (here["style"] == style)]
-        columns = np.searchsorted(layers, curve["layer"])
-        values[row, columns], critical[row, columns] = curve[measure], curve["critical"].astype(bool)
-    labels = ["\n".join(textwrap.wrap(curve_label(*curve), 30)) for curve in curves]
+    for row, curve in enumerate(curves):
+        own = of_curve(here, curve)
+        columns = np.searchsorted(layers, own["layer"])
+        values[row, columns], critical[row, columns] = own[measure.key], own["critical"].astype(bool)
+    labels = ["\n".join(textwrap.wrap(curve_label(curve), 30)) for curve in curves]
     from matplotlib.figure import Figure
 
     with figure_style():
@@ -99,19 +103,19 @@ def heat_map_figure(summary: pd.DataFrame, task: str, measure: str = RELATIVE_CH
         axes = figure.add_subplot()
         image = _draw_map(axes, values, critical, _limit(summary, measure), measure)
         axes.set_yticks(range(len(labels)), [plain_text(label) for label in labels])
-        _finish(axes, layers, f"{task} (n = {_questions(here)})")
+        _finish(axes, layers, f"{task} (n = {questions_text(here, measure)})")
         _add_scale(figure, image, [axes], measure)
     return figure
 
 
-def head_map_figure(heads: pd.DataFrame, task: str, measure: str = RELATIVE_CHANGE) -> "Figure":
-    """One task: a panel per pathway and window style, a row per head, a column per layer.
+def head_map_figure(heads: pd.DataFrame, task: str, measure: Measure = PROBABILITY) -> "Figure":
+    """One task: a panel per curve of the summary, a row per head, a column per layer.
 
     Raises:
         ValueError: the table has no rows of this task.
     """
     here = _of_task(heads, task)
-    curves = sorted(set(zip(here["pathway"], here["style"], strict=True)))
+    curves = curves_of(here)
     layers, numbers = _layers(heads), np.unique(heads["head"])
     columns = min(len(curves), 2)
     rows = math.ceil(len(curves) / columns)
@@ -122,19 +126,21 @@ def head_map_figure(heads: pd.DataFrame, task: str, measure: str = RELATIVE_CHAN
         figure = Figure(figsize=(max(3.8 * columns, 5.0), rows * height + 0.4), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         panels: list[Axes] = list(grid.flat)
-        for axes, (pathway, style) in zip(panels, curves, strict=False):
-            curve = here[(here["pathway"] == pathway) & (here["style"] == style)]
+        for axes, curve in zip(panels, curves, strict=False):
+            own = of_curve(here, curve)
             values, critical = (np.full((len(numbers), len(layers)), fill) for fill in (np.nan, False))
-            places = np.searchsorted(numbers, curve["head"]), np.searchsorted(layers, curve["layer"])
-            values[places], critical[places] = curve[measure], curve["critical"].astype(bool)
+            places = np.searchsorted(numbers, own["head"]), np.searchsorted(layers, own["layer"])
+            values[places], critical[places] = own[measure.key], own["critical"].astype(bool)
             image = _draw_map(axes, values, critical, _limit(heads, measure), measure)
             step = _step(len(numbers), 9)
             axes.set_yticks(range(0, len(numbers), step), [str(head) for head in numbers[::step]])
             axes.set_ylabel("Head")
-            _finish(axes, layers, curve_label(pathway, style))
+            _finish(axes, layers, curve_label(curve))
         for axes in panels[len(curves) :]:
             axes.set_visible(False)
-        figure.suptitle(plain_text("\n".join(textwrap.wrap(f"{task} (n = {_questions(here)})", 70))), fontsize=11)
+        figure.suptitle(
+            plain_text("\n".join(textwrap.wrap(f"{task} (n = {questions_text(here, measure)})", 70))), fontsize=11
+        )
         _add_scale(figure, image, panels[: len(curves)], measure)
     return figure
 
@@ -149,13 +155,8 @@ def _layers(table: pd.DataFrame) -> np.ndarray:
     return np.arange(table["layer"].min(), table["layer"].max() + 1)
 
 
-def _questions(table: pd.DataFrame) -> str:
-    least, most = table["n"].min(), table["n"].max()
-    return str(least) if least == most else f"{least}–{most}"
-
-
-def _limit(table: pd.DataFrame, measure: str) -> float:
-    values = np.abs(table[measure].to_numpy(float))
+def _limit(table: pd.DataFrame, measure: Measure) -> float:
+    values = np.abs(table[measure.key].to_numpy(float))
     largest = float(values[np.isfinite(values)].max(initial=0.0))
     return min(largest, _MOST) or 1.0
 
@@ -165,12 +166,12 @@ def _draw_map(
     values: Float[np.ndarray, "rows layers"],
     critical: Bool[np.ndarray, "rows layers"],
     limit: float,
-    measure: str,
+    measure: Measure,
 ) -> Any:
     axes.set_facecolor("0.85")
     image = axes.imshow(
         np.ma.masked_invalid(values),
-        cmap=_COLOURS[measure],
+        cmap=_COLOURS[measure.harm],
         vmin=-limit,
         vmax=limit,
         aspect="auto",
@@ -202,12 +203,12 @@ def _step(count: int, most: int) -> int:
     return step
 
 
-def _add_scale(figure: "Figure", image: Any, panels: Sequence["Axes"], measure: str) -> None:
+def _add_scale(figure: "Figure", image: Any, panels: Sequence["Axes"], measure: Measure) -> None:
     values = np.concatenate(
         [np.ma.masked_invalid(np.ma.asarray(axes.images[0].get_array())).compressed() for axes in panels]
     )
     over, under = (values > image.norm.vmax).any(), (values < image.norm.vmin).any()
     extend = {(False, False): "neither", (True, False): "max", (False, True): "min", (True, True): "both"}
     bar = figure.colorbar(image, ax=list(panels), extend=extend[bool(over), bool(under)], shrink=0.9)
-    bar.set_label(AXIS_LABELS[measure])
+    bar.set_label(axis_label(measure))
     bar.outline.set_visible(False)

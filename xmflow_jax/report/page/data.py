@@ -6,39 +6,30 @@ Numbers are those of the tables, unrounded; NaN is null. Every text is plain tex
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
 import pandas as pd
 
 from xmflow_jax.analysis.critical import layer_ranges, ranges_text
+from xmflow_jax.analysis.curve import CURVE, Curve, curves_of, of_curve
 from xmflow_jax.analysis.findings import findings
 from xmflow_jax.analysis.model_shape import ModelShape
+from xmflow_jax.analysis.pruning import PATHWAY, TO_END
 from xmflow_jax.analysis.question_matrix import ALL_TASKS
 from xmflow_jax.analysis.recommendation import Recommendation, recommendation_json
-from xmflow_jax.report.figures.curves import DELTA_ACCURACY, RELATIVE_CHANGE, curve_label, pathway_looks
+from xmflow_jax.measures.measure import Measure
+from xmflow_jax.measures.registry import MEASURES, is_measured
+from xmflow_jax.report.figures.answer_tracking import BROKEN, LOOKS
+from xmflow_jax.report.figures.looks import curve_label, curve_looks, in_legend_order
 from xmflow_jax.report.page.questions import questions_data
 from xmflow_jax.report.run_content import RunContent
 from xmflow_jax.run.record import COMMAND_KEY
-from xmflow_jax.run.schemas import NOT_SELECTED, SET_ASIDE
-
-# What a chart can show: the summary's column, its axis, and the unit behind a value.
-MARGIN_CHANGE: Final = "margin_change"
-MEASURES: Final = (
-    (DELTA_ACCURACY, "Accuracy lost", "points"),
-    (RELATIVE_CHANGE, "Change in probability", "%"),
-    (MARGIN_CHANGE, "Change in the margin of the true over the false option", "log-odds"),
-)
-_NUMBERS_OF: Final = {DELTA_ACCURACY: "n", RELATIVE_CHANGE: "n", MARGIN_CHANGE: "margin_n"}
+from xmflow_jax.run.row_words import EDGES
+from xmflow_jax.run.schemas import NOT_SELECTED, SET_ASIDE, TRACKED, TRACKED_LABELS
 
 # Set-aside questions that are told one by one; `run.json` has them all.
 TOLD_SET_ASIDE: Final = 200
-
-WORDS: Final = {
-    "answer_prob": "Answer",
-    "answer_capital_prob": "Answer, capitalised",
-    "false_option_prob": "False option",
-    "false_option_capital_prob": "False option, capitalised",
-}
 
 
 def run_data(
@@ -59,7 +50,6 @@ def run_data(
     """
     shape = content.shape
     layers = shape.layers if shape is not None else int(summary["layer"].max()) + 1 if len(summary) else 0
-    pathways = list(pathway_looks(summary["pathway"])) if len(summary) else []
     found = None if recommendation is None else json.loads(recommendation_json(recommendation))
     return {
         "name": content.folder.absolute().name,
@@ -74,15 +64,26 @@ def run_data(
         "questions_answered": len(content.rows[["task", "question_id"]].drop_duplicates()),
         "confidence": None if recommendation is None else recommendation.resampling.confidence,
         "tau": None if recommendation is None else recommendation.tau,
-        "pathways": pathways,
+        "subjects": list(curve_looks(curve.subject for curve in curves_of(summary))),
         "measures": [
-            {"key": key, "label": label, "unit": unit} for key, label, unit in MEASURES if _measured(summary, key)
+            {
+                "key": one.key,
+                "label": one.label,
+                "unit": one.unit,
+                "axis": one.axis,
+                "digits": one.digits,
+                "harm": one.harm,
+            }
+            for one in MEASURES
+            if is_measured(one, summary)
         ],
         "curves": curves_data(summary, content.rows),
         "heads": [] if heads is None else heads_data(heads),
         "critical": [] if found is None else [_ranges(one) for one in found["critical"]],
         "stages": [] if found is None else found["stages"],
+        "pruning_curve": {"kind": EDGES, "pathway": PATHWAY, "style": TO_END},
         "pruning": None if found is None else found["pruning"],
+        "words": [{"word": word, "broken": LOOKS[word][1] == BROKEN} for word in TRACKED],
         "tracking": [] if tracking is None else _tracking(tracking),
         "questions": questions_data(content),
         "set_aside": _set_aside(content),
@@ -94,44 +95,44 @@ def curves_data(summary: pd.DataFrame, rows: pd.DataFrame) -> list[dict[str, Any
     """Every curve of the summary, all tasks together first, pathways in the order of the figures' legend."""
     if summary.empty:
         return []
-    order = {pathway: place for place, pathway in enumerate(pathway_looks(summary["pathway"]))}
-    widths = rows.groupby(["pathway", "style"])["window"].agg(["min", "max"])
-    windows = {key: (int(least), int(most)) for key, least, most in widths.itertuples()}
     curves = []
-    for (task, pathway, style), own in summary.groupby(["task", "pathway", "style"], sort=True):
-        own = own.sort_values("layer")
-        narrow, wide = windows[(pathway, style)]
-        curves.append(
-            {
-                "task": task,
-                "pathway": pathway,
-                "style": style,
-                "label": curve_label(str(pathway), str(style)),
-                "window": wide if narrow == wide else None,
-                "layer": own["layer"].tolist(),
-                "critical": own["critical"].astype(bool).tolist(),
-                "measures": {key: _measure(own, key) for key, _, _ in MEASURES if _measured(own, key)},
-            }
-        )
-    return sorted(curves, key=lambda one: (one["task"] != ALL_TASKS, one["task"], order[one["pathway"]]))
+    for task, here in summary.groupby("task", sort=True):
+        for curve in in_legend_order(curves_of(here)):
+            own, windows = of_curve(here, curve), of_curve(rows, curve)["window"]
+            narrow, wide = int(windows.min()), int(windows.max())
+            curves.append(
+                {
+                    "task": task,
+                    **curve_data(curve),
+                    "window": wide if narrow == wide else None,
+                    "layer": own["layer"].tolist(),
+                    "critical": own["critical"].astype(bool).tolist(),
+                    "measures": _measures(own),
+                }
+            )
+    return sorted(curves, key=lambda one: one["task"] != ALL_TASKS)
+
+
+def curve_data(curve: Curve) -> dict[str, str]:
+    """What tells a curve from others: the fields of `Curve`, its subject, whose look it has, and its label."""
+    return {**curve._asdict(), "subject": curve.subject, "label": curve_label(curve)}
 
 
 def heads_data(heads: pd.DataFrame) -> list[dict[str, Any]]:
-    """Of every task, pathway and style a curve for each head that was blocked alone; all tasks together first."""
+    """Of every task's curves one for each head that was blocked alone; all tasks together first."""
     maps = []
-    for (task, pathway, style), own in heads.groupby(["task", "pathway", "style"], sort=True):
+    for (task, *about), own in heads.groupby(["task", *CURVE], sort=True):
         curves = [
             {
                 "head": head,
                 "label": f"head {head}",
                 "layer": curve["layer"].tolist(),
                 "critical": curve["critical"].astype(bool).tolist(),
-                "measures": {key: _measure(curve, key) for key, _, _ in MEASURES if _measured(curve, key)},
+                "measures": _measures(curve),
             }
             for head, curve in own.groupby("head", sort=True)
         ]
-        label = curve_label(str(pathway), str(style))
-        maps.append({"task": task, "pathway": pathway, "style": style, "label": label, "curves": curves})
+        maps.append({"task": task, **curve_data(Curve(*map(str, about))), "curves": curves})
     return sorted(maps, key=lambda one: one["task"] != ALL_TASKS)
 
 
@@ -148,36 +149,35 @@ def plain_numbers(values: Iterable[Any]) -> list[Any]:
     return [None if value is None or not math.isfinite(value) else float(value) for value in values]
 
 
-def _measured(summary: pd.DataFrame, key: str) -> bool:
-    """Whether there is such a measure at all: a task without options has no margin."""
-    return key in summary and bool(summary[key].notna().any())
+def _measures(curve: pd.DataFrame) -> dict[str, Any]:
+    return {measure.key: _measure(curve, measure) for measure in MEASURES if is_measured(measure, curve)}
 
 
-def _measure(curve: pd.DataFrame, key: str) -> dict[str, Any]:
+def _measure(curve: pd.DataFrame, measure: Measure) -> dict[str, Any]:
     numbers = {
-        "value": key,
-        "low": f"{key}_low",
-        "high": f"{key}_high",
-        "p": {DELTA_ACCURACY: "p_holm", RELATIVE_CHANGE: "relative_change_p_holm"}.get(key, ""),
-        "control": f"control_{key}",
-        "over_control": f"{key}_over_control",
-        "over_control_low": f"{key}_over_control_low",
-        "over_control_high": f"{key}_over_control_high",
+        "value": measure.key,
+        "low": measure.low,
+        "high": measure.high,
+        "p": measure.p_holm,
+        "control": measure.control,
+        "over_control": measure.over_control,
+        "over_control_low": f"{measure.over_control}_low",
+        "over_control_high": f"{measure.over_control}_high",
     }
     found = {name: plain_numbers(curve[column]) for name, column in numbers.items() if column in curve}
     kept = {name: own for name, own in found.items() if name == "value" or any(one is not None for one in own)}
-    return {"n": curve[_NUMBERS_OF[key]].astype(int).tolist(), **kept}
+    return {"n": curve[measure.number].astype(int).tolist(), **kept}
 
 
 def _ranges(critical: Mapping[str, Any]) -> dict[str, Any]:
-    label = curve_label(critical["pathway"], critical["style"])
-    return {**critical, "label": label, "ranges": ranges_text(layer_ranges(critical["layers"]))}
+    about = curve_data(Curve(*(critical[name] for name in CURVE)))
+    return {**critical, **about, "ranges": ranges_text(layer_ranges(critical["layers"]))}
 
 
 def _findings(recommendation: Recommendation) -> list[dict[str, str]]:
-    """Each sentence cut at its colon: what it is about, and what was found."""
-    parts = [line.partition(": ") for line in findings(recommendation).lines()]
-    return [{"title": title, "text": text[:1].upper() + text[1:]} for title, _, text in parts]
+    """Each sentence by the name of its subject, cut at its colon: what it is about, and what was found."""
+    parts = [(name, line.partition(": ")) for name, line in asdict(findings(recommendation)).items()]
+    return [{"name": name, "title": title, "text": text[:1].upper() + text[1:]} for name, (title, _, text) in parts]
 
 
 def _told(shape: ModelShape | None) -> tuple[int, ...]:
@@ -196,7 +196,7 @@ def _tracking(tracking: pd.DataFrame) -> list[dict[str, Any]]:
                 "task": task,
                 "normed": bool(normed),
                 "word": word,
-                "label": WORDS.get(str(word), str(word)),
+                "label": TRACKED_LABELS[str(word)],
                 "layer": own["layer"].astype(int).tolist(),
                 "n": own["n"].astype(int).tolist(),
                 **{
@@ -205,7 +205,7 @@ def _tracking(tracking: pd.DataFrame) -> list[dict[str, Any]]:
                 },
             }
         )
-    return sorted(curves, key=lambda one: (one["task"], one["normed"], [*WORDS].index(one["word"])))
+    return sorted(curves, key=lambda one: (one["task"], one["normed"], TRACKED.index(one["word"])))
 
 
 def _progress(content: RunContent) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
-from xmflow_jax.report.figures.curves import pathway_looks
+from xmflow_jax.report.figures.looks import curve_looks
 from xmflow_jax.report.page.data import unfinished
 
 _FOLDER: Final = "assets"
@@ -44,7 +44,7 @@ def run_page(data: Mapping[str, Any]) -> str:
         "notices": _notices(data),
         "findings": _findings(data["findings"]),
     }
-    return _page(_filled("run.html", values), values["title"], data, data["pathways"], _RUN_SCRIPTS)
+    return _page(_filled("run.html", values), values["title"], data, data["subjects"], _RUN_SCRIPTS)
 
 
 def comparison_page(data: Mapping[str, Any]) -> str:
@@ -61,7 +61,7 @@ def comparison_page(data: Mapping[str, Any]) -> str:
         "notices": "".join(_notices(run, f"{run['name']}: ") for run in data["runs"]),
         "findings": "".join(told),
     }
-    return _page(_filled("comparison.html", values), values["title"], data, data["pathways"], _COMPARISON_SCRIPTS)
+    return _page(_filled("comparison.html", values), values["title"], data, data["subjects"], _COMPARISON_SCRIPTS)
 
 
 def data_text(data: Any) -> str:
@@ -71,8 +71,8 @@ def data_text(data: Any) -> str:
     return re.sub("[<>&\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def _page(body: str, title: str, data: Mapping[str, Any], pathways: Sequence[str], scripts: Iterable[str]) -> str:
-    looks = pathway_looks(pathways)
+def _page(body: str, title: str, data: Mapping[str, Any], subjects: Sequence[str], scripts: Iterable[str]) -> str:
+    looks = curve_looks(subjects)
     shown = {**data, "looks": {one: {"place": place, "marker": looks[one][1]} for place, one in enumerate(looks)}}
     style = _colours([colour for colour, _ in looks.values()]) + _read("page.css")
     script = "(() => {\n" + "\n".join(map(_read, scripts)) + "\n})();"
@@ -102,9 +102,9 @@ def _notices(data: Mapping[str, Any], lead: str = "") -> str:
 
 def _findings(told: Iterable[Mapping[str, str]]) -> str:
     return "".join(
-        f'<div class="finding" data-finding="{place}">'
+        f'<div class="finding" data-finding="{_escaped(one["name"])}">'
         f"<h3>{_escaped(one['title'])}</h3><p>{_unbroken(one['text'])}</p></div>"
-        for place, one in enumerate(told)
+        for one in told
     )
 
 
@@ -135,7 +135,7 @@ def _digest(text: str) -> str:
 
 
 def _colours(colours: Sequence[str]) -> str:
-    """The pathways' colours as custom properties, lighter where the page is dark, but not on paper."""
+    """The curves' colours as custom properties, lighter where the page is dark, but not on paper."""
     light = "".join(f"--c{place}:{colour};" for place, colour in enumerate(colours))
     dark = "".join(f"--c{place}:{_lighter(colour)};" for place, colour in enumerate(colours))
     return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 import pandas as pd
 
+from xmflow_jax.analysis.curve import curves_of, of_curve
 from xmflow_jax.analysis.question_matrix import pathway_rows
-from xmflow_jax.report.figures.curves import curve_label, pathway_looks
+from xmflow_jax.report.figures.looks import curve_label, in_legend_order
 from xmflow_jax.report.run_content import RunContent
 from xmflow_jax.run.schemas import TRACKED
 from xmflow_jax.study.question_card import SHOWN_QUESTIONS
@@ -78,18 +79,17 @@ def _card(card: "pd.Series[Any]") -> dict[str, Any]:
 
 
 def _curves(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    for pathway in pathway_looks(rows["pathway"]):
-        for style, own in rows[rows["pathway"] == pathway].groupby("style", sort=True):
-            own = own.sort_values("layer")
-            yield {
-                "pathway": pathway,
-                "style": style,
-                "label": curve_label(pathway, str(style)),
-                "layer": own["layer"].tolist(),
-                "prob": [_number(value) for value in own["knockout_prob"]],
-                "answer": own["knockout_answer"].tolist(),
-                "right": [_number(value) for value in own["knockout_score"]],
-            }
+    for curve in in_legend_order(curves_of(rows)):
+        own = of_curve(rows, curve)
+        yield {
+            **curve._asdict(),
+            "subject": curve.subject,
+            "label": curve_label(curve),
+            "layer": own["layer"].tolist(),
+            "prob": [_number(value) for value in own["knockout_prob"]],
+            "answer": own["knockout_answer"].tolist(),
+            "right": [_number(value) for value in own["knockout_score"]],
+        }
 
 
 def _lens(lens: pd.DataFrame) -> Iterator[dict[str, Any]]:

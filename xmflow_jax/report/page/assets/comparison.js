@@ -3,7 +3,7 @@
 const runs = data.runs;
 const curves = runs.flatMap((run, place) => run.curves.map((curve) => ({ ...curve, run, place })));
 const kinds = [...new Map(curves.map((curve) => [curve.label, curve])).values()]
-  .sort((one, other) => data.pathways.indexOf(one.pathway) - data.pathways.indexOf(other.pathway));
+  .sort((one, other) => data.subjects.indexOf(one.subject) - data.subjects.indexOf(other.subject));
 const allTasks = [...new Set(curves.map((curve) => curve.task))]
   .sort((one, other) => (other === ALL_TASKS) - (one === ALL_TASKS) || (one < other ? -1 : 1));
 const state = {
@@ -71,7 +71,7 @@ function panels(label, measure) {
     const own = shown.filter((curve) => curve.task === task);
     return own.length ? lineChart({
       title: `${label}: ${task}`, note: `(${counted(own, measure)})`, series: own.map((curve) => series.get(curve)),
-      ...axis(0, deepest - 1, deepest, state.depth), yLabel: unitOf(measure), yDomain, name: `curves ${task}`,
+      ...axis(0, deepest - 1, deepest, state.depth), yLabel: measure.axis, yDomain, name: `curves ${task}`,
     }) : null;
   });
 }
@@ -89,7 +89,7 @@ if (kinds.length) {
   const set = (name) => (value) => { state[name] = value; draw(); };
   id("curve-controls").append(
     choices("Pathway", "kind", kinds.map(({ label }) => ({ value: label, label, checked: label === state.kind })), set("kind")),
-    choices("Shown", "measure", data.measures.map((one) => ({ value: one.key, label: unitOf(one), checked: one.key === state.measure })), set("measure")),
+    choices("Shown", "measure", data.measures.map((one) => ({ value: one.key, label: one.axis, checked: one.key === state.measure })), set("measure")),
     choices("Layers", "depth", [["layer", "in numbers"], ["percent", "in percent of the depth"]].map(([value, label]) => ({ value, label, checked: value === state.depth })), set("depth")),
     choices("Runs", "run", runs.map((run, place) => ({ value: run.name, label: run.name, checked: true, series: palette(place) })),
       (value, checked) => { state.hidden[checked ? "delete" : "add"](value); draw(); }, true),

@@ -11,9 +11,8 @@ function heatMap(title, curves, measure, limit, run, compact = false) {
   const width = 440, side = (width - left) / Math.max(run.layers, 1), tall = own.length * step + (compact ? 16 : 0);
   const canvas = svg("svg", {
     class: "chart", viewBox: `0 0 ${width} ${tall + 18}`, tabindex: 0, role: "application",
-    "aria-roledescription": "heat map", "aria-label": `${title}. ${unitOf(measure)}, a strip per curve, a cell per layer. Arrow keys read its cells.`,
+    "aria-roledescription": "heat map", "aria-label": `${title}. ${measure.axis}, a strip per curve, a cell per layer. Arrow keys read its cells.`,
   });
-  const harm = measure.key === "delta_accuracy" ? 1 : -1;
   const series = [], points = [];
   own.forEach((curve, row) => {
     const values = curve.measures[measure.key].value, top = row * step + 16;
@@ -23,7 +22,7 @@ function heatMap(title, curves, measure, limit, run, compact = false) {
       if (values[i] === null) return null;
       const spot = { x: left + layer * side, y: top, width: side, height };
       canvas.append(svg("rect", { ...spot, class: "back" }), svg("rect", {
-        ...spot, class: "cell", fill: values[i] * harm > 0 ? "var(--harm)" : "var(--gain)",
+        ...spot, class: "cell", fill: values[i] * measure.harm > 0 ? "var(--harm)" : "var(--gain)",
         "fill-opacity": Math.min(Math.abs(values[i]) / limit, 1).toFixed(3),
       }));
       const middle = { x: left + (layer + 0.5) * side, y: top + height / 2 };
@@ -40,7 +39,7 @@ function heatMap(title, curves, measure, limit, run, compact = false) {
   const cursor = svg("circle", { class: "cursor", r: 7, visibility: "hidden" });
   canvas.append(cursor);
   const tip = el("div", { class: "tip", role: "status" });
-  const figure = el("figure", {}, el("figcaption", {}, title, el("div", { class: "faint" }, `${unitOf(measure)}; full colour at ${number(limit, digitsOf(measure) - 1)}`)), canvas, tip);
+  const figure = el("figure", {}, el("figcaption", {}, title, el("div", { class: "faint" }, `${measure.axis}; full colour at ${number(limit, measure.digits - 1)}`)), canvas, tip);
   readable(canvas, figure, tip, cursor, series, points);
   return figure;
 }

@@ -6,9 +6,9 @@ const depthOf = (layer, layers) => (layers > 1 ? (100 * layer) / (layers - 1) : 
 const places = (layer, layers, depth) => layer.map((one) => (depth === "percent" ? depthOf(one, layers) : one));
 const layerName = (layer) => (layer < 0 ? "embedding" : `layer ${layer}`);
 
-function lookOf(pathway, style) {
-  const look = data.looks[pathway];
-  return { colour: `var(--c${look.place})`, marker: look.marker, dash: DASHES[style] ?? "" };
+function lookOf(curve) {
+  const look = data.looks[curve.subject];
+  return { colour: `var(--c${look.place})`, marker: look.marker, dash: DASHES[curve.style] ?? "" };
 }
 
 const palette = (place) => ({ colour: `var(--s${place % 8})`, marker: ["o", "s", "^", "D", "v", "P", "<", ">"][place % 8] });
@@ -27,15 +27,12 @@ function axis(first, last, layers, depth) {
   return { xLabel: "Layer", xTicks, xDomain: [first - 0.5, last + 0.5] };
 }
 
-// Log-odds are small numbers.
-const digitsOf = (measure) => (measure.unit === "log-odds" ? 2 : 1);
-
 /** "12.3 points, 95 % interval 10.0 to 14.0" */
 function valueLine(measure, own, i, confidence) {
   const unit = measure.unit === "%" ? " %" : ` ${measure.unit}`;
-  const value = `${measure.label}: ${number(own.value[i], digitsOf(measure))}${unit}`;
+  const value = `${measure.label}: ${number(own.value[i], measure.digits)}${unit}`;
   if (!own.low || own.low[i] === null) return `${value}, no interval`;
-  return `${value}, ${percentOf(confidence)} interval ${number(own.low[i], digitsOf(measure))} to ${number(own.high[i], digitsOf(measure))}`;
+  return `${value}, ${percentOf(confidence)} interval ${number(own.low[i], measure.digits)} to ${number(own.high[i], measure.digits)}`;
 }
 
 /** A curve's series for `lineChart`; run: {layers, confidence, tau}. */
@@ -48,9 +45,10 @@ function curveSeries(curve, measure, run, depth, look, label, withControl) {
     valueLine(measure, own, i, run.confidence),
     `n = ${own.n[i]}` + (own.p && own.p[i] !== null ? `, p = ${own.p[i].toPrecision(2)} (Holm)` : ""),
     own.control && own.control[i] !== null
-      ? `matched control: ${number(own.control[i])}` +
+      ? `matched control: ${number(own.control[i], measure.digits)}` +
         (own.over_control_low && own.over_control_low[i] !== null
-          ? `; beyond it ${number(own.over_control[i])} (${number(own.over_control_low[i])} to ${number(own.over_control_high[i])})`
+          ? `; beyond it ${number(own.over_control[i], measure.digits)} ` +
+            `(${number(own.over_control_low[i], measure.digits)} to ${number(own.over_control_high[i], measure.digits)})`
           : "")
       : null,
     curve.critical[i] ? `critical: accuracy falls by more than ${run.tau} points` : null,
@@ -69,4 +67,3 @@ function counted(curves, measure) {
 }
 
 const tasksOf = (curves) => [...new Set(curves.map((curve) => curve.task))];
-const unitOf = (measure) => `${measure.label} (${measure.unit})`;

@@ -40,7 +40,7 @@ function prompt(card) {
 
 function ownCurves(question) {
   const series = question.curves.map((curve) => ({
-    ...lookOf(curve.pathway, curve.style), label: curve.label, x: curve.layer, y: curve.prob, ring: curve.right.map((one) => one !== null && one < 0.5),
+    ...lookOf(curve), label: curve.label, x: curve.layer, y: curve.prob, ring: curve.right.map((one) => one !== null && one < 0.5),
     tell: (i) => [
       curve.label, layerName(curve.layer[i]),
       `probability ${number(curve.prob[i], 3)}, undisturbed ${number(question.base_prob, 3)}`,
@@ -79,7 +79,7 @@ function ownLens(question) {
 }
 
 function legends(question) {
-  const pathways = question.curves.map((curve) => [lookOf(curve.pathway, curve.style), curve.label]);
+  const pathways = question.curves.map((curve) => [lookOf(curve), curve.label]);
   const words = [...new Set(question.lens.flatMap((lens) => Object.keys(lens.words)))].map((word) => [wordLook(word), wordLabel(word)]);
   const lists = [["Pathways:", pathways], ["Words:", words]].filter(([, own]) => own.length);
   return lists.map(([title, own]) => el("ul", { class: "keys" }, el("li", { class: "faint" }, title), own.map(([look, label]) => el("li", {}, key(look), label))));

@@ -4,8 +4,8 @@ const tasks = tasksOf(data.curves);
 const main = tasks.includes(ALL_TASKS) ? ALL_TASKS : tasks[0];
 const state = { measure: data.measures.length ? data.measures[0].key : null, depth: "layer", hidden: new Set(), control: false };
 const run = { layers: data.layers, confidence: data.confidence, tau: data.tau };
-const curveName = (curve) => `${curve.pathway}@${curve.style}`;
-const pruned = (curve) => curve.pathway === "Image->All" && curve.style === "to-end";
+const curveName = (curve) => curve.label;
+const pruned = (curve) => Object.entries(data.pruning_curve).every(([name, value]) => curve[name] === value);
 
 function strip(layers, filled, colour) {
   const cells = Array.from({ length: layers }, (_, layer) => svg("rect", {
@@ -17,10 +17,10 @@ function strip(layers, filled, colour) {
 function picturedCritical(place) {
   const own = data.critical.filter((one) => one.task === main && !pruned(one));
   if (!own.length) return;
-  own.sort((one, other) => data.pathways.indexOf(one.pathway) - data.pathways.indexOf(other.pathway));
+  own.sort((one, other) => data.subjects.indexOf(one.subject) - data.subjects.indexOf(other.subject));
   const rows = own.map((one) => [
     one.label,
-    strip(data.layers, new Set(one.layers), lookOf(one.pathway, one.style).colour),
+    strip(data.layers, new Set(one.layers), lookOf(one).colour),
     one.ranges || "none",
     `${number(one.delta_accuracy)} points in layer ${one.peak_layer}` +
       (one.low === null ? "" : ` (${number(one.low)} to ${number(one.high)})`) + `, n\u00a0=\u00a0${one.n}`,
@@ -34,7 +34,7 @@ function picturedStages(place) {
   if (!own) return;
   const rows = own.stages.map((stage) => {
     const filled = new Set(stage.layers.flatMap(([first, last]) => Array.from({ length: last - first + 1 }, (_, i) => first + i)));
-    const colour = data.looks[stage.pathway] ? lookOf(stage.pathway, stage.style).colour : "var(--s0)";
+    const colour = data.looks[stage.pathway] ? lookOf({ subject: stage.pathway, style: stage.style }).colour : "var(--s0)";
     const centre = stage.centre === null ? "" : `centre ${number(stage.centre)} (${number(stage.centre_low)} to ${number(stage.centre_high)}), n\u00a0=\u00a0${stage.n}`;
     const layers = stage.layers.map(([first, last]) => (first === last ? first : `${first}\u2013${last}`)).join(", ");
     return [stage.name, strip(data.layers, filled, colour), stage.supported ? `layers ${layers}` : "not supported", stage.supported ? centre : stage.reason];
@@ -59,14 +59,14 @@ function picturedPruning(place) {
 function curvePanels(measure) {
   const shown = data.curves.filter((curve) => curve.measures[measure.key] && !state.hidden.has(curveName(curve)));
   if (!shown.length) return [el("p", {}, "No pathway is chosen.")];
-  const seriesOf = new Map(shown.map((curve) => [curve, curveSeries(curve, measure, run, state.depth, lookOf(curve.pathway, curve.style), curve.label, state.control)]));
+  const seriesOf = new Map(shown.map((curve) => [curve, curveSeries(curve, measure, run, state.depth, lookOf(curve), curve.label, state.control)]));
   const yDomain = range([...seriesOf.values()], [0]);
   const all = data.curves.flatMap((curve) => curve.layer);
   const x = axis(least(all), most(all), data.layers, state.depth);
   return tasks.map((task) => {
     const own = shown.filter((curve) => curve.task === task);
     return own.length ? lineChart({
-      title: task, note: `(${counted(own, measure)})`, series: own.map((curve) => seriesOf.get(curve)), ...x, yLabel: unitOf(measure), yDomain,
+      title: task, note: `(${counted(own, measure)})`, series: own.map((curve) => seriesOf.get(curve)), ...x, yLabel: measure.axis, yDomain,
       dotted: places(data.cross_attention_layers, data.layers, state.depth), name: `curves ${task}`,
     }) : null;
   });
@@ -100,10 +100,10 @@ function drawCurves() {
 
 function drawControls() {
   const set = (name) => (value) => { state[name] = value; drawCurves(); };
-  const measures = data.measures.map((one) => ({ value: one.key, label: unitOf(one), checked: one.key === state.measure }));
+  const measures = data.measures.map((one) => ({ value: one.key, label: one.axis, checked: one.key === state.measure }));
   const kinds = new Map(data.curves.map((curve) => [curveName(curve), curve]));
   const pathways = [...kinds].map(([value, curve]) => ({
-    value, label: curve.label, checked: true, series: lookOf(curve.pathway, curve.style),
+    value, label: curve.label, checked: true, series: lookOf(curve),
   }));
   const controls = [
     choices("Shown", "measure", measures, set("measure")),
@@ -116,8 +116,8 @@ function drawControls() {
   id("curve-controls").replaceChildren(...controls);
 }
 
-const WORDS = ["answer_prob", "answer_capital_prob", "false_option_prob", "false_option_capital_prob"];
-const wordLook = (word) => ({ ...palette(WORDS.indexOf(word)), dash: word.includes("capital") ? "6 3" : "" });
+const wordLooks = new Map(data.words.map((one, place) => [one.word, { ...palette(place), dash: one.broken ? "6 3" : "" }]));
+const wordLook = (word) => wordLooks.get(word);
 
 function drawLens() {
   const place = id("lens-panels");
@@ -163,8 +163,8 @@ function drawMade() {
     el("dl", {}, group.entries.map(([name, text]) => [el("dt", {}, name), el("dd", {}, text)])))));
 }
 
-const pictures = [picturedCritical, picturedStages, picturedPruning];
-document.querySelectorAll("[data-finding]").forEach((place) => pictures[Number(place.dataset.finding)](place));
+const pictures = { critical: picturedCritical, stages: picturedStages, pruning: picturedPruning };
+document.querySelectorAll("[data-finding]").forEach((place) => pictures[place.dataset.finding](place));
 if (data.curves.length) {
   drawControls();
   drawCurves();

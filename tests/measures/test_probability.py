@@ -1,6 +1,6 @@
 import numpy as np
 
-from xmflow_jax.scoring.effects import relative_change
+from xmflow_jax.measures.probability import relative_change
 
 
 def test_percent_of_the_base_probability() -> None:
