@@ -1,9 +1,10 @@
-"""The table of `docs/add-a-family.md` against the record that it explains."""
+"""The tables of `docs/add-a-family.md` against the record and the protocols that they explain."""
 
 from dataclasses import fields
 
 from tests.docs.pages import names_in
 from xmflow_jax.families.family import Family
+from xmflow_jax.nn import interfaces
 
 PAGE = "add-a-family.md"
 
@@ -11,3 +12,7 @@ PAGE = "add-a-family.md"
 def test_every_field_is_explained() -> None:
     real = {field.name for field in fields(Family)}
     assert set(names_in(PAGE, "The record", "field")) == real, f"docs/{PAGE}: the fields of Family are {sorted(real)}"
+
+
+def test_the_protocols_are_there() -> None:
+    assert [name for name in names_in(PAGE, "The module", "protocol") if not hasattr(interfaces, name)] == []

@@ -1,6 +1,8 @@
 """The numbers and drawings of `docs/engine.md` against the engine's schedule. No model is needed."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -8,13 +10,15 @@ import pytest
 from experiments.figures.staircase import blocked_layers, draw
 from tests.docs.pages import DOCS, table_rows
 from xmflow_jax.data import roles
-from xmflow_jax.data.batch import padded_length
+from xmflow_jax.data.batch import StackPrompt, build_batch
+from xmflow_jax.data.place import Place, plain_place
 from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.fast.placement import Group, Placement, build_study, place_study
 from xmflow_jax.knockout.fast.schedule import build_trie
 from xmflow_jax.knockout.pathways import parse_pathways
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import CENTRED, FROM_START, window_layers
+from xmflow_jax.nn.interfaces import MAIN, MLP, SELF, Anatomy, StackShape
 
 PAGE = (DOCS / "engine.md").read_text(encoding="utf-8")
 LAYERS, WINDOW, POSITIONS = 6, 3, 10
@@ -40,25 +44,62 @@ def with_sum(values: list[int]) -> list[int]:
     return [*values, sum(values)]
 
 
-def example() -> Placement:
-    """The example's two pathways, placed on its prompt as the engine pads it."""
-    prompt = {role: np.zeros(POSITIONS, bool) for role in roles.ROLES}
-    prompt[roles.SYSTEM][0] = prompt[roles.LAST][-1] = True
-    prompt[roles.IMAGE][IMAGE] = prompt[roles.QUESTION][QUESTION] = prompt[roles.ALL][:] = True
-    rows = pathway_study(parse_pathways(", ".join(PATHWAYS), CENTRED), LAYERS, WINDOW)
-    study = build_study([row.knockout for row in rows], LAYERS, heads=1)
-    padded = padded_length(POSITIONS)
-    return place_study(study, build_positions([prompt], study.actions, padded), np.array([POSITIONS]), padded)
+@dataclass(frozen=True, eq=False)
+class ExamplePrompt:
+    """The example's prompt, whose words do not matter here."""
+
+    place: Place
+
+    @property
+    def token_ids(self) -> np.ndarray:
+        return np.zeros(POSITIONS, np.int32)
+
+    @property
+    def pixels(self) -> np.ndarray:
+        return np.zeros((1, 2, 2, 3), np.float32)
+
+    @property
+    def before(self) -> Mapping[str, StackPrompt]:
+        return {}
+
+    @property
+    def roles(self) -> Mapping[str, np.ndarray]:
+        masks = {role: np.zeros(POSITIONS, bool) for role in roles.ROLES}
+        masks[roles.SYSTEM][0] = masks[roles.LAST][-1] = True
+        masks[roles.IMAGE][IMAGE] = masks[roles.QUESTION][QUESTION] = masks[roles.ALL][:] = True
+        return masks
+
+
+def example(blocks: slice | None = None) -> Placement:
+    """The example's two pathways, placed on its prompt as the engine pads it.
+
+    Args:
+        blocks: positions that see each other both ways; None: attention is causal.
+    """
+    place = plain_place(POSITIONS)
+    if blocks is not None:
+        numbers = np.zeros(POSITIONS, np.int32)
+        numbers[blocks] = 1
+        place = Place(place.axes, blocks=numbers)
+    anatomy = Anatomy((StackShape(MAIN, ((SELF, MLP),) * LAYERS, heads=1),), vocabulary=1)
+    rows = pathway_study(parse_pathways(", ".join(PATHWAYS), CENTRED), anatomy, WINDOW)
+    study = build_study([row.knockout for row in rows], anatomy)
+    prompts = [ExamplePrompt(place)]
+    batch = build_batch(prompts)
+    return place_study(study, build_positions(prompts, study.actions, batch.tokens.shape[1]), batch)
 
 
 def group_of(pathway: str) -> tuple[Group, int]:
     """A pathway's group, and the first position that it recomputes."""
-    placement = example()
+    return place_of(example(), pathway)
+
+
+def place_of(placement: Placement, pathway: str) -> tuple[Group, int]:
     number = PATHWAYS.index(pathway)
     members = range(number * LAYERS, (number + 1) * LAYERS)
     places = [place for place, group in enumerate(placement.groups) if group.trie.configurations == tuple(members)]
     assert len(places) == 1
-    return placement.groups[places[0]], int(placement.begins[places[0]][0])
+    return placement.groups[places[0]], int(placement.begins[places[0]][-1][0])
 
 
 @pytest.mark.parametrize("style", [CENTRED, FROM_START])
@@ -91,11 +132,11 @@ def test_rows_of_each_pathway(pathway: str, first: int) -> None:
 def test_what_is_executed(pathway: str) -> None:
     group, _ = group_of(pathway)
     rows, segments, executed = table("group")[pathway]
-    assert int(rows) == group.rows
+    assert int(rows) == group.main.rows
     assert [numbers(part) for part in segments.split(", ")] == [
         [segment.stop - segment.start, len(segment.parents)] for segment in group.trie.segments
     ]
-    assert int(executed) == group.rows * group.trie.executed_row_layers
+    assert int(executed) == group.main.rows * group.trie.executed_row_layers
 
 
 def test_row_layers_in_all() -> None:
@@ -111,6 +152,20 @@ def test_row_layers_in_all() -> None:
     assert f"(780 becomes {(knockouts + 1) * larger * layers:,})" in PAGE
     assert f"(60 becomes {larger * layers:,})" in PAGE
     assert f"the {recomputed} row-layers of the knockouts" in PAGE
+
+
+@pytest.mark.parametrize(
+    ("row", "blocks"),
+    [
+        ("none: causal", None),
+        ("the image, positions 1 to 4", IMAGE),
+        ("image and question, positions 1 to 7", slice(IMAGE.start, QUESTION.stop)),
+        ("the whole prompt", slice(POSITIONS)),
+    ],
+)
+def test_where_groups_start_under_blocks(row: str, blocks: slice | None) -> None:
+    placement = example(blocks)
+    assert [int(cell) for cell in table("block")[row]] == [place_of(placement, pathway)[1] for pathway in PATHWAYS]
 
 
 def test_the_schedule_of_32_layers() -> None:
