@@ -13,7 +13,7 @@ from xmflow_jax.data import roles
 from xmflow_jax.knockout.actions import NOTHING_BLOCKED, Knockout, block, combine, keep_only, zero_output
 from xmflow_jax.knockout.fast.engine import sweep_fast
 from xmflow_jax.knockout.fast.placement import build_study, place_study
-from xmflow_jax.knockout.modes import MASK, ZERO
+from xmflow_jax.knockout.modes import MASK, MEAN, ZERO
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import STYLES
@@ -34,13 +34,13 @@ def check(knockouts: list[Knockout], prompts: list, **model) -> None:  # type: i
     del base
 
 
-@pytest.mark.parametrize("mode", [MASK, pytest.param(ZERO, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mode", [MASK, *(pytest.param(mode, marks=pytest.mark.slow) for mode in (ZERO, MEAN))])
 def test_every_style_and_mode(mode: str) -> None:
     rows = pathway_study([(pathway, style) for pathway in PATHWAYS for style in STYLES], ANATOMY, 3, mode)
     check([row.knockout for row in rows], PROMPTS)
 
 
-@pytest.mark.parametrize("mode", [MASK, pytest.param(ZERO, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mode", [MASK, *(pytest.param(mode, marks=pytest.mark.slow) for mode in (ZERO, MEAN))])
 def test_head_subsets(mode: str) -> None:
     pathways = [(pathway, "centred") for pathway in PATHWAYS]
     rows = [
@@ -65,6 +65,7 @@ def test_keep_only_and_combinations() -> None:
             keep_only(last, range(LAYERS), ANATOMY),
             combine(block(image, [1]), block(last, [2], "zero", [1]), zero_output(MLP, "Last", [3])),
             combine(block(image, [1]), block(image, [1, 2], "mask", [0])),
+            combine(block(image, [1, 2], "mean"), block(last, [2]), block(Pathway("System", "Last"), [2, 3], "mean")),
             NOTHING_BLOCKED,
         ],
         PROMPTS,
@@ -124,7 +125,7 @@ Part = tuple[str, str, str, list[int], list[int] | None]
 def random_parts(layers: int, heads: int) -> st.SearchStrategy[list[Part]]:
     return st.lists(
         st.tuples(
-            st.sampled_from(("mask", "mask", "zero", "keep", *LLAVA_OUTPUTS)),
+            st.sampled_from(("mask", "mask", "zero", "mean", "keep", *LLAVA_OUTPUTS)),
             role_names,
             role_names,
             st.lists(st.integers(0, layers - 1), min_size=1, max_size=layers, unique=True),

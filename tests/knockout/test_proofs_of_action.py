@@ -195,6 +195,7 @@ def _first_layers(net: Network, layers: int) -> Model:
 EVERY_KIND = {
     **{str(pathway): block(pathway, range(4)) for pathway in STUDY_PATHWAYS},
     "zero mode": block(IMAGE_TO_QUESTION, range(4), "zero"),
+    "mean mode": block(IMAGE_TO_QUESTION, range(4), "mean"),
     "two heads": block(IMAGE_TO_QUESTION, range(4), "mask", [0, 2]),
     "keep only": keep_only(IMAGE_TO_QUESTION, [1], ANATOMY),
     **{str(site): zero_output(site, "Question", [1]) for site in LLAVA_OUTPUTS},
@@ -217,6 +218,12 @@ def test_zero_mode_does_not_renormalise() -> None:
     masked = attend(query, key, value, 1.0, (causal_mask(2) & ~first[0, 0])[None, None])
     np.testing.assert_array_equal(zeroed[0, :, 0, 0], [0.0, 0.5])
     np.testing.assert_array_equal(masked[0, :, 0, 0], [0.0, 1.0])
+
+
+def test_the_mean_of_one_source_is_its_own_value() -> None:
+    base, fast, plain = both_engines([block(Pathway("Last", "Last"), range(4), "mean")], [PROMPT])
+    np.testing.assert_allclose(fast[:, 0], base, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(plain[:, 0], base, rtol=0, atol=1e-5)
 
 
 def test_a_pathway_that_matches_no_position_is_an_error() -> None:

@@ -22,6 +22,7 @@ from xmflow_jax.knockout.fast.engine import sweep_fast
 from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.kinds.edges import Edges
 from xmflow_jax.knockout.measure import Measured, measure
+from xmflow_jax.knockout.modes import MODES
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import STYLES
@@ -150,7 +151,14 @@ def eager_under(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             seen = torch.tril(torch.ones(length, length, dtype=torch.bool)) & ~edges("mask", module.layer_idx)
             logits = (query @ key.transpose(2, 3) * scaling).masked_fill(~seen, -torch.inf)
             weights = torch.softmax(logits, -1).nan_to_num(0.0).masked_fill(edges("zero", module.layer_idx), 0.0)
-            return (weights @ value).transpose(1, 2).contiguous(), weights
+            averaged = edges("mean", module.layer_idx) & seen
+            # One row and head after the other: each averaged source gives the mean of all of them.
+            means = torch.zeros(*weights.shape[:3], value.shape[-1])
+            for head, row in zip(*np.nonzero(averaged.any(-1).numpy()), strict=True):
+                sources = averaged[head, row]
+                means[0, head, row] = weights[0, head, row, sources].sum() * value[0, head, sources].mean(0)
+            attended = weights.masked_fill(averaged, 0.0) @ value + means
+            return attended.transpose(1, 2).contiguous(), weights
 
         def silence(positions: np.ndarray) -> Callable[..., Any]:
             return lambda _module, _inputs, output: output.masked_fill(torch.tensor(positions)[None, :, None], 0.0)
@@ -180,8 +188,9 @@ def test_modes_heads_outputs_and_rows_without_sources(
     model, loaded = family
     image = Pathway("Image", "Question")
     knockouts = [
-        *(block(image, [layer], "zero") for layer in range(LAYERS)),
-        *(block(image, range(LAYERS), mode, [head]) for head in range(HEADS) for mode in ("mask", "zero")),
+        *(block(image, [layer], mode) for layer in range(LAYERS) for mode in ("zero", "mean")),
+        *(block(image, range(LAYERS), mode, [head]) for head in range(HEADS) for mode in MODES),
+        *(block(Pathway("Image", role), range(LAYERS), "mean") for role in ("Image", "Last", "All")),
         *(zero_output(site, role, [1, 2]) for site in LLAVA_OUTPUTS for role in ("Question", "Last")),
         *(block(Pathway("All", role), [2]) for role in ("Last", "Question")),
         *(keep_only(image, [layer], ANATOMY) for layer in (0, 2)),

@@ -104,7 +104,12 @@ def add_knockout_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pathways", help='such as "Image->Question, Image->Last@to-end"')
     add("--window", type=int, help="layers blocked at a time (default: 9 from 32 layers up, 5 from 10, else 3)")
     add("--style", default=CENTRED, help=f"window style: {', '.join(STYLES)} (default: {CENTRED})")
-    add("--mode", default=MASK, help="mask: block before the softmax (default); zero: after it, without renormalising")
+    add(
+        "--mode",
+        default=MASK,
+        help="mask: block before the softmax (default); zero: after it, without renormalising; mean: keep the weights, "
+        "give the mean of the sources' values in place of each",
+    )
     add("--heads", type=parse_heads, help="heads to block, such as 0,3,8-11 (default: all)")
     add(
         "--each-head",

@@ -8,13 +8,14 @@ from types import MappingProxyType
 from typing import Final
 
 from xmflow_jax.errors import OptionError
-from xmflow_jax.knockout.modes import mask, zero
+from xmflow_jax.knockout.modes import mask, mean, zero
 from xmflow_jax.nn.attention import Treatment
 
 MASK: Final = mask.TREATMENT.name
 ZERO: Final = zero.TREATMENT.name
+MEAN: Final = mean.TREATMENT.name
 MODES: Final[Mapping[str, Treatment]] = MappingProxyType(
-    {treatment.name: treatment for treatment in (mask.TREATMENT, zero.TREATMENT)}
+    {treatment.name: treatment for treatment in (mask.TREATMENT, zero.TREATMENT, mean.TREATMENT)}
 )
 
 
