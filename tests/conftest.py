@@ -16,13 +16,14 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+from tests.type_checker import checked
+
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_default_matmul_precision", "highest")
 
-# Checks the shapes and types that signatures state, under test alone: in the rooms that compute with JAX arrays. In the
-# others beartype trips over NumPy's ArrayLike and over Self in data classes.
-install_import_hook(["xmflow_jax.nn", "xmflow_jax.families", "xmflow_jax.knockout"], "beartype.beartype")
+# Checks the shapes and types that signatures state, under test alone.
+install_import_hook(["xmflow_jax"], f"{checked.__module__}.{checked.__name__}")
 
 # Every compiled program takes some of a process's memory mappings, of which Linux allows 65,530; XLA aborts the process
 # that has no more, and a worker that runs a thousand tests gets there.
@@ -30,12 +31,13 @@ MOST_MAPPINGS = 25_000
 MAPPINGS = Path("/proc/self/maps")
 
 
-@pytest.fixture(name="quickly_compiled")
+@pytest.fixture(name="quickly_compiled", scope="module")
 def fixture_quickly_compiled() -> Iterator[None]:
-    """For tests that compile whole studies and compare no rounding: a quarter less time."""
+    """For modules that compile whole studies and compare no rounding: a quarter less time."""
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(autouse=True, scope="module")

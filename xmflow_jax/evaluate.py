@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
-from xmflow_jax.cli.evaluate_arguments import EvaluationOptions, evaluation_options, parse_arguments
+from xmflow_jax.cli.evaluate_arguments import parse_evaluate_arguments
 from xmflow_jax.cli.frame import prepare_process, progress_bar, run_command, say
 from xmflow_jax.machine.compiled_cache import remove_unfinished_programs
+from xmflow_jax.study.evaluation_options import EvaluationOptions, evaluation_options
 from xmflow_jax.study.shown_images import OWN
 
 if TYPE_CHECKING:  # What takes seconds to import is imported where it is used, so that --help answers at once.
@@ -60,7 +60,7 @@ def evaluate_model(say: Say = lambda line: None, progress: bool = False, **optio
     Args:
         say: called with each line of news; by default nothing is printed.
         progress: show a bar with the time left on standard error.
-        options: the keywords of `xmflow_jax.cli.evaluate_arguments.evaluation_options`: those fields of
+        options: the keywords of `xmflow_jax.study.evaluation_options.evaluation_options`: those fields of
             `SweepOptions` that are not about knockouts, `scorer`, `blank_images` and `shuffle_images`.
 
     Raises:
@@ -72,17 +72,13 @@ def evaluate_model(say: Say = lambda line: None, progress: bool = False, **optio
 
 def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack) -> EvaluationResult:
     """Everything is examined first: options, folder, data, model; weights are read after that."""
-    import jax
-
-    from xmflow_jax.knockout import FAST
-    from xmflow_jax.machine.memory import memory_planned
+    from xmflow_jax.machine.layout import default_dtype, devices_in_force, full_precision
     from xmflow_jax.run.folder import check_folder, open_run
-    from xmflow_jax.study.answer import Setting
     from xmflow_jax.study.batches import waiting_line
     from xmflow_jax.study.evaluation import answer_questions, by_task, evaluation_configuration
     from xmflow_jax.study.inputs import read_inputs, short_name
-    from xmflow_jax.study.options import EVERY
-    from xmflow_jax.study.session import default_batch_size, device_layout, free_memory, machine
+    from xmflow_jax.study.session import lay_out, load_prompted, machine
+    from xmflow_jax.study.setting import News
     from xmflow_jax.study.shown_images import SHUFFLED, shuffled_images
 
     shared = options.shared
@@ -93,43 +89,27 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
     inputs = read_inputs(shared, scratch, say)
     if options.shown == SHUFFLED:
         shuffled_images(inputs.questions, shared.seed)  # refused before any work
-    on_cpu = jax.default_backend() == "cpu"
-    identity = inputs.checkpoint.identify(shared.dtype or ("float32" if on_cpu else "bfloat16"))
+    identity = inputs.checkpoint.identify(shared.dtype or default_dtype())
     configuration = evaluation_configuration(options, inputs, identity)
     check_folder(out, configuration)
     largest_task = max((len(own) for own in by_task(inputs.questions).values()), default=1)
-    # With nothing blocked there are no configurations to spread.
-    layout = device_layout(shared.mesh, identity, max(1, len(inputs.questions)))
-    batch_size = layout.batch_size(shared.batch_size or default_batch_size(identity, on_cpu, largest_task))
-    if identity.dtype == "float32":
-        # As in a sweep: float32 means float32.
-        stack.enter_context(jax.default_matmul_precision("highest"))
-    if layout.mesh is not None:
-        stack.enter_context(jax.set_mesh(layout.mesh))
-    stack.enter_context(memory_planned(partial(free_memory, layout)))
-    with open_run(out, configuration, machine(batch_size)) as run:
+    # With nothing blocked there are no configurations to spread over devices, however few questions there are.
+    layout, batching = lay_out(shared, identity, largest_task, max(1, len(inputs.questions)))
+    stack.enter_context(full_precision(identity.dtype))
+    stack.enter_context(devices_in_force(layout))
+    with open_run(out, configuration, machine(batching.size)) as run:
         done = run.finished_questions()
         left = sum((one.task, one.question_id) not in done for one in inputs.questions)
         say(f"{len(inputs.questions)} questions, {len(inputs.questions) - left} of them done")
         if layout.line:
             say(layout.line)
         if left:
+            prompted = load_prompted(inputs, identity.dtype, layout.mesh, shared.answer_length)
             waits: list[float] = []
-            setting = Setting(
-                model=inputs.checkpoint.load(identity.dtype, layout.mesh),
-                processing=inputs.processing,
-                template=inputs.template,
-                engine=FAST,
-                select=EVERY,
-                batch_size=batch_size,
-                answer_length=shared.answer_length,
-                waited=waits.append,
-                least_questions=layout.least_questions,
-                say=say,
-            )
             started = time.perf_counter()
             with progress_bar(left, progress) as advance:
-                answer_questions(inputs.questions, options, setting, run, advance)
+                news = News(advance, waits.append, say)
+                answer_questions(inputs.questions, options, prompted, batching, run, news)
             say(waiting_line(waits, time.perf_counter() - started))
         return _report(run, inputs.questions, options, say)
 
@@ -173,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
 
     def work() -> None:
-        options: Mapping[str, Any] = parse_arguments(given)
+        options: Mapping[str, Any] = parse_evaluate_arguments(given)
         prepare_process()
         remove_unfinished_programs()
         evaluate_model(say=say, progress=True, **options)

@@ -51,7 +51,7 @@ def prepare(
         say: called with each line of news.
 
     Raises:
-        OptionError: another name.
+        OptionError: another name, or a package of the extra `prepare` is not installed.
         DataError: a file is missing, truncated, or does not fit the others, or the data set cannot be written.
     """
     if name not in BENCHMARKS:

@@ -39,14 +39,14 @@ import jax
 def hear(event, seconds, **_):
     spent[event.rpartition("/")[2]] += seconds
 jax.monitoring.register_event_duration_secs_listener(hear)
-import xmflow_jax.study.answer as answer
-answer_batch = answer.answer_batch
+import xmflow_jax.study.one_batch as one_batch
+answer_batch = one_batch.answer_batch
 def first(*arguments, **named):
     seen.setdefault("begin", time.time())
     result = answer_batch(*arguments, **named)
     seen.setdefault("end", time.time())
     return result
-answer.answer_batch = first
+one_batch.answer_batch = first
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from xmflow_jax.cli.replay import command_line
-from xmflow_jax.cli.sweep_arguments import parse_arguments
+from xmflow_jax.cli.sweep_arguments import parse_sweep_arguments
 from xmflow_jax.data.question import Question
-from xmflow_jax.study.options import SweepOptions
+from xmflow_jax.study.options import SweepOptions, sweep_options
 
 OWN = Question("1", "image", Path("image.png"), "Is it red?", "yes", "own")
 
@@ -30,7 +30,7 @@ OWN = Question("1", "image", Path("image.png"), "Is it red?", "yes", "own")
 def test_the_command_parses_to_the_same_options(options: SweepOptions) -> None:
     told = command_line(options)
     assert told is not None
-    assert parse_arguments(shlex.split(told)[3:]) == options
+    assert parse_sweep_arguments(shlex.split(told)[3:]) == options
 
 
 def test_only_what_differs_from_the_defaults_is_told() -> None:
@@ -39,4 +39,4 @@ def test_only_what_differs_from_the_defaults_is_told() -> None:
 
 
 def test_a_callers_own_questions_have_no_command() -> None:
-    assert command_line(SweepOptions(data=(OWN,))) is None  # type: ignore[arg-type]
+    assert command_line(sweep_options(data=(OWN,))) is None

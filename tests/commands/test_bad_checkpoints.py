@@ -15,15 +15,12 @@ from tests.weights.tiny_checkpoint import edit_config, edit_tensors
 from xmflow_jax.convert import convert
 from xmflow_jax.data.templates import write_prompt_file
 
+pytestmark = pytest.mark.usefixtures("unprepared_process")
+
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 NORM = "language_model.model.norm.weight"
 Spoil = Callable[[Path], Any]
-
-
-@pytest.fixture(autouse=True)
-def _leave_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xmflow_jax.sweep.prepare_process", lambda: None)
 
 
 @pytest.fixture(name="given", scope="module")

@@ -16,15 +16,10 @@ from tests.run.result_rows import row
 from xmflow_jax.run.folder import open_run, read_rows
 from xmflow_jax.sweep import main
 
+pytestmark = pytest.mark.usefixtures("unprepared_process")
+
 # What the estimate times its matmul with.
 MATMUL = frozenset({"jit(einsum)", "jit(broadcast_in_dim)", "jit(convert_element_type)"})
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _leave_the_environment() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("xmflow_jax.sweep.prepare_process", lambda: None)
-        yield
 
 
 @pytest.fixture(name="given", scope="module")
@@ -61,6 +56,7 @@ UNUSABLE = {
     "unknown engine": (["--engine", "warp"], ("--engine 'warp'", "fast, plain")),
     "unknown dtype": (["--dtype", "float8"], ("--dtype 'float8'", "float32, bfloat16")),
     "unknown template": (["--template", "vicuna_v2"], ("'vicuna_v2'", "vicuna_v1")),
+    "empty template": (["--template", ""], ("unknown template ''", "vicuna_v1")),
     "template without a question": (["--template", "<image> what?"], ("'<image> what?'", "{question} 0 times")),
     "template with two questions": (["--template", "<image>{question}{question}"], ("{question} 2 times",)),
     "template without an image": (["--template", "{question}"], ("'{question}' has no <image>",)),

@@ -1,11 +1,10 @@
 """`--data` and `--images`: files that cannot be used at all end the command; a question that cannot is set aside."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import pandas as pd
 import pytest
 
@@ -13,22 +12,9 @@ from tests.commands.refusal import LAYERS, Given, Refusal, write_given
 from xmflow_jax.run.folder import read_rows, read_skipped
 from xmflow_jax.sweep import main
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled", "unprepared_process")
+
 Write = Callable[[pd.DataFrame], bytes]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compile_quickly() -> Iterator[None]:
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _leave_the_environment() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("xmflow_jax.sweep.prepare_process", lambda: None)
-        yield
 
 
 @pytest.fixture(name="given", scope="module")

@@ -1,12 +1,10 @@
 """`python -m xmflow_jax.evaluate`: its answers are a sweep's base answers, a kill loses nothing, blind is blind."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,23 +17,17 @@ from xmflow_jax.data.sources.demo import write_demo_questions
 from xmflow_jax.data.sources.files import read_questions
 from xmflow_jax.errors import OptionError
 from xmflow_jax.evaluate import main
+from xmflow_jax.machine import layout as layouts
 from xmflow_jax.machine import memory
 from xmflow_jax.run.folder import RunFolder, read_answers
-from xmflow_jax.study import session
 from xmflow_jax.study.shipped import write_random_tiny
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 LAYERS = 2
 KEY = ["task", "question_id"]
 # Two buckets, with prompts of different lengths in each.
 FILES = ("demo_QueryAttr.csv", "demo_CompareAttr.csv")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compile_quickly() -> Iterator[None]:
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(name="folder", scope="module")
@@ -114,15 +106,15 @@ def test_where_memory_is_short_fewer_at_a_time_give_the_same_answers(
         return taken[-1]
 
     monkeypatch.setattr(memory, "program_bytes", told)
-    monkeypatch.setattr(session, "free_memory", lambda layout: 10**15)
+    monkeypatch.setattr(layouts, "free_memory", lambda layout: 10**15)
     evaluate_model(**options, out=tmp_path / "roomy")
     room = max(taken) - 1
-    monkeypatch.setattr(session, "free_memory", lambda layout: room)
+    monkeypatch.setattr(layouts, "free_memory", lambda layout: room)
     said: list[str] = []
     found = evaluate_model(**options, say=said.append, out=tmp_path / "narrow")
     assert sum("a compiled program needs" in line and line.endswith("1 question(s) at a time") for line in said) == 1
     pd.testing.assert_frame_equal(found.rows, plain.rows)
-    monkeypatch.setattr(session, "free_memory", lambda layout: 0)
+    monkeypatch.setattr(layouts, "free_memory", lambda layout: 0)
     with pytest.raises(OptionError, match=r"holds not even one configuration of 1 question\(s\)"):
         evaluate_model(**options, out=tmp_path / "none")
 

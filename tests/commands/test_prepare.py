@@ -1,5 +1,6 @@
 """The command `python -m xmflow_jax.prepare`: its exit codes, its one line, its bar."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,19 @@ import pytest
 
 from tests.data.sources.benchmark_files import gqa_study_folder
 from xmflow_jax.prepare import main
+
+# `importlib_resources` stays: other packages import it.
+HIDE_THE_EXTRA = """
+import importlib.util, sys
+gone = ("tensorflow_datasets", "array_record")
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name in gone else real(name, package)
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in gone:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+"""
 
 
 def test_the_command_builds_and_says_where(tmp_path: Path) -> None:
@@ -65,3 +79,23 @@ def test_a_write_that_fails_ends_with_one_line_and_leaves_nothing(tmp_path: Path
     assert "File too large" in last
     assert "Traceback" not in done.stderr
     assert not [path for path in (tmp_path / "sets").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("command", ["prepare", "sweep", "evaluate"])
+def test_without_the_extra_a_benchmark_ends_with_one_line_that_names_it(command: str, tmp_path: Path) -> None:
+    """The packages are hidden from a process of its own, as if they had never been installed."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "one").touch()
+    words = {"prepare": ["gqa", "--manual-dir", str(tmp_path / "files"), "--out", str(tmp_path / "sets")]}
+    given = words.get(command, ["--data", "gqa", "--out", str(tmp_path / "run")])
+    code = f"{HIDE_THE_EXTRA}\nfrom xmflow_jax.{command} import main\nsys.exit(main(sys.argv[1:]))"
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *given], capture_output=True, text=True, check=False, timeout=120, env=environment
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == (
+        "error: the benchmark 'gqa' needs tensorflow_datasets, array_record, not installed here; install this program "
+        "with its extra 'prepare': pip install '.[prepare]' in its folder\n"
+    )
+    assert not (tmp_path / "run").exists()

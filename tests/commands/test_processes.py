@@ -15,8 +15,9 @@ import pytest
 from tests.commands.killed_run import ROOT, Study, write_study
 from tests.run.result_rows import CONFIGURATION, row, skipped
 from xmflow_jax.errors import OptionError, RunFolderError
-from xmflow_jax.machine.processes import FOLDER, Processes, check_told, folder_of, take_over
+from xmflow_jax.machine.processes import Processes, check_process_options
 from xmflow_jax.run.folder import SET_ASIDE, open_run, read_rows, read_skipped
+from xmflow_jax.run.sharing import FOLDER, adopt, folder_of, take_over
 
 EXACT = ["task", "question_id", "pathway", "style", "layer", "window", "control", "gold", "base_answer"]
 EXACT += ["knockout_answer", "base_token", "knockout_token", "base_score", "knockout_score"]
@@ -37,9 +38,9 @@ def test_what_the_options_must_say(
     told: tuple[bool, str | None, str | None, int | None, int | None], named: str
 ) -> None:
     with pytest.raises(OptionError, match=named):
-        check_told(*told)
-    check_told(True, "data=2,model=2", "host:1", 2, 1)
-    check_told(True, None, None, None, None)
+        check_process_options(*told)
+    check_process_options(True, "data=2,model=2", "host:1", 2, 1)
+    check_process_options(True, None, None, None, None)
 
 
 def test_groups() -> None:
@@ -49,6 +50,13 @@ def test_groups() -> None:
     assert [one.writes for one in in_step] == [True, False] * 3
     assert [one.first for one in in_step] == [True] + [False] * 5
     assert list(in_step[0].writers) == [2, 4]
+    assert [list(one.group) for one in in_step[2:4]] == [[2, 3]] * 2
+
+
+def test_every_question_is_one_groups_and_processes_in_step_have_the_same() -> None:
+    in_step = [Processes(index, 6, 2) for index in range(6)]
+    assert [one.own_share("abcdefg") for one in in_step] == ["adg", "adg", "be", "be", "cf", "cf"]
+    assert Processes().own_share("abc") == "abc"
 
 
 def test_rows_left_beside_the_results_are_taken_over_once(tmp_path: Path) -> None:
@@ -62,7 +70,7 @@ def test_rows_left_beside_the_results_are_taken_over_once(tmp_path: Path) -> Non
             left.append_part([row("b"), row("c")])
             left.append_skipped([skipped("d", SET_ASIDE)])
             with pytest.raises(RunFolderError, match="in use by a running process"):
-                run.adopt(other)
+                adopt(run, other)
         take_over(run)
         assert run.finished_questions() == {("ChooseAttr", name) for name in "abcd"}
     assert not (tmp_path / "run" / FOLDER).exists()

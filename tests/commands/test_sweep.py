@@ -11,39 +11,27 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from tests.commands.sweep_words import command
 from xmflow_jax import run_sweep
 from xmflow_jax.analysis.summary import SUMMARY_COLUMNS
-from xmflow_jax.cli.sweep_arguments import parse_arguments
+from xmflow_jax.cli.sweep_arguments import parse_sweep_arguments
 from xmflow_jax.data.sources.demo import write_demo_questions
 from xmflow_jax.run.folder import read_lens, read_rows, read_skipped
 from xmflow_jax.study.shipped import write_random_tiny
 from xmflow_jax.sweep import main
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled", "unprepared_process")
+
 LAYERS, HEADS = 3, 4
 KEY = ["task", "question_id", "pathway", "style", "layer"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compile_quickly() -> Iterator[None]:
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
-@pytest.fixture(autouse=True)
-def _leave_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xmflow_jax.sweep.prepare_process", lambda: None)
 
 
 @pytest.fixture(name="given", scope="module")
@@ -59,11 +47,6 @@ def fixture_given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert len(file.read_text().splitlines()) == 4
     options = {"model": model, "data": file, "images": images, "select": "all", "pathways": "Image->Last"}
     return {**options, "self_check": False}  # tests/study/test_self_check.py has it
-
-
-def command(given: dict[str, Any], out: Path, *more: str) -> list[str]:
-    named = [word for name, value in given.items() if name != "self_check" for word in (f"--{name}", str(value))]
-    return [*named, "--no-self-check", "--out", str(out), *more]
 
 
 @pytest.fixture(name="run", scope="module")
@@ -234,41 +217,6 @@ def test_a_model_that_overflows_has_no_rows(given: dict[str, Any], tmp_path: Pat
     assert set(read_skipped(result.folder)["reason"]) == {"the model's output is not finite"}
 
 
-BAD = {
-    "images missing": (["--data", "x.csv"], "--data x.csv needs --images"),
-    "no question in the template": (["--template", "<image> what?"], "{question} 0 times"),
-    "no image in the template": (
-        ["--template", "{question}"],
-        "has no <image>; this model reads the image in",
-    ),
-    "empty template": (["--template", ""], "unknown template ''"),
-    "heads count down": (["--heads", "3-1"], "'3-1'"),
-    "seed": (["--seed", "-1", "--samples", "1"], "--seed -1"),
-    "hub without network": (["--model", "owner/name"], "'owner/name'"),
-    "model without files": (["--model", "{tmp}"], "config.json"),
-    "model is a file": (["--model", "{tmp}/file"], "is a file"),
-    "data of another kind": (["--data", "{tmp}/file"], "cannot be read"),
-    "out is a file": (["--out", "{tmp}/file"], "file"),
-    "pathway twice": (["--pathways", "Image->Last,image->last"], "twice"),
-}
-
-
-@pytest.mark.parametrize("kind", BAD)
-def test_more_bad_input_is_one_line(
-    given: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
-) -> None:
-    (tmp_path / "file").write_text("hello")
-    options, named = BAD[kind]
-    if kind == "images missing":
-        given = {name: value for name, value in given.items() if name not in ("data", "images")}
-    error = refused(
-        capsys,
-        command(given, tmp_path / "out", *(word.format(tmp=tmp_path, question="{question}") for word in options)),
-    )
-    assert named in error
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
-
-
 def test_an_interrupted_command_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -281,7 +229,7 @@ def test_an_interrupted_command_says_how_to_go_on(
     last = capsys.readouterr().err.splitlines()[-1]
     python, dash, module, *again = shlex.split(last.rpartition(" from there: ")[2])
     assert (python, dash, module) == ("python", "-m", "xmflow_jax.sweep")
-    assert parse_arguments(again) == parse_arguments(arguments)
+    assert parse_sweep_arguments(again) == parse_sweep_arguments(arguments)
 
 
 @pytest.mark.parametrize("lost", [0, *(pytest.param(lost, marks=pytest.mark.slow) for lost in (1, 2))])

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.commands.sweep_words import command
 from xmflow_jax import run_sweep
 from xmflow_jax.data.sources.demo import write_demo_questions
 from xmflow_jax.measures.registry import MEASURES
@@ -24,23 +24,10 @@ from xmflow_jax.run.folder import ROW_SCHEMA, read_rows, read_skipped
 from xmflow_jax.study.shipped import write_random_tiny
 from xmflow_jax.sweep import main
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = pytest.mark.usefixtures("quickly_compiled", "unprepared_process")
 
 LAYERS = 3
 PATHWAYS = "Image->Last, Image->Question@to-end"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compile_quickly() -> Iterator[None]:
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
-@pytest.fixture(autouse=True)
-def _leave_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xmflow_jax.sweep.prepare_process", lambda: None)
 
 
 @pytest.fixture(name="given", scope="module")
@@ -51,19 +38,13 @@ def fixture_given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     files, images = write_demo_questions(folder / "data", per_task=2, seed=0)
     chosen = [file for file in files if file.stem.endswith(("ChooseAttr", "QueryAttr"))]
     options = {"model": str(model), "data": tuple(map(str, chosen)), "images": images, "select": "all"}
-    return {**options, "self_check": False}  # tests/study/test_self_check.py has it
-
-
-def command(given: dict[str, Any], out: Path, *more: str) -> list[str]:
-    named = ["--model", given["model"], "--images", str(given["images"]), "--select", given["select"]]
-    named += ["--no-self-check"]
-    return [*named, "--data", *given["data"], "--pathways", PATHWAYS, "--out", str(out), *more]
+    return {**options, "pathways": PATHWAYS, "self_check": False}  # tests/study/test_self_check.py has it
 
 
 @pytest.fixture(name="run", scope="module")
 def fixture_run(given: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "out"
-    result = run_sweep(**given, pathways=PATHWAYS, out=out)
+    result = run_sweep(**given, out=out)
     pd.testing.assert_frame_equal(result.rows, read_rows(out))
     return out
 
@@ -160,7 +141,7 @@ def test_another_configuration_is_refused(given: dict[str, Any], run: Path, caps
 
 
 def test_the_plain_engine_and_larger_batches_give_the_same(given: dict[str, Any], run: Path, tmp_path: Path) -> None:
-    plain = run_sweep(**given, pathways=PATHWAYS, out=tmp_path / "plain", engine="plain", batch_size=2).rows
+    plain = run_sweep(**given, out=tmp_path / "plain", engine="plain", batch_size=2).rows
     fast = read_rows(run)
     for column in ("question_id", "pathway", "layer", "knockout_token", "base_token", "base_answer"):
         assert (plain[column] == fast[column]).all()
@@ -197,14 +178,14 @@ def test_selection_splits_the_questions(given: dict[str, Any], run: Path, tmp_pa
     table.to_csv(file, index=False)
     for select, count in (("correct", 1), ("wrong", 1)):
         options = {**given, "data": (str(file),), "select": select}
-        result = run_sweep(**options, pathways=PATHWAYS, out=tmp_path / select)
+        result = run_sweep(**options, out=tmp_path / select)
         chosen = set(result.rows["question_id"])
         assert len(chosen) == count
         assert (right["question_id"] in chosen) == (select == "correct")
         skipped = read_skipped(result.folder)
         assert set(skipped["kind"]) == {"not_selected"}
         assert set(skipped["question_id"]) == set(table["question_id"]) - chosen
-    scores = run_sweep(**{**options, "select": "correct"}, pathways=PATHWAYS, out=tmp_path / "correct").rows
+    scores = run_sweep(**{**options, "select": "correct"}, out=tmp_path / "correct").rows
     assert (scores["base_score"] == 1).all()
 
 
@@ -223,7 +204,7 @@ def test_unusable_questions_are_set_aside_and_the_run_goes_on(given: dict[str, A
     file = tmp_path / "own_QueryAttr.csv"
     pd.DataFrame(rows).to_csv(file, index=False)
     options = {**given, "data": (str(file),), "images": tmp_path / "images"}
-    result = run_sweep(**options, pathways=PATHWAYS, out=tmp_path / "out")
+    result = run_sweep(**options, out=tmp_path / "out")
     assert set(result.rows["question_id"]) == {"good"}
     aside = {
         one["question_id"]: one["reason"] for one in json.loads((result.folder / "run.json").read_text())["set_aside"]
@@ -272,40 +253,6 @@ def test_samples_are_even_and_follow_the_seed(given: dict[str, Any], tmp_path: P
     assert chosen[0] == chosen[1]
 
 
-BAD = {
-    "style": (["--style", "round"], "round"),
-    "mode": (["--mode", "remove"], "remove"),
-    "select": (["--select", "some"], "some"),
-    "engine": (["--engine", "warp"], "warp"),
-    "dtype": (["--dtype", "float8"], "float8"),
-    "pathway": (["--pathways", "Image"], "'Image'"),
-    "role": (["--pathways", "Picture->Last"], "'Picture'"),
-    "template": (["--template", "nothing"], "nothing"),
-    "window 0": (["--window", "0"], "0"),
-    "window too wide": (["--window", "4"], "window 4"),
-    "head": (["--heads", "4"], "head 4"),
-    "heads": (["--heads", "a"], "a"),
-    "samples": (["--samples", "0"], "0"),
-    "model": (["--model", "./nowhere"], "nowhere"),
-    "images": (["--images", "nowhere"], "nowhere"),
-    "data": (["--data", "nowhere.csv"], "nowhere.csv"),
-    "option": (["--colour", "red"], "--colour"),
-}
-
-
-@pytest.mark.parametrize("kind", BAD)
-def test_bad_input_is_one_line_and_exit_code_2(
-    given: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
-) -> None:
-    options, named = BAD[kind]
-    assert main(command(given, tmp_path / "out", *options)) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1, error
-    assert named in error
-    assert "Traceback" not in error
-    assert not (tmp_path / "out" / "results").exists()
-
-
 def start(given: dict[str, Any], out: Path, home: Path, program: str = "") -> subprocess.Popen[str]:
     code = f"{program}\nimport sys\nfrom xmflow_jax.sweep import main\nsys.exit(main(sys.argv[1:]))"
     environment = {**os.environ, "HOME": str(home), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
@@ -313,9 +260,10 @@ def start(given: dict[str, Any], out: Path, home: Path, program: str = "") -> su
     return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+# Nor the packages of the extra `prepare`.
 BLOCK_PYTORCH = """
 import importlib.util, sys
-gone = ("torch", "torchvision", "tensorflow")
+gone = ("torch", "torchvision", "tensorflow", "tensorflow_datasets", "array_record")
 real = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name in gone else real(name, package)
 class Missing:

@@ -13,8 +13,9 @@ from tests.run.result_rows import row
 from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.report.__main__ import main
 from xmflow_jax.report.rebuild import rebuild_from_folder
-from xmflow_jax.report.run_content import SHAPE_KEY, stored_shape
+from xmflow_jax.report.run_content import stored_shape
 from xmflow_jax.run.folder import open_run, read_record
+from xmflow_jax.run.record import SHAPE_KEY
 
 LAYERS, QUESTIONS = 4, 12
 REBUILT = (".csv", ".html", ".json", ".pdf", ".png")

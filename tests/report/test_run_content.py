@@ -11,9 +11,10 @@ from tests.report.written_run import data_of, write_run
 from tests.run.result_rows import row
 from xmflow_jax.errors import RunFolderError
 from xmflow_jax.report.page.pages import run_page
-from xmflow_jax.report.run_content import PLANNED_KEY, SHAPE_KEY, TOLD_PARTS, read_content
+from xmflow_jax.report.run_content import TOLD_PARTS, read_content
 from xmflow_jax.run.folder import open_run, read_cards, read_lens, read_rows, read_skipped
 from xmflow_jax.run.parts import read_part, table_of, write_part
+from xmflow_jax.run.record import PLANNED_KEY, SHAPE_KEY
 
 
 def part(folder: Path, kind: str, place: int = 0) -> Path:

@@ -18,8 +18,9 @@ from xmflow_jax.analysis.question_matrix import pool_tasks
 from xmflow_jax.analysis.recommendation import recommend
 from xmflow_jax.analysis.summary import Resampling, summarize
 from xmflow_jax.report.page.data import run_data
-from xmflow_jax.report.run_content import COMMAND_KEY, PLANNED_KEY, SHAPE_KEY, read_content
+from xmflow_jax.report.run_content import read_content
 from xmflow_jax.run.folder import SET_ASIDE, open_run
+from xmflow_jax.run.record import COMMAND_KEY, PLANNED_KEY, SHAPE_KEY
 from xmflow_jax.run.schemas import TRACKED
 
 HOSTILE = "</script><script>window.hostile = 1</script><img src=x onerror='window.hostile = 2'> & {{data}} \u2028 $x$"

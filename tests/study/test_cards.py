@@ -1,69 +1,29 @@
 """Cards of a study: the first questions that have rows get one, and a resumed run makes the same ones."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import jax
 import pytest
 
-from tests.data.tiny_processing import load_processing
-from xmflow_jax.data.sources.demo import write_demo_questions
-from xmflow_jax.data.sources.files import read_questions
-from xmflow_jax.data.templates import resolve_template
-from xmflow_jax.families.checkpoint import read_checkpoint
-from xmflow_jax.knockout import FAST
-from xmflow_jax.run.folder import RunFolder, open_run, read_cards, read_rows
-from xmflow_jax.study.answer import Setting, answer_task
-from xmflow_jax.study.options import EVERY, SweepOptions
-from xmflow_jax.study.question_card import question_card
-from xmflow_jax.study.shipped import write_random_tiny
-from xmflow_jax.study.task_studies import TaskStudy, plan_studies
+from tests.study.small_study import CARDS, small_study
+from xmflow_jax.run.folder import open_run, read_cards, read_rows
+from xmflow_jax.study.answer import answer_task
+from xmflow_jax.study.setting import News, Setting
+from xmflow_jax.study.task_studies import TaskStudy
 
-CARDS = 3
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compile_quickly() -> Iterator[None]:
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[TaskStudy, Setting]:
-    """Five questions of one task, of one length so that programs are few, and one pathway, two at a time."""
-    folder = tmp_path_factory.mktemp("given")
-    model = write_random_tiny(folder / "model", layers=2)
-    files, images = write_demo_questions(folder / "data", per_task=20, seed=0)
-    every = read_questions([files[2]], images)
-    length = Counter(len(question.text) for question in every).most_common(1)[0][0]
-    questions = [question for question in every if len(question.text) == length][:5]
-    identity = read_checkpoint(model).identify("float32")
-    options = SweepOptions(model=str(model), data=(str(files[2]),), images=images, pathways="Image->Last", select=EVERY)
-    (study,) = plan_studies(questions, options, identity.anatomy, lambda line: None)
-    processing = load_processing(model)
-    setting = Setting(
-        model=read_checkpoint(model).load(identity.dtype),
-        processing=processing,
-        template=resolve_template("plain"),
-        engine=FAST,
-        select=EVERY,
-        batch_size=2,
-        answer_length=2,
-        whole_answers=False,
-        card=partial(question_card, processing=processing),
-        cards=CARDS,
-    )
-    return study, setting
+@pytest.fixture(name="given", scope="module")
+def fixture_given(tmp_path_factory: pytest.TempPathFactory) -> tuple[TaskStudy, Setting]:
+    return small_study(tmp_path_factory.mktemp("given"))
 
 
 def run(folder: Path, given: tuple[TaskStudy, Setting], advance: Callable[[int], None] = lambda count: None) -> Path:
-    opened: RunFolder
+    study, setting = given
     with open_run(folder, {"seed": 0}) as opened:
-        answer_task(*given, opened, advance)
+        answer_task(study, replace(setting, news=News(advance)), opened)
     return folder
 
 

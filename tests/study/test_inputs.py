@@ -10,7 +10,7 @@ from xmflow_jax.data.question import Question
 from xmflow_jax.errors import DataError
 from xmflow_jax.prepare import prepare
 from xmflow_jax.study.inputs import Inputs, read_inputs
-from xmflow_jax.study.options import SweepOptions, check_options
+from xmflow_jax.study.options import check_options, sweep_options
 from xmflow_jax.study.shipped import write_random_tiny
 
 
@@ -30,7 +30,7 @@ def fixture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(model: Path, scratch: Path, **options: Any) -> Inputs:
-    chosen = SweepOptions(model=str(model), **options)
+    chosen = sweep_options(model=str(model), **options)
     check_options(chosen)
     return read_inputs(chosen, scratch, lambda line: None)
 
@@ -93,5 +93,5 @@ def test_ones_own_questions(model: Path, tmp_path: Path) -> None:
     assert set(inputs.digests()) == {"own"}
     assert read(model, tmp_path, data=own[:2]).digests() != inputs.digests()
     # A command hands its options on as they are.
-    options = SweepOptions(model=str(model), data=own)  # type: ignore[arg-type]
-    assert SweepOptions(**vars(options)) == options
+    options = sweep_options(model=str(model), data=own)
+    assert sweep_options(**vars(options)) == options

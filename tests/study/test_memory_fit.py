@@ -13,7 +13,14 @@ from xmflow_jax.knockout.batch_answers import Answered, answer_batch
 from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.study_rows import pathway_study
-from xmflow_jax.study.memory_fit import OUT_OF_MEMORY, Fit, answer_as_fits, pieces_of, try_smaller
+from xmflow_jax.study.memory_fit import (
+    OUT_OF_MEMORY,
+    Bounds,
+    Portion,
+    answer_within_memory,
+    check_within_memory,
+    pieces_of,
+)
 
 ROWS = pathway_study([(Pathway("Image", "Last"), "single"), (Pathway(roles.QUESTION, "Last"), "single")], 3, 1)
 COUNT = 5
@@ -26,17 +33,19 @@ class Device:
         self.room, self.wanted = room, wanted
         self.tried: list[tuple[int, int]] = []
 
-    def __call__(self, some: slice, piece: int, fit: Fit) -> Answered:
-        own = pieces_of([row.knockout for row in ROWS], fit.pieces)[piece]
-        self.tried.append((fit.questions, len(own)))
-        if fit.questions * len(own) > self.room:
+    def __call__(self, some: slice, piece: int, portion: Portion) -> Answered:
+        own = pieces_of([row.knockout for row in ROWS], portion.pieces)[piece]
+        self.tried.append((portion.questions, len(own)))
+        if portion.questions * len(own) > self.room:
             raise jax.errors.JaxRuntimeError(f"{OUT_OF_MEMORY}: Out of memory allocating 9 bytes.")
         _, graphdef, params = tiny_llava(3)
         study = build_study(own, 3, 4)
         chosen = lambda tokens, logits: np.isin(np.arange(COUNT)[some], self.wanted)  # noqa: E731
         prompts = [tiny_prompt(seed) for seed in range(COUNT)][some]
         pairs = lambda tokens: np.tile([[3, 5]], (len(tokens), 1))  # noqa: E731
-        return answer_batch(graphdef, params, prompts, study, (2,), 3, chosen, full_size=fit.questions, options=pairs)
+        return answer_batch(
+            graphdef, params, prompts, study, (2,), 3, chosen, full_size=portion.questions, options=pairs
+        )
 
 
 def check_equal(found: Answered, expected: Answered) -> None:
@@ -60,26 +69,27 @@ def check_equal(found: Answered, expected: Answered) -> None:
 
 @pytest.fixture(name="roomy", scope="module")
 def fixture_roomy() -> Answered:
-    found, fit = answer_as_fits(Device(np.inf), COUNT, Fit(COUNT), 1, len(ROWS), print)
-    assert fit == Fit(COUNT)
+    found, portion = answer_within_memory(Device(np.inf), COUNT, Portion(COUNT), Bounds(1, len(ROWS), print))
+    assert portion == Portion(COUNT)
     return found
 
 
 @pytest.mark.parametrize(
-    ("room", "fit"), [(2 * len(ROWS), Fit(2)), (len(ROWS), Fit(1)), (3, Fit(1, 2)), (1, Fit(1, len(ROWS)))]
+    ("room", "portion"),
+    [(2 * len(ROWS), Portion(2)), (len(ROWS), Portion(1)), (3, Portion(1, 2)), (1, Portion(1, len(ROWS)))],
 )
-def test_less_at_a_time_gives_the_same(roomy: Answered, room: int, fit: Fit) -> None:
+def test_less_at_a_time_gives_the_same(roomy: Answered, room: int, portion: Portion) -> None:
     said: list[str] = []
-    found, fitted = answer_as_fits(Device(room), COUNT, Fit(COUNT), 1, len(ROWS), said.append)
-    assert fitted == fit
+    found, fitted = answer_within_memory(Device(room), COUNT, Portion(COUNT), Bounds(1, len(ROWS), said.append))
+    assert fitted == portion
     check_equal(found, roomy)
     assert said
-    assert f"going on with {fit.questions} question(s) at a time" in said[-1]
-    assert ("pieces" in said[-1]) == (fit.pieces > 1)
+    assert f"going on with {portion.questions} question(s) at a time" in said[-1]
+    assert ("pieces" in said[-1]) == (portion.pieces > 1)
 
 
 def test_a_group_of_which_nothing_is_selected(roomy: Answered) -> None:
-    found, _ = answer_as_fits(Device(len(ROWS), range(3, 5)), COUNT, Fit(1), 1, len(ROWS), print)
+    found, _ = answer_within_memory(Device(len(ROWS), range(3, 5)), COUNT, Portion(1), Bounds(1, len(ROWS), print))
     assert found.selected.tolist() == [False] * 3 + [True] * 2
     assert found.measured is not None
     assert roomy.measured is not None
@@ -88,21 +98,21 @@ def test_a_group_of_which_nothing_is_selected(roomy: Answered) -> None:
 
 def test_what_fitted_is_where_the_next_batch_begins() -> None:
     device = Device(2 * len(ROWS))
-    _, fit = answer_as_fits(device, COUNT, Fit(COUNT), 1, len(ROWS), print)
+    _, portion = answer_within_memory(device, COUNT, Portion(COUNT), Bounds(1, len(ROWS), print))
     before = len(device.tried)
-    answer_as_fits(device, COUNT, fit, 1, len(ROWS), print)
+    answer_within_memory(device, COUNT, portion, Bounds(1, len(ROWS), print))
     assert {questions for questions, _ in device.tried[before:]} == {2}
 
 
 def test_devices_with_questions_of_their_own_keep_at_least_one_each() -> None:
     said: list[str] = []
 
-    def never(some: slice, piece: int, fit: Fit) -> Any:
-        assert fit.questions % 3 == 0
+    def never(some: slice, piece: int, portion: Portion) -> Any:
+        assert portion.questions % 3 == 0
         raise jax.errors.JaxRuntimeError(f"{OUT_OF_MEMORY}: no")
 
     with pytest.raises(OptionError, match=r"not even one configuration of 3 question\(s\).*--mesh model=M"):
-        answer_as_fits(never, 12, Fit(12), 3, 2, said.append)
+        answer_within_memory(never, 12, Portion(12), Bounds(3, 2, said.append))
     assert [line.split("with ")[1] for line in said] == [
         "6 question(s) at a time",
         "3 question(s) at a time",
@@ -111,13 +121,13 @@ def test_devices_with_questions_of_their_own_keep_at_least_one_each() -> None:
 
 
 def test_other_errors_are_not_swallowed() -> None:
-    def broken(some: slice, piece: int, fit: Fit) -> Any:
+    def broken(some: slice, piece: int, portion: Portion) -> Any:
         raise jax.errors.JaxRuntimeError("INTERNAL: broken")
 
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        answer_as_fits(broken, 2, Fit(2), 1, 2, print)
+        answer_within_memory(broken, 2, Portion(2), Bounds(1, 2, print))
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        try_smaller(lambda size: broken(slice(0), 0, Fit(size)), Fit(2), 1, print)
+        check_within_memory(lambda size: broken(slice(0), 0, Portion(size)), Portion(2), Bounds(1, say=print))
 
 
 def test_the_engines_check_takes_less_too_or_is_given_up() -> None:
@@ -130,7 +140,7 @@ def test_the_engines_check_takes_less_too_or_is_given_up() -> None:
 
         return work
 
-    assert try_smaller(room_for(3), Fit(8), 1, said.append) == Fit(2)
+    assert check_within_memory(room_for(3), Portion(8), Bounds(1, say=said.append)) == Portion(2)
     assert len(said) == 2
-    assert try_smaller(room_for(0), Fit(2), 1, said.append) == Fit(1)
+    assert check_within_memory(room_for(0), Portion(2), Bounds(1, say=said.append)) == Portion(1)
     assert "not checked" in said[-1]

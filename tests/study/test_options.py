@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from xmflow_jax.cli.sweep_arguments import parse_arguments
+from xmflow_jax.cli.sweep_arguments import parse_sweep_arguments
 from xmflow_jax.errors import OptionError
-from xmflow_jax.study.options import SweepOptions, check_options
+from xmflow_jax.study.options import SweepOptions, check_options, sweep_options
 
 
 def test_no_arguments_are_the_defaults() -> None:
-    assert parse_arguments([]) == SweepOptions()
+    assert parse_sweep_arguments([]) == SweepOptions()
     check_options(SweepOptions())
 
 
@@ -51,21 +51,21 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
 
 def test_every_option_reaches_its_field_and_no_other() -> None:
     assert {*GIVEN, "self_check", "whole_answers", "questions"} == set(vars(SweepOptions()))
-    assert parse_arguments(["--first-token-only"]) == SweepOptions(whole_answers=False) != SweepOptions()
-    assert parse_arguments(["--no-self-check"]) == SweepOptions(self_check=False) != SweepOptions()
-    assert parse_arguments(["--preview"]) == SweepOptions(preview=3)
+    assert parse_sweep_arguments(["--first-token-only"]) == SweepOptions(whole_answers=False) != SweepOptions()
+    assert parse_sweep_arguments(["--no-self-check"]) == SweepOptions(self_check=False) != SweepOptions()
+    assert parse_sweep_arguments(["--preview"]) == SweepOptions(preview=3)
     for name, (words, value) in GIVEN.items():
-        parsed = parse_arguments([f"--{name.replace('_', '-')}", *words])
+        parsed = parse_sweep_arguments([f"--{name.replace('_', '-')}", *words])
         assert parsed == SweepOptions(**{name: value}), name
         assert parsed != SweepOptions(), name
 
 
 def test_a_script_may_give_one_file_and_paths_as_text() -> None:
-    options = SweepOptions(model=Path("m"), data="a.csv", images="pictures")  # type: ignore[arg-type]
+    options = sweep_options(model=Path("m"), data="a.csv", images="pictures")
     assert options == SweepOptions(model="m", data=("a.csv",), images=Path("pictures"))
-    assert SweepOptions(data=[Path("a.csv"), "b"]).data == ("a.csv", "b")  # type: ignore[arg-type, list-item]
-    assert SweepOptions(heads=range(2)).heads == (0, 1)  # type: ignore[arg-type]
-    check_options(SweepOptions(data="demo"))  # type: ignore[arg-type]
+    assert sweep_options(data=[Path("a.csv"), "b"]).data == ("a.csv", "b")
+    assert sweep_options(heads=range(2)).heads == (0, 1)
+    check_options(sweep_options(data="demo"))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_script_may_give_one_file_and_paths_as_text() -> None:
 )
 def test_values_that_cannot_be_used(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError) as refusal:
-        check_options(SweepOptions(**changes))
+        check_options(sweep_options(**changes))
     assert str(refusal.value) == message
 
 
@@ -129,7 +129,7 @@ def test_pathways_that_cannot_be_used(pathways: str, named: str) -> None:
 @pytest.mark.parametrize("heads", ["", "a", "1-", "-1", "1-b", "3-1", "1,,2", "0x1", "1.5"])
 def test_heads_that_are_none(heads: str) -> None:
     with pytest.raises(OptionError) as refusal:
-        parse_arguments([f"--heads={heads}"])
+        parse_sweep_arguments([f"--heads={heads}"])
     assert "--heads" in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
@@ -147,6 +147,6 @@ def test_heads_that_are_none(heads: str) -> None:
 )
 def test_command_lines_that_cannot_be_parsed_say_so_in_one_line(words: list[str], named: str) -> None:
     with pytest.raises(OptionError) as refusal:
-        parse_arguments(words)
+        parse_sweep_arguments(words)
     assert named in str(refusal.value)
     assert "\n" not in str(refusal.value)

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from tests.study.test_memory_fit import COUNT, ROWS, Device, check_equal
+from xmflow_jax.machine import layout as layouts
 from xmflow_jax.machine import memory
+from xmflow_jax.machine.layout import DeviceLayout, free_memory
 from xmflow_jax.machine.memory import MemoryShort, memory_planned
 from xmflow_jax.machine.passes import FIRST, over_questions
-from xmflow_jax.study import session
-from xmflow_jax.study.memory_fit import Fit, answer_as_fits, try_smaller
-from xmflow_jax.study.session import Layout, free_memory
+from xmflow_jax.study.memory_fit import Bounds, Portion, answer_within_memory, check_within_memory
 
 SIDE = 64
 ran: list[int] = []
@@ -72,14 +72,14 @@ def test_the_programs_own_needs_decide_how_many_questions(monkeypatch: pytest.Mo
     monkeypatch.setattr(memory, "program_bytes", told)
     said: list[str] = []
     with memory_planned(lambda: 10**15):
-        roomy, fit = answer_as_fits(Device(np.inf), COUNT, Fit(COUNT), 1, len(ROWS), said.append)
-    assert fit == Fit(COUNT)
+        roomy, portion = answer_within_memory(Device(np.inf), COUNT, Portion(COUNT), Bounds(1, len(ROWS), said.append))
+    assert portion == Portion(COUNT)
     assert said == []
     room = max(taken) // 2
     taken.clear()
     with memory_planned(lambda: room):
-        found, fit = answer_as_fits(Device(np.inf), COUNT, Fit(COUNT), 1, len(ROWS), said.append)
-    assert fit.questions < COUNT
+        found, portion = answer_within_memory(Device(np.inf), COUNT, Portion(COUNT), Bounds(1, len(ROWS), said.append))
+    assert portion.questions < COUNT
     check_equal(found, roomy)
     assert len(said) == sum(needed > room for needed in taken) > 0
     assert all("a compiled program needs" in line and "GiB free; going on with" in line for line in said)
@@ -88,26 +88,26 @@ def test_the_programs_own_needs_decide_how_many_questions(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("needed", "tried"),
     [
-        (101, [Fit(8), Fit(4)]),
-        (200, [Fit(8), Fit(4)]),
-        (201, [Fit(8), Fit(2)]),
-        (799, [Fit(8), Fit(1)]),
-        (801, [Fit(8), Fit(1, 2)]),
-        (10**6, [Fit(8), Fit(1, len(ROWS))]),
+        (101, [Portion(8), Portion(4)]),
+        (200, [Portion(8), Portion(4)]),
+        (201, [Portion(8), Portion(2)]),
+        (799, [Portion(8), Portion(1)]),
+        (801, [Portion(8), Portion(1, 2)]),
+        (10**6, [Portion(8), Portion(1, len(ROWS))]),
     ],
 )
-def test_the_first_guess_is_what_the_program_says(needed: int, tried: list[Fit]) -> None:
-    seen: list[Fit] = []
+def test_the_first_guess_is_what_the_program_says(needed: int, tried: list[Portion]) -> None:
+    seen: list[Portion] = []
 
-    def answer(some: slice, piece: int, fit: Fit) -> Any:
-        seen.append(fit)
+    def answer(some: slice, piece: int, portion: Portion) -> Any:
+        seen.append(portion)
         if len(seen) == 1:
             raise MemoryShort(needed, 100)
-        return Device(np.inf)(slice(0, 1), piece, fit)
+        return Device(np.inf)(slice(0, 1), piece, portion)
 
-    _, fit = answer_as_fits(answer, 1, Fit(8), 1, len(ROWS), lambda line: None)
+    _, portion = answer_within_memory(answer, 1, Portion(8), Bounds(1, len(ROWS)))
     assert list(dict.fromkeys(seen)) == tried
-    assert fit == tried[-1]
+    assert portion == tried[-1]
 
 
 def test_the_engines_check_heeds_it_too() -> None:
@@ -116,13 +116,13 @@ def test_the_engines_check_heeds_it_too() -> None:
             raise MemoryShort(1000 * size, 2000)
 
     said: list[str] = []
-    assert try_smaller(work, Fit(8), 1, said.append) == Fit(2)
+    assert check_within_memory(work, Portion(8), Bounds(1, say=said.append)) == Portion(2)
     assert len(said) == 1
 
     def never(size: int) -> None:
         raise MemoryShort(1000, 1)
 
-    assert try_smaller(never, Fit(8), 4, said.append) == Fit(4)
+    assert check_within_memory(never, Portion(8), Bounds(4, say=said.append)) == Portion(4)
     assert "not checked" in said[-1]
 
 
@@ -130,16 +130,16 @@ def device(memory_stats: dict[str, int] | None, process: int = 0) -> Any:
     return SimpleNamespace(memory_stats=lambda: memory_stats, process_index=process)
 
 
-def layout(*devices: Any) -> Layout:
+def layout(*devices: Any) -> DeviceLayout:
     mesh: Any = SimpleNamespace(devices=np.array(devices, object))
-    return Layout(mesh, 1, "")
+    return DeviceLayout(mesh, 1, "")
 
 
 def test_free_memory_is_the_fullest_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     full, empty = {"bytes_limit": 100, "bytes_in_use": 70}, {"bytes_limit": 100, "bytes_in_use": 10}
     assert free_memory(layout(device(empty), device(full))) == 30
     assert free_memory(layout(device(full), device(full, process=1))) is None
-    monkeypatch.setattr(session, "MEMORY_FILE", tmp_path / "meminfo")
+    monkeypatch.setattr(layouts, "MEMORY_FILE", tmp_path / "meminfo")
     assert free_memory(layout(device(None))) is None
     (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\nMemFree: 10 kB\nMemAvailable:   800 kB\n")
     assert free_memory(layout(device(None))) == 800 * 1024

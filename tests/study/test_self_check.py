@@ -1,6 +1,6 @@
 """The self-check passes on sound engines, of both families, and says what is wrong with sabotaged ones."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,16 +33,10 @@ from xmflow_jax.study.shipped import write_image_processor, write_random_tiny
 from xmflow_jax.weights.load import LoadedModel
 from xmflow_jax.weights.random_checkpoint import write_random
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 LAYERS, HEADS = 3, 4
 Checkable = tuple[LoadedModel, PreparedQuestion, tuple[StudyRow, ...]]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compile_quickly() -> Iterator[None]:
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def cross_attention(folder: Path) -> Path:

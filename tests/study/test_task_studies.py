@@ -15,7 +15,7 @@ from xmflow_jax.families.llava.modeling import LlavaConfig
 from xmflow_jax.families.registry import LLAVA
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
-from xmflow_jax.study.options import SweepOptions
+from xmflow_jax.study.options import sweep_options
 from xmflow_jax.study.task_studies import TaskStudy, choose_samples, missing_pathways, plan_studies
 
 MODEL = LlavaConfig(
@@ -39,7 +39,7 @@ def question(number: int, task: str = "One", **more: Any) -> Question:
 
 def plan(questions: list[Question], **options: Any) -> tuple[list[TaskStudy], list[str]]:
     said: list[str] = []
-    return plan_studies(questions, SweepOptions(**options), LLAVA.anatomy(MODEL), said.append), said
+    return plan_studies(questions, sweep_options(**options), LLAVA.anatomy(MODEL), said.append), said
 
 
 def asked(study: TaskStudy) -> list[tuple[str, str]]:

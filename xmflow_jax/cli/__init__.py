@@ -1,0 +1,1 @@
+"""The command lines of `sweep` and `evaluate`, and what commands share: exit codes, one-line errors, progress."""

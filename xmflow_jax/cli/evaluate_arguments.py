@@ -1,66 +1,16 @@
-"""The options of `python -m xmflow_jax.evaluate`: a sweep's that are not about knockouts, and a few of its own."""
+"""The command line of `python -m xmflow_jax.evaluate`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from xmflow_jax.cli.sweep_arguments import Parser, add_input_arguments, add_run_arguments
-from xmflow_jax.errors import OptionError
-from xmflow_jax.scoring.scorers import SCORERS, scorer_named
-from xmflow_jax.study.options import SHAPES_DATA, SHAPES_LLAVA, SweepOptions, check_options
-from xmflow_jax.study.shown_images import BLANK, OWN, SHUFFLED
-
-# The fields of `SweepOptions` that mean something without knockouts.
-SHARED: Final = (
-    *("model", "data", "images", "annotations", "scene_graphs", "split", "data_dir", "questions", "template"),
-    *("samples", "dtype", "batch_size", "mesh", "answer_length", "seed", "out"),
-)
+from xmflow_jax.scoring.scorers import SCORERS
+from xmflow_jax.study.options import SHAPES_DATA, SHAPES_LLAVA
 
 
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """What an evaluation is asked to do.
-
-    Attributes:
-        shared: model, data, prompt and run, as for a sweep; its other fields have their defaults.
-        scorer: the rule for every answer, a name in `xmflow_jax.scoring.scorers`; None: each question's own.
-        blank_images: show the image processor's mean colour instead of the images.
-        shuffle_images: show each question another question's image.
-    """
-
-    shared: SweepOptions
-    scorer: str | None = None
-    blank_images: bool = False
-    shuffle_images: bool = False
-
-    @property
-    def shown(self) -> str:
-        """OWN, BLANK or SHUFFLED."""
-        return BLANK if self.blank_images else SHUFFLED if self.shuffle_images else OWN
-
-
-def evaluation_options(
-    scorer: str | None = None, blank_images: bool = False, shuffle_images: bool = False, **shared: Any
-) -> EvaluationOptions:
-    """The options as keywords.
-
-    Raises:
-        TypeError: there is no such option.
-        OptionError: a value is not one of its choices, or two options exclude each other.
-    """
-    if unknown := sorted(shared.keys() - set(SHARED)):
-        raise TypeError(f"an evaluation has no option {unknown[0]!r}; expected {', '.join(SHARED)}")
-    options = EvaluationOptions(SweepOptions(**shared), scorer, blank_images, shuffle_images)
-    check_options(options.shared)
-    if scorer is not None:
-        scorer_named(scorer)
-    if blank_images and shuffle_images:
-        raise OptionError("--blank-images and --shuffle-images exclude each other; give one of them")
-    return options
-
-
-def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
-    """The command line of `python -m xmflow_jax.evaluate`, as the keywords of `evaluation_options`.
+def parse_evaluate_arguments(arguments: Sequence[str]) -> dict[str, Any]:
+    """The command line of `python -m xmflow_jax.evaluate`, as the keywords of
+    `xmflow_jax.study.evaluation_options.evaluation_options`.
 
     Raises:
         OptionError: an unknown option or an unusable value.

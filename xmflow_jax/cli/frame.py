@@ -45,8 +45,11 @@ def run_command(name: str, arguments: Sequence[str], work: Callable[[], None]) -
 
 
 def prepare_process() -> None:
-    """Settings of a process that computes: compiled programs are kept on disk, and transformers says no more than
-    errors (that PyTorch is missing is no news here). A setting of the user's own wins."""
+    """Set the environment of a process that computes.
+
+    Compiled programs are kept on disk, and transformers does not say that PyTorch is missing. A setting of the user's
+    own wins.
+    """
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "xmflow_jax" / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -55,7 +58,15 @@ def prepare_process() -> None:
 
 @contextmanager
 def progress_bar(questions: int, show: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error with the time left; a log file gets a line's worth of it every ten seconds."""
+    """A bar on standard error with the time left; a log file gets a new state of it every ten seconds.
+
+    Args:
+        questions: how many there are to do.
+        show: whether there is a bar at all.
+
+    Yields:
+        A function that is told how many more questions are done.
+    """
     from tqdm import tqdm
 
     interval = 0.1 if sys.stderr.isatty() else 10.0
@@ -69,8 +80,11 @@ def progress_bar(questions: int, show: bool) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def interrupts_kept() -> Iterator[None]:
-    """Python drops what a garbage collection's callback raises, and JAX has one: a Ctrl-C that falls into it would be
-    printed and lost. Here it comes again, from a thread, once the callback is over."""
+    """Within this, no Ctrl-C is lost.
+
+    Python drops what a callback of the garbage collector raises, and JAX has such a callback: a Ctrl-C that falls into
+    it would be printed and lost. Here it is raised again, from a thread, once the callback is over.
+    """
     hook = sys.unraisablehook
 
     def again(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -87,7 +101,10 @@ def interrupts_kept() -> Iterator[None]:
 
 
 def say(line: str) -> None:
-    """On standard output, at once. Where its reader has left (`| head`), the work goes on and nothing more is said."""
+    """Print a line on standard output, at once.
+
+    Where its reader has left (`| head`), the work goes on and nothing more is said.
+    """
     try:
         print(line, flush=True)
     except BrokenPipeError:
@@ -95,8 +112,11 @@ def say(line: str) -> None:
 
 
 def complain(line: str) -> None:
-    """On standard error. Where a log file's disk is full, Python would end with an exit code of its own for the rest
-    that it cannot write; that is dropped."""
+    """Print a line on standard error, where it can be written.
+
+    Where a log file's disk is full, Python would end with an exit code of its own because of what it cannot write; that
+    text is dropped.
+    """
     with suppress(OSError):
         print(line, file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):

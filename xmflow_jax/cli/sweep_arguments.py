@@ -20,7 +20,7 @@ from xmflow_jax.study.options import (
     SweepOptions,
 )
 
-# No model has so many heads.
+# More heads than any model has.
 MOST_HEADS: Final = 10_000
 
 # Questions that `--preview` shows unless told otherwise.
@@ -28,7 +28,11 @@ PREVIEWED: Final = 3
 
 
 def parse_heads(text: str) -> tuple[int, ...]:
-    """`"0,3,8-11"` to head numbers."""
+    """Head numbers from text: `"0,3,8-11"` gives 0, 3, 8, 9, 10, 11.
+
+    Raises:
+        ArgumentTypeError: the text is no such list.
+    """
     heads: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
@@ -37,7 +41,7 @@ def parse_heads(text: str) -> tuple[int, ...]:
         span = range(int(first), int(last if dash else first) + 1)
         if not span:
             raise argparse.ArgumentTypeError(f"{part.strip()!r} counts down; write {last}-{first}")
-        if span[-1] >= MOST_HEADS:  # before a slip of the finger is a list that no memory holds
+        if span[-1] >= MOST_HEADS:  # a slip of the finger would be a list that no memory holds
             raise argparse.ArgumentTypeError(f"{part.strip()!r} goes beyond head {MOST_HEADS - 1}")
         heads.extend(span)
     return tuple(dict.fromkeys(heads))
@@ -94,18 +98,8 @@ def add_run_arguments(parser: argparse.ArgumentParser, out: str) -> None:
     add("--out", type=Path, help=f"run folder (default: {out}); an unfinished run in it is resumed")
 
 
-def parse_arguments(arguments: Sequence[str]) -> SweepOptions:
-    """The command line of `python -m xmflow_jax.sweep`.
-
-    Raises:
-        OptionError: an unknown option or an unusable value.
-    """
-    parser = Parser(
-        prog="python -m xmflow_jax.sweep",
-        description="Attention knockout over every layer of a multimodal LLM: where does visual information flow? "
-        f"Without arguments it runs a complete study of the shipped model {SHAPES_LLAVA} on drawn scenes.",
-    )
-    add_input_arguments(parser)
+def add_knockout_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is knocked out, for which questions, with which engine."""
     add = parser.add_argument
     add("--pathways", help='such as "Image->Question, Image->Last@to-end"')
     add("--window", type=int, help="layers blocked at a time (default: 9 from 32 layers up, 5 from 10, else 3)")
@@ -133,7 +127,11 @@ def parse_arguments(arguments: Sequence[str]) -> SweepOptions:
         help="under knockout compute the first answer token alone, which is faster; `knockout_answer` is then the base "
         "run's answer where that token is unchanged, else the token",
     )
-    add_run_arguments(parser, out="runs/MODEL-DATA")
+
+
+def add_process_arguments(parser: argparse.ArgumentParser) -> None:
+    """The processes of a distributed run."""
+    add = parser.add_argument
     add(
         "--distributed",
         action="store_true",
@@ -143,6 +141,24 @@ def parse_arguments(arguments: Sequence[str]) -> SweepOptions:
     add("--coordinator", metavar="HOST:PORT", help="elsewhere: where the first process is, a port that is free there")
     add("--processes", type=int, metavar="N", help="and how many processes there are")
     add("--process", type=int, metavar="I", help="and which of them, from 0, this one is")
+
+
+def parse_sweep_arguments(arguments: Sequence[str]) -> SweepOptions:
+    """The command line of `python -m xmflow_jax.sweep`.
+
+    Raises:
+        OptionError: an unknown option or an unusable value.
+    """
+    parser = Parser(
+        prog="python -m xmflow_jax.sweep",
+        description="Attention knockout over every layer of a multimodal LLM: where does visual information flow? "
+        f"Without arguments it runs a complete study of the shipped model {SHAPES_LLAVA} on drawn scenes.",
+    )
+    add_input_arguments(parser)
+    add_knockout_arguments(parser)
+    add_run_arguments(parser, out="runs/MODEL-DATA")
+    add_process_arguments(parser)
+    add = parser.add_argument
     add("--dry-run", action="store_true", help="check everything, say what would run, and stop; writes nothing")
     add(
         "--preview",

@@ -24,6 +24,8 @@ from xmflow_jax.data.templates import IMAGE_PLACEHOLDER, QUESTION_PLACEHOLDER, T
 from xmflow_jax.errors import QuestionSetAside
 
 RoleMask = Bool[np.ndarray, " positions"]
+# A role's positions, of the prompt or of the image encoder: one question's roles need not be of one length.
+AnyRoleMask = Bool[np.ndarray, " _"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,7 @@ class PreparedQuestion:
     prompt: str
     token_ids: Int32[np.ndarray, " positions"]
     pixels: Float32[np.ndarray, "images height width 3"]
-    roles: Mapping[str, RoleMask]
+    roles: Mapping[str, AnyRoleMask]
     images: tuple[ImageLayout, ...]
     place: Place
 
@@ -212,7 +214,7 @@ def _text_roles(question: Question, chunk: _QuestionChunk, positions: int) -> di
 def _image_roles(
     question: Question, processing: Processing, size: tuple[int, int], is_image: RoleMask
 ) -> dict[str, RoleMask]:
-    def at_image_positions(one_image: RoleMask) -> RoleMask:
+    def at_image_positions(one_image: Bool[np.ndarray, " image_positions"]) -> RoleMask:
         role = np.zeros_like(is_image)
         role[is_image] = np.tile(one_image, int(is_image.sum()) // len(one_image))
         return role

@@ -10,7 +10,7 @@ from xmflow_jax.errors import OptionError
 AXES: Final = ("data", "model")
 AUTO: Final = "auto"
 
-# Of a device's memory that the weights may take; keys, values and the rows of configurations need the rest.
+# The share of a device's memory that weights may take; keys, values and the rows of knockouts need the rest.
 WEIGHTS_SHARE: Final = 0.6
 
 
@@ -41,7 +41,8 @@ def check_mesh(mesh: Mapping[str, int], devices: int) -> None:
     """Refuse a layout that this machine cannot give.
 
     Args:
-        devices: how many there are.
+        mesh: devices along each axis.
+        devices: how many this machine has.
 
     Raises:
         OptionError: more devices are asked for than there are.
@@ -55,16 +56,19 @@ def check_mesh(mesh: Mapping[str, int], devices: int) -> None:
 
 
 def mesh_text(mesh: Mapping[str, int]) -> str:
-    """As `--mesh` takes it."""
+    """The mesh in the words of `--mesh`: `data=4,model=2`."""
     return ",".join(f"{axis}={size}" for axis, size in mesh.items())
 
 
 def automatic_mesh(devices: int, needed: Callable[[int], int], memory: int | None) -> dict[str, int]:
-    """The model over as few devices as hold it, the questions over the rest.
+    """The mesh of `--mesh auto`: the model over as few devices as hold it, the questions over the rest.
+
+    Eight devices of 16 GB and a model of 26 GB give `{"data": 2, "model": 4}`.
 
     Args:
-        needed: bytes of the weights on each of so many devices.
-        memory: bytes of a device; None: not known, and the model is not spread.
+        devices: how many there are.
+        needed: from the number of devices that the model is spread over, the bytes of its weights on each of them.
+        memory: bytes of a device; None where that is not known: the model is then not spread.
     """
     model = 1
     while memory is not None and needed(model) > memory * WEIGHTS_SHARE and devices % (2 * model) == 0:

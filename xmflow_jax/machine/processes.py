@@ -1,50 +1,34 @@
-"""A sweep by several processes, on one machine or many: who answers what, and how they come together.
+"""The processes of a distributed run, on one machine or many: how they join, who answers what, and where they meet.
 
-Processes whose own devices hold the model need nothing of each other: each answers its share of every task's questions
-into a folder of its own beside the results, `processes/NNNNN`. Where the model is spread over more devices than a
-process has, the processes of a group answer the same questions in step, and the first of them writes. The very first
-process takes all rows over into the run folder, also those that a killed run left, and reports.
+Processes whose own devices hold the model need nothing of each other: each answers its share of every task's questions.
+Where the model is spread over more devices than a process has, the processes of a group answer the same questions in
+step, and only the first of the group writes. `xmflow_jax.run.sharing` brings their rows together in one run folder.
 
 Source of the cluster's shape: `jax.distributed`, which finds it on TPU pods, under Slurm and Open MPI, or is told.
 """
 
-import fcntl
-import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
-from xmflow_jax.errors import OptionError, ProcessLost
+from xmflow_jax.errors import OptionError
 from xmflow_jax.machine.mesh import AUTO
 
-if TYPE_CHECKING:
-    from xmflow_jax.run.folder import RunFolder
-    from xmflow_jax.study.task_studies import TaskStudy
+T = TypeVar("T")
 
-FOLDER: Final = "processes"
-# Made by a process that has answered its share.
-FINISHED: Final = "finished"
-
-# Seconds between two looks at the others.
-PATIENCE: Final = 0.2
-
-# JAX ends all processes when one of them has been silent for so many seconds. Processes in step would wait for a lost
-# one forever; others go on without it.
-SILENCE_IN_STEP: Final = 100
-SILENCE: Final = 10**7
+# After this many seconds of a process's silence JAX takes it for lost, so that processes in step do not wait for it
+# forever.
+SILENCE: Final = 100
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Those of a run, and this one among them.
+    """The processes of one run, and this process's number among them.
 
     Attributes:
-        index: this one's, from 0.
-        count: of all.
-        in_step: how many consecutive ones answer the same questions.
+        index: this process's number, from 0.
+        count: how many processes there are.
+        in_step: how many consecutive processes answer the same questions, because they hold one model together.
     """
 
     index: int = 0
@@ -53,32 +37,44 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """This is the one that reports."""
+        """Whether this is process 0, which takes all rows over and reports."""
         return self.index == 0
 
     @property
     def writes(self) -> bool:
-        """This one's rows count; of processes in step the first one's do."""
+        """Whether this process's rows count; of the processes in step only the first one's do."""
         return self.index % self.in_step == 0
 
     @property
     def writers(self) -> range:
-        """The processes whose rows count, but for the very first one."""
+        """The processes whose rows count, without process 0."""
         return range(self.in_step, self.count, self.in_step)
 
-    def own_share(self, studies: "Sequence[TaskStudy]") -> "list[TaskStudy]":
-        """Every group's share of every task's questions: one after the other in turns."""
+    @property
+    def group(self) -> range:
+        """The processes in step with this one, itself included."""
+        first = self.index - self.index % self.in_step
+        return range(first, first + self.in_step)
+
+    def own_share(self, items: Sequence[T]) -> Sequence[T]:
+        """What this process's group answers of some questions: with three groups every third one, in order."""
         group, groups = self.index // self.in_step, self.count // self.in_step
-        return [replace(study, questions=study.questions[group::groups]) for study in studies]
+        return items[group::groups]
 
 
-def check_told(
+ALONE: Final = Processes()
+
+
+def check_process_options(
     distributed: bool, mesh: str | None, coordinator: str | None, processes: int | None, process: int | None
 ) -> None:
-    """All of the three that tell of the processes, or none; and a mesh that they can have.
+    """Refuse options about processes that do not go together.
+
+    `--coordinator`, `--processes` and `--process` are given all together, with `--distributed`, or not at all; and
+    `--mesh auto` is for one process.
 
     Raises:
-        OptionError: otherwise.
+        OptionError: the options do not go together, or a number is out of its range.
     """
     told = {"--coordinator": coordinator, "--processes": processes, "--process": process}
     given = [name for name, value in told.items() if value is not None]
@@ -95,21 +91,23 @@ def check_told(
 
 
 def join(coordinator: str | None, count: int | None, index: int | None, model_devices: int) -> Processes:
-    """Start `jax.distributed`; to be called before anything else of JAX.
+    """Start `jax.distributed`. To be called before anything else of JAX.
 
     Args:
-        coordinator: host and port of the first process; None, and None for the others: JAX finds out.
-        model_devices: that the model is to be spread over.
+        coordinator: host and port of process 0; None, with `count` and `index` None too: JAX finds out.
+        count: how many processes there are.
+        index: this process's number, from 0.
+        model_devices: the devices that the model is to be spread over.
 
     Raises:
-        OptionError: there is no cluster that JAX knows, or the model's devices do not go up in whole processes.
+        OptionError: there is no cluster that JAX knows, or the model's devices are not those of whole processes.
     """
     import jax
 
-    # Alone, processes outlive each other.
+    # Processes that are not in step outlive each other.
     jax.config.update("jax_enable_recoverability", True)
     try:
-        jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=SILENCE_IN_STEP)
+        jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=SILENCE)
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise OptionError(
@@ -127,130 +125,7 @@ def join(coordinator: str | None, count: int | None, index: int | None, model_de
 
 
 def meet(name: str) -> None:
-    """Wait until all processes are here."""
+    """Wait until every process of the run has called this with the same name."""
     from jax.experimental.multihost_utils import sync_global_devices
 
     sync_global_devices(name)
-
-
-def folder_of(run: Path, index: int) -> Path:
-    """Where a process's rows land."""
-    return run / FOLDER / f"{index:05d}"
-
-
-def take_over(run: "RunFolder") -> None:
-    """All rows that processes left beside the results become the run's own, and their folders go.
-
-    Raises:
-        RunFolderError: a process that still runs holds one of them, or one cannot be read or removed.
-    """
-    place = run.path / FOLDER
-    for folder in sorted(place.glob("*")):
-        if folder.is_dir():
-            run.adopt(folder)
-    shutil.rmtree(place, ignore_errors=True)
-
-
-def say_finished(run: Path, index: int) -> None:
-    """This process has answered its share; its folder is closed after that."""
-    (folder_of(run, index) / FINISHED).touch()
-
-
-def wait_for_writers(run: Path, processes: Processes) -> list[int]:
-    """Wait until every other process that writes has answered its share, or is gone; returns those that are gone."""
-    lost = []
-    for index in processes.writers:
-        folder = folder_of(run, index)
-        while not (folder / FINISHED).exists():
-            if not _held(folder):
-                # It may have finished just before.
-                if not (folder / FINISHED).exists():
-                    lost.append(index)
-                break
-            time.sleep(PATIENCE)
-        while _held(folder):  # it closes its folder
-            time.sleep(PATIENCE)
-    return lost
-
-
-def wait_for_first(run: Path) -> None:
-    """Wait until the first process has taken all rows over.
-
-    Raises:
-        ProcessLost: it is gone before that.
-    """
-    while (run / FOLDER).exists():
-        if not _held(run) and (run / FOLDER).exists():
-            raise ProcessLost(
-                "process 0 ended before it had taken the others' rows over; what was finished is kept, and the same "
-                "command goes on from there"
-            )
-        time.sleep(PATIENCE)
-
-
-@contextmanager
-def share(
-    run: Path, processes: Processes, opened: "Callable[[Path], RunFolder]", scratch: Path
-) -> "Iterator[RunFolder]":
-    """The run folder that this process writes into while it answers its share.
-
-    The first process opens the run's own, and takes over what a killed run left before the others begin; these come
-    back once it has taken over theirs.
-
-    Args:
-        opened: opens (or resumes) a folder for this run's configuration.
-        scratch: for the rows of processes that follow another one in step, which do not count.
-
-    Raises:
-        RunFolderError: as for `open_run`.
-        ProcessLost: the first process is gone before it has taken all rows over.
-    """
-    if processes.count == 1:
-        with opened(run) as folder:
-            take_over(folder)
-            yield folder
-    elif processes.first:
-        with opened(run) as folder:
-            take_over(folder)
-            (run / FOLDER).mkdir()
-            meet("the run is open")
-            meet("everybody's folder is open")
-            yield folder
-    else:
-        meet("the run is open")
-        with opened(folder_of(run, processes.index) if processes.writes else scratch / FOLDER) as folder:
-            meet("everybody's folder is open")
-            yield folder
-            if processes.writes:
-                say_finished(run, processes.index)
-        wait_for_first(run)
-
-
-def gather(run: "RunFolder", processes: Processes) -> None:
-    """Take over the rows of all other processes, once these have answered their shares.
-
-    Raises:
-        ProcessLost: some are gone before that; what they and the others finished is taken over.
-    """
-    if processes.count == 1:
-        return
-    lost = wait_for_writers(run.path, processes)
-    take_over(run)
-    if lost:
-        raise ProcessLost(
-            f"{len(lost)} of {processes.count} processes ended before their questions were answered "
-            f"({', '.join(f'process {index}' for index in lost)}); what was finished is kept, and the same command "
-            "goes on from there"
-        )
-
-
-def _held(folder: Path) -> bool:
-    """Whether a living process holds the run folder's lock."""
-    try:
-        with (folder / ".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False

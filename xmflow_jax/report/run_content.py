@@ -16,15 +16,11 @@ from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.errors import RunFolderError
 from xmflow_jax.run.folder import read_record
 from xmflow_jax.run.parts import part_paths, read_part
+from xmflow_jax.run.record import PLANNED_KEY, SHAPE_KEY
 from xmflow_jax.run.schemas import KEYS, SCHEMAS
 
 # Damaged parts of a kind that are told one by one.
 TOLD_PARTS: Final = 3
-
-# Where a session's provenance holds the fields of its `ModelShape`, how many questions each task has, and the command.
-SHAPE_KEY: Final = "model_shape"
-PLANNED_KEY: Final = "questions"
-COMMAND_KEY: Final = "command"
 
 
 @dataclass(frozen=True, eq=False)

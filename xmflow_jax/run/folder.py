@@ -19,7 +19,7 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import pandas as pd
 
@@ -28,10 +28,8 @@ from xmflow_jax.run.parts import (
     TEMPORARY,
     drop_unpaired,
     next_number,
-    part_paths,
     put_unreadable_away,
     questions_of,
-    read_part,
     table_of,
     write_atomically,
     write_part,
@@ -148,7 +146,7 @@ class RunFolder:
         )
         self.write_record()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "RunFolder":
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -192,7 +190,8 @@ class RunFolder:
         """Remember questions that have no rows (`SKIPPED_SCHEMA`), so that a resumed run leaves them out.
 
         Raises:
-            ValueError: as for `append_part`, or a `kind` that is neither SET_ASIDE nor NOT_SELECTED.
+            ValueError: a row does not fit `SKIPPED_SCHEMA` (see `table_of`), its question was finished before, or its
+                `kind` is neither SET_ASIDE nor NOT_SELECTED.
             RunFolderError: the part cannot be written.
         """
         questions = list(questions)
@@ -201,54 +200,20 @@ class RunFolder:
                 raise ValueError(f"kind is {question.get('kind')!r}; it is {SET_ASIDE!r} or {NOT_SELECTED!r}")
         self._skipped |= self._append("skipped", questions)
 
-    def adopt(self, folder: Path) -> None:
-        """Take over the rows of another process's run folder, part by part; what is taken over is removed there.
-
-        After a kill in between, a part may lie in both: it counts once.
-
-        Raises:
-            RunFolderError: a running process holds the folder, or one of the folders cannot be written.
-        """
-        results, lock = folder / "results", lock_folder(folder)
-        try:
-            put_unreadable_away(results)
-            drop_unpaired(results)
-            for kind in ("part", "skipped"):
-                for path in part_paths(results, kind):
-                    self._adopt_part(path, kind)
-        except OSError as error:
-            raise RunFolderError(f"cannot take over {folder}: {error.strerror}") from error
-        finally:
-            lock.close()
-
-    def _adopt_part(self, path: Path, kind: str) -> None:
-        tables = {kind: read_part(path, kind)}
-        beside = {name: path.with_name(path.name.replace(kind, name)) for name in ("lens", "cards") if kind == "part"}
-        tables |= {name: read_part(own, name) for name, own in beside.items() if own.exists()}
-        rows = {name: [] if table is None else table.to_pylist() for name, table in tables.items()}
-        if not {(row["task"], row["question_id"]) for row in rows[kind]} & self.finished_questions():
-            if kind == "part":
-                self.append_part(rows[kind], rows.get("lens", []), rows.get("cards", []))
-            else:
-                self.append_skipped(rows[kind])
-        # The part first: without it the others count no more.
-        for one in (path, *beside.values()):
-            one.unlink(missing_ok=True)
-
     def finished_questions(self) -> set[tuple[str, str]]:
         """`(task, question_id)` of every question that needs no more work: with rows, set aside or not selected."""
         return self._finished | self._skipped
 
     def read_rows(self) -> pd.DataFrame:
-        """As the function `read_rows`."""
+        """All result rows that have landed (`xmflow_jax.run.tables.read_rows`)."""
         return read_rows(self.path)
 
     def read_answers(self) -> pd.DataFrame:
-        """As the function `read_answers`."""
+        """All rows of an evaluation that have landed (`xmflow_jax.run.tables.read_answers`)."""
         return read_answers(self.path)
 
     def read_skipped(self) -> pd.DataFrame:
-        """As the function `read_skipped`."""
+        """All questions without rows (`xmflow_jax.run.tables.read_skipped`)."""
         return read_skipped(self.path)
 
     def write_record(self) -> None:

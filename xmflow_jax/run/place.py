@@ -1,5 +1,4 @@
-"""A run folder's place, looked at before a run is opened there: may it be written, what does it hold, is there room;
-and the lock on it."""
+"""The place of a run folder: may it be written, which questions are finished there, is there room; and its lock."""
 
 import fcntl
 import json
@@ -8,11 +7,13 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from xmflow_jax.errors import RunFolderError
 from xmflow_jax.run.parts import FINISHING, part_paths, questions_of, read_part
 from xmflow_jax.run.record import refuse_other_content
+
+LOCK: Final = ".lock"
 
 
 def finished_questions(folder: str | Path) -> set[tuple[str, str]]:
@@ -30,13 +31,15 @@ def finished_questions(folder: str | Path) -> set[tuple[str, str]]:
 
 
 def check_folder(path: str | Path, configuration: Mapping[str, Any] | None = None) -> None:
-    """Refuse what `open_run` would refuse, but for a folder in use, without writing anything.
+    """Refuse a folder that `open_run` would refuse, without writing anything. A folder in use is not refused here.
 
     Args:
-        configuration: as for `open_run`; None: not known yet.
+        path: the folder, which need not exist.
+        configuration: JSON values that decide the results, which must be those of a run that lies there; None: not
+            known yet, and not compared.
 
     Raises:
-        RunFolderError: as for `open_run`.
+        RunFolderError: a file is in the folder's place, it cannot be written, or it holds another run or other results.
     """
     folder = Path(path)
     place = _existing(folder)
@@ -61,7 +64,7 @@ def _existing(path: Path) -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """The folder and its parents, where they are not there yet.
+    """Make the folder and its parents, where they are not there yet.
 
     Raises:
         RunFolderError: a file is in the place of one of them, or it cannot be created.
@@ -75,12 +78,15 @@ def make_folder(folder: Path) -> None:
 
 
 def lock_folder(folder: Path) -> IO[str]:
-    """The open, locked lock file. The kernel drops the lock with the process, however that ends.
+    """Lock a run folder for this process. The kernel drops the lock with the process, however that ends.
+
+    Returns:
+        The lock file; closing it drops the lock.
 
     Raises:
-        RunFolderError: a running process holds it, or it cannot be written.
+        RunFolderError: a running process holds the lock, or the lock file cannot be written.
     """
-    path = folder / ".lock"
+    path = folder / LOCK
     try:
         lock = path.open("a+", encoding="utf-8")
     except OSError as error:
@@ -103,3 +109,15 @@ def lock_folder(folder: Path) -> IO[str]:
         os.ftruncate(lock.fileno(), 0)
         os.write(lock.fileno(), f"process {os.getpid()}".encode())
     return lock
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a living process holds the run folder's lock; False where there is no folder or no lock."""
+    try:
+        with (folder / LOCK).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

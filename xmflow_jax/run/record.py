@@ -4,9 +4,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from xmflow_jax.errors import RunFolderError
+
+# Where a session's entry in `run.json` holds the fields of its `ModelShape`, how many questions each task has, and the
+# command that started it.
+SHAPE_KEY: Final = "model_shape"
+PLANNED_KEY: Final = "questions"
+COMMAND_KEY: Final = "command"
 
 
 def configuration_digest(configuration: Mapping[str, Any]) -> str:
@@ -67,7 +73,7 @@ def refuse_other_content(folder: Path, configuration: Mapping[str, Any]) -> None
 
 
 def _leaves(value: Any, name: str = "") -> dict[str, str]:
-    """`{"mesh": {"data": 4}}` as `{"mesh.data": "4"}`."""
+    """A nested JSON value's leaves by their dotted names: `{"mesh": {"data": 4}}` gives `{"mesh.data": "4"}`."""
     if isinstance(value, dict) and value:
         return {
             key: leaf

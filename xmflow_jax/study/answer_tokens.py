@@ -17,8 +17,11 @@ NO_TOKEN: Final = -1
 
 
 def token_finder(base_answer: str, base_token: int, tokenizer: Any, vocabulary: int) -> Callable[[str], int]:
-    """From a word, spelt as it is, to its first token in the base answer's place, or `NO_TOKEN`. The base answer itself
-    has the very token that the base run gave.
+    """A function from a word to the first token that the model would say it with, in the base answer's place.
+
+    With a SentencePiece vocabulary and the base answer "Red", whose first token is `▁Red`, the function gives `▁blue`
+    for "blue": a word's first token depends on what stands before it. The base answer itself has the very token that
+    the base run gave; a word that the vocabulary does not know has `NO_TOKEN`.
 
     Args:
         base_answer: the base run's whole answer.
@@ -48,7 +51,11 @@ def option_tokens(
     same token: its probability would say nothing about which of them is meant.
 
     Args:
-        base_answer, base_token, tokenizer, vocabulary: as for `token_finder`.
+        question: names the options.
+        base_answer: the base run's whole answer.
+        base_token: its first token.
+        tokenizer: of transformers.
+        vocabulary: how many embeddings the model has.
     """
     options = [(option or "").strip().lower() for option in (question.true_option, question.false_option)]
     if base_answer[:1].isupper():
@@ -61,7 +68,7 @@ def option_tokens(
 
 
 def _first_token(tokenizer: Any, text: str, before: str, otherwise: int) -> int:
-    """The first token of a text that stands behind another; `otherwise` if it has none."""
+    """The first token of `text` where it stands behind `before`; `otherwise` for a text without tokens."""
     lead = tokenizer.encode(before, add_special_tokens=False) if before else []
     whole = tokenizer.encode(before + text, add_special_tokens=False)
     # Byte-level vocabularies join the space with the word: then nothing is to be left out.

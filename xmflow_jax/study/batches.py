@@ -12,12 +12,11 @@ from typing import Final, TypeVar
 import pandas as pd
 
 from xmflow_jax.data.batch import Bucket, in_batches
-from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.prompt import PreparedQuestion, bucket_without_image
 from xmflow_jax.data.question import Question
-from xmflow_jax.data.templates import Template
 from xmflow_jax.errors import QuestionSetAside
 from xmflow_jax.run.folder import SET_ASIDE, RunFolder, finished_questions, read_skipped
+from xmflow_jax.study.setting import PromptedModel
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -27,10 +26,14 @@ AHEAD: Final = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
-    """A question's place in a batch; it is `done` where the run folder holds its answer already.
+class BatchEntry:
+    """A question of a batch.
 
-    The prompt of a question that is done is another one's where its own can no longer be made.
+    Attributes:
+        question: the question.
+        prompt: the question as the model reads it. A question that is done may stand with another one's prompt, where
+            its own can no longer be made.
+        done: whether the run folder holds its answer already.
     """
 
     question: Question
@@ -39,73 +42,102 @@ class Place:
 
 
 @dataclass(frozen=True, eq=False)
-class _Waiting:
+class _Candidate:
+    """A question with the padded shape that decides its batch; its prompt is None where it is done."""
+
     question: Question
     bucket: Bucket
     prompt: PreparedQuestion | None
 
 
-def pending_batches(
+@dataclass(frozen=True)
+class _Progress:
+    """The questions that need no more work, and those of them that were set aside, as `(task, question_id)`."""
+
+    done: set[tuple[str, str]]
+    aside: set[tuple[str, str]]
+
+
+def _progress(run: RunFolder, others: Sequence[Path]) -> _Progress:
+    skips = pd.concat([run.read_skipped(), *map(read_skipped, others)])
+    skips = skips[skips["kind"] == SET_ASIDE]
+    return _Progress(
+        run.finished_questions().union(*map(finished_questions, others)),
+        set(zip(skips["task"], skips["question_id"], strict=True)),
+    )
+
+
+def unanswered_batches(
     questions: Sequence[Question],
     prepare: Callable[[Question], PreparedQuestion],
-    processing: Processing,
-    template: Template,
+    prompted: PromptedModel,
     batch_size: int,
     run: RunFolder,
     advance: Callable[[int], None],
     others: Sequence[Path] = (),
-) -> Iterator[list[Place]]:
-    """One task's questions that the run folder does not hold, with those that stand beside them in a batch.
+) -> Iterator[list[BatchEntry]]:
+    """The batches of one task that hold a question whose answer is not in the run folder.
 
-    What else is in a batch decides its padding, and so the last bits of its numbers: so the batches are those of an
-    undisturbed run, whatever is done already. A batch whose questions are all done is left out, unread.
+    What else is in a batch decides its padding, and so the last bits of its numbers. So the batches are those of an
+    undisturbed run, whatever is done already; a batch whose questions are all done is left out, unread.
 
     Args:
+        questions: the task's.
         prepare: a question as the model reads it; raises `QuestionSetAside`. Such a question lands in the run folder
             with its reason.
-        advance: told of the questions set aside here.
-        others: run folders whose questions are done as well.
+        prompted: tells how long the prompt of a question that is done is.
+        batch_size: questions of a batch.
+        run: the run folder.
+        advance: told how many questions were set aside here.
+        others: run folders beside it whose questions are done as well.
     """
-    done = run.finished_questions().union(*map(finished_questions, others))
-    skips = pd.concat([run.read_skipped(), *map(read_skipped, others)])
-    skips = skips[skips["kind"] == SET_ASIDE]
-    aside = set(zip(skips["task"], skips["question_id"], strict=True))
+    progress = _progress(run, others)
 
-    def place(question: Question) -> _Waiting | QuestionSetAside:
+    def examine(question: Question) -> _Candidate | QuestionSetAside:
         key = (question.task, question.question_id)
-        known = bucket_without_image(question, processing, template) if key in done and key not in aside else None
-        if known is not None:
-            return _Waiting(question, known, None)
+        if key in progress.done and key not in progress.aside:
+            known = bucket_without_image(question, prompted.processing, prompted.template)
+            if known is not None:
+                return _Candidate(question, known, None)
         # A question that was set aside for its output had a place in its batch; one without a prompt has none.
         try:
             prompt = prepare(question)
         except QuestionSetAside as reason:
             return reason
-        return _Waiting(question, prompt.bucket, None if key in done else prompt)
+        return _Candidate(question, prompt.bucket, None if key in progress.done else prompt)
 
-    def waiting() -> Iterator[_Waiting]:
-        for question, placed in zip(questions, prepared_ahead(questions, place, AHEAD * batch_size), strict=True):
-            if isinstance(placed, _Waiting):
-                yield placed
-            elif (question.task, question.question_id) not in done:
-                run.append_skipped([skipped_row(question, SET_ASIDE, str(placed))])
+    def candidates() -> Iterator[_Candidate]:
+        for question, examined in zip(questions, prepared_ahead(questions, examine, AHEAD * batch_size), strict=True):
+            if isinstance(examined, _Candidate):
+                yield examined
+            elif (question.task, question.question_id) not in progress.done:
+                run.append_skipped([skipped_row(question, SET_ASIDE, str(examined))])
                 advance(1)
 
-    def again(one: _Waiting, batch: Sequence[_Waiting]) -> PreparedQuestion:
-        try:
-            return prepare(one.question)
-        except QuestionSetAside:
-            return next(other.prompt for other in batch if other.prompt is not None)
-
-    for batch in in_batches(waiting(), batch_size, lambda one: one.bucket):
+    for batch in in_batches(candidates(), batch_size, lambda one: one.bucket):
         if any(one.prompt is not None for one in batch):
-            yield [Place(one.question, one.prompt or again(one, batch), one.prompt is None) for one in batch]
+            yield [BatchEntry(one.question, _prompt(one, batch, prepare), one.prompt is None) for one in batch]
+
+
+def _prompt(
+    one: _Candidate, batch: Sequence[_Candidate], prepare: Callable[[Question], PreparedQuestion]
+) -> PreparedQuestion:
+    """A candidate's prompt, made again where the question is done; any other of the batch where it cannot be made."""
+    if one.prompt is not None:
+        return one.prompt
+    try:
+        return prepare(one.question)
+    except QuestionSetAside:
+        return next(other.prompt for other in batch if other.prompt is not None)
 
 
 def prepared_ahead(questions: Sequence[T], prepare: Callable[[T], U], ahead: int) -> Iterator[U]:
-    """What `prepare` makes of the questions, in their order: made by another thread, so many before they are asked for.
+    """What `prepare` makes of the questions, in their order, made by another thread.
 
-    What it raises is raised here, in its turn.
+    Args:
+        questions: any items.
+        prepare: makes something of one question. What it raises is raised here, when that question's turn comes.
+        ahead: how many are made before they are asked for.
     """
     left = iter(questions)
     with ThreadPoolExecutor(1, "prepare") as thread:
@@ -120,7 +152,11 @@ def prepared_ahead(questions: Sequence[T], prepare: Callable[[T], U], ahead: int
 
 
 def timed(batches: Iterable[T], waited: Callable[[float], None]) -> Iterator[T]:
-    """The batches; `waited` is told for how many seconds each of them kept its reader waiting."""
+    """The batches, unchanged.
+
+    Args:
+        waited: told for how many seconds each batch kept its reader waiting, and how long the end did.
+    """
     iterator = iter(batches)
     while True:
         start = time.perf_counter()

@@ -1,22 +1,23 @@
 """Answers questions with nothing blocked and lands their scores, batch by batch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from xmflow_jax.cli.evaluate_arguments import EvaluationOptions
-from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
+from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.base_answers import BaseAnswers, answer_base
 from xmflow_jax.run.folder import SET_ASIDE, RunFolder
 from xmflow_jax.scoring.answers import score_answer
 from xmflow_jax.scoring.scorers import scorer_named
-from xmflow_jax.study.answer import Setting, check_prompt
-from xmflow_jax.study.batches import Place, pending_batches, skipped_row, timed
+from xmflow_jax.study.batches import BatchEntry, skipped_row, timed, unanswered_batches
+from xmflow_jax.study.evaluation_options import EvaluationOptions
 from xmflow_jax.study.inputs import Inputs, short_name
-from xmflow_jax.study.memory_fit import Fit, as_fits
+from xmflow_jax.study.memory_fit import Bounds, Portion, within_memory
+from xmflow_jax.study.setting import Batching, News, PromptedModel, prepare
 from xmflow_jax.study.shown_images import (
     BLANK,
     SHUFFLED,
@@ -59,7 +60,7 @@ def scorer_of(question: Question, options: EvaluationOptions) -> str:
 
 
 def by_task(questions: Sequence[Question]) -> dict[str, list[Question]]:
-    """Batches are of one task, as a sweep's are."""
+    """The questions of each task, in their order: batches are of one task, as a sweep's are."""
     tasks: dict[str, list[Question]] = {}
     for question in questions:
         tasks.setdefault(question.task, []).append(question)
@@ -69,9 +70,10 @@ def by_task(questions: Sequence[Question]) -> dict[str, list[Question]]:
 def answer_questions(
     questions: Sequence[Question],
     options: EvaluationOptions,
-    setting: Setting,
+    prompted: PromptedModel,
+    batching: Batching,
     run: RunFolder,
-    advance: Callable[[int], None],
+    news: News,
 ) -> None:
     """Answer the questions that are not in the run folder yet; every batch lands as one part.
 
@@ -80,80 +82,84 @@ def answer_questions(
 
     Args:
         questions: all of them, whatever is done already; blind baselines draw from all.
-        advance: told how many more questions are done.
     """
     others = shuffled_images(questions, options.shared.seed) if options.shown == SHUFFLED else {}
-
-    def as_asked(question: Question) -> PreparedQuestion:
-        prompt = prepare_question(question, setting.processing, setting.template)
-        check_prompt(prompt, setting)
-        return prompt
-
-    prepare: Prepare = as_asked
+    prepared: Prepare = partial(prepare, prompted=prompted)
     if options.shown == BLANK:
-        prepare = with_blank_images(as_asked)
+        prepared = with_blank_images(prepared)
     elif options.shown == SHUFFLED:
-        prepare = with_shuffled_images(as_asked, others)
-    fit = setting.fit or Fit(setting.batch_size)
+        prepared = with_shuffled_images(prepared, others)
+    portion, bounds = Portion(batching.size), Bounds(batching.least_questions, 1, news.say)
     for own in by_task(questions).values():
-        given = (setting.processing, setting.template, setting.batch_size)
-        for places in timed(pending_batches(own, prepare, *given, run, advance), setting.waited):
-            fit = _answer_batch(places, options, others, setting, run, fit)
-            advance(sum(not place.done for place in places))
+        batches = unanswered_batches(own, prepared, prompted, batching.size, run, news.advance)
+        for entries in timed(batches, news.waited):
+            found, portion = _answer_batch([entry.prompt for entry in entries], prompted, portion, bounds)
+            _land(entries, found, options, others, prompted, run)
+            news.advance(sum(not entry.done for entry in entries))
 
 
 def _answer_batch(
-    places: Sequence[Place],
-    options: EvaluationOptions,
-    others: dict[Key, Question],
-    setting: Setting,
-    run: RunFolder,
-    fit: Fit,
-) -> Fit:
-    """Returns what fitted the device's memory."""
-    prompts = [place.prompt for place in places]
+    prompts: Sequence[PreparedQuestion], prompted: PromptedModel, portion: Portion, bounds: Bounds
+) -> tuple[BaseAnswers, Portion]:
+    """A batch's answers, and what fitted the device's memory."""
 
-    def answer_some(fit: Fit) -> BaseAnswers:
+    def answer(portion: Portion) -> BaseAnswers:
         parts = [
             answer_base(
-                setting.model.graphdef,
-                setting.model.state,
-                prompts[first : first + fit.questions],
-                setting.processing.end_tokens,
-                setting.answer_length,
-                fit.questions,
+                prompted.model.graphdef,
+                prompted.model.state,
+                prompts[first : first + portion.questions],
+                prompted.processing.end_tokens,
+                prompted.answer_length,
+                portion.questions,
             )
-            for first in range(0, len(prompts), fit.questions)
+            for first in range(0, len(prompts), portion.questions)
         ]
         return BaseAnswers(*map(np.concatenate, zip(*parts, strict=True)))
 
-    found, fit = as_fits(answer_some, fit, setting.least_questions, 1, setting.say)
+    return within_memory(answer, portion, bounds)
+
+
+def _land(
+    entries: Sequence[BatchEntry],
+    found: BaseAnswers,
+    options: EvaluationOptions,
+    others: Mapping[Key, Question],
+    prompted: PromptedModel,
+    run: RunFolder,
+) -> None:
+    """Land the answers of a batch's questions that are not done yet."""
     rows, aside = [], []
-    for place, tokens, finite in zip(places, found.tokens, found.finite, strict=True):
-        if place.done:
+    for entry, tokens, finite in zip(entries, found.tokens, found.finite, strict=True):
+        if entry.done:
             continue
-        question = place.question
-        answer = str(setting.processing.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
-        if not finite:
+        question, answer = entry.question, prompted.text_of(tokens)
+        if finite:
+            shown = None if options.shown == BLANK else others.get(key_of(question), question).image_id
+            rows.append(answer_row(question, answer, shown, scorer_of(question, options)))
+        else:
             aside.append(skipped_row(question, SET_ASIDE, "the model's output is not finite", answer))
-            continue
-        shown = None if options.shown == BLANK else others.get(key_of(question), question).image_id
-        scorer = scorer_of(question, options)
-        rows.append(
-            {
-                "question_id": question.question_id,
-                "image_id": question.image_id,
-                "shown_image_id": shown,
-                "task": question.task,
-                "question_type": question.question_type,
-                "answer_type": question.answer_type,
-                "gold": question.answer,
-                "answer": answer,
-                "score": score_answer(question, answer, scorer),
-                "scorer": scorer,
-            }
-        )
     run.append_answers(rows)
     if aside:
         run.append_skipped(aside)
-    return fit
+
+
+def answer_row(question: Question, answer: str, shown_image_id: str | None, scorer: str) -> dict[str, Any]:
+    """The row of one answered question (`ANSWER_SCHEMA`).
+
+    Args:
+        shown_image_id: the image that the model saw; None for a blank one.
+        scorer: the name of the rule that scores the answer.
+    """
+    return {
+        "question_id": question.question_id,
+        "image_id": question.image_id,
+        "shown_image_id": shown_image_id,
+        "task": question.task,
+        "question_type": question.question_type,
+        "answer_type": question.answer_type,
+        "gold": question.answer,
+        "answer": answer,
+        "score": score_answer(question, answer, scorer),
+        "scorer": scorer,
+    }

@@ -39,11 +39,16 @@ class TrackedWords:
 def tracked_words(
     question: Question, base_answer: str, base_token: int, tokenizer: Any, vocabulary: int
 ) -> TrackedWords:
-    """The words to follow. The form in which the base run gave its answer has the very token that it gave.
+    """The words to follow of one question: the base answer and the false option, each in two spellings.
+
+    The spelling in which the base run gave its answer has the very token that the base run gave.
 
     Args:
+        question: names the false option.
         base_answer: the base run's whole answer.
-        base_token, tokenizer, vocabulary: as for `token_finder`.
+        base_token: its first token.
+        tokenizer: of transformers.
+        vocabulary: how many embeddings the model has.
     """
     token = token_finder(base_answer, base_token, tokenizer, vocabulary)
 
@@ -61,10 +66,12 @@ def tracked_words(
 def answer_lens(
     model: LoadedModel, states: Float[jax.Array, "full state width"], followed: Sequence[TrackedWords]
 ) -> Lens:
-    """The lens of a batch, as numpy.
+    """The probabilities of the followed words in every hidden state of a batch, as numpy.
 
     Args:
-        states: of a batch that may have been filled up, so that it has more prompts than are followed.
+        states: hidden states at the answer position. A batch may have been filled up: it then has more prompts (`full`)
+            than are followed.
+        followed: the words of each question.
     """
     words = np.zeros((len(states), len(TRACKED)), np.int32)
     words[: len(followed)] = np.maximum([own.tokens for own in followed], 0)
@@ -73,16 +80,18 @@ def answer_lens(
 
 
 def lens_rows(
-    question: Question, words: TrackedWords, lens: Lens, place: int, decode: Callable[[int], str]
+    question: Question, words: TrackedWords, lens: Lens, index: int, decode: Callable[[int], str]
 ) -> list[Mapping[str, Any]]:
     """All lens rows of one question. Layer -1 is the embedding, before any layer.
 
     Args:
-        lens: the batch's, as numpy, `place` being the question's row in it.
+        words: what was followed for the question.
+        lens: the batch's, as numpy.
+        index: the question's row in it.
         decode: one token id to text.
     """
-    prob, top_tokens, top_prob = (np.asarray(part[place]).tolist() for part in lens)
-    known = {token: decode(token) for token in np.unique(lens.top_tokens[place]).tolist()}
+    prob, top_tokens, top_prob = (np.asarray(part[index]).tolist() for part in lens)
+    known = {token: decode(token) for token in np.unique(lens.top_tokens[index]).tolist()}
     rows: list[Mapping[str, Any]] = []
     for state, normed in np.ndindex(len(prob), 2):
         followed = zip(TRACKED, words.tokens.tolist(), prob[state][normed], strict=True)

@@ -1,8 +1,8 @@
-"""What fits a device's memory: where a batch does not, fewer questions at a time, then fewer configurations.
+"""How much is computed at a time: a whole batch, or where that does not fit a device's memory, a smaller portion.
 
-What a compiled program takes is known before it runs (`xmflow_jax.machine.memory`) and says how many there can be.
-Where a device runs out of memory all the same, half as many are tried. A batch's composition stays as it is, and so do
-its rows but for their last bits; it is answered in parts.
+A portion becomes smaller by fewer questions first, then by fewer knockouts. What a compiled program takes is known
+before it runs (`xmflow_jax.machine.memory`) and says how small the portion must be. Where a device runs out of memory
+all the same, half as much is tried. The batch itself stays as it is, and so do its rows but for their last bits.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,101 +23,129 @@ OUT_OF_MEMORY: Final = "RESOURCE_EXHAUSTED"
 
 
 @dataclass(frozen=True)
-class Fit:
+class Portion:
     """What is computed at a time.
 
     Attributes:
-        questions: at most so many, the same number on every device.
-        pieces: that the study's configurations are computed in.
+        questions: the most questions, the same number on every device.
+        pieces: into how many pieces the study's knockouts are cut, computed one after the other.
     """
 
     questions: int
     pieces: int = 1
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """How small a portion can become, and who is told that it does.
+
+    Attributes:
+        least_questions: the fewest questions at a time: one for each device with questions of its own.
+        most_pieces: the number of the study's knockouts, each of which can be computed alone.
+        say: told a line whenever a smaller portion is tried.
+    """
+
+    least_questions: int = 1
+    most_pieces: int = 1
+    say: Callable[[str], None] = lambda line: None
+
+
 T = TypeVar("T")
 
-# Answers some questions of a batch under one of the pieces of the study.
-Answer = Callable[[slice, int, Fit], Answered]
+# (questions of a batch, number of the piece of the study, portion) -> their answers under that piece.
+Answer = Callable[[slice, int, Portion], Answered]
 
 
-def answer_as_fits(
-    answer: Answer, count: int, fit: Fit, least: int, most_pieces: int, say: Callable[[str], None]
-) -> tuple[Answered, Fit]:
-    """A whole batch under a whole study, and what fitted.
+def answer_within_memory(answer: Answer, count: int, portion: Portion, bounds: Bounds) -> tuple[Answered, Portion]:
+    """Answer a whole batch under a whole study, a portion at a time.
 
     Args:
+        answer: answers some questions of the batch under one of the pieces of the study.
         count: questions of the batch.
-        fit, least, most_pieces, say: as for `as_fits`.
+        portion: what is tried first.
+        bounds: how far less may be tried.
+
+    Returns:
+        The batch's answers, put together, and the portion that fitted.
 
     Raises:
         OptionError: not even one configuration of the fewest questions fits.
     """
-    return as_fits(lambda fit: _answer(answer, count, fit), fit, least, most_pieces, say)
+    return within_memory(lambda portion: _answer(answer, count, portion), portion, bounds)
 
 
-def as_fits(
-    work: Callable[[Fit], T], fit: Fit, least: int, most_pieces: int, say: Callable[[str], None]
-) -> tuple[T, Fit]:
-    """What the work gives when it takes no more at a time than fits, and what fitted.
+def within_memory(work: Callable[[Portion], T], portion: Portion, bounds: Bounds) -> tuple[T, Portion]:
+    """Work with the largest portion that fits: where memory ends, with a smaller one again.
 
     Args:
-        fit: what is tried first.
-        least: questions that there must be at a time: one for each device with questions of its own.
-        most_pieces: configurations of the study.
-        say: told when less is tried.
+        work: computes with the portion at a time that it is given.
+        portion: what is tried first.
+        bounds: how far less may be tried.
+
+    Returns:
+        What the work gave, and the portion that fitted.
 
     Raises:
         OptionError: not even one configuration of the fewest questions fits.
     """
     while True:
         try:
-            return work(fit), fit
+            return work(portion), portion
         except (MemoryShort, jax.errors.JaxRuntimeError) as error:
             short = _short(error)
-        smaller = _smaller(fit, short.factor, least, most_pieces)
+        smaller = _smaller(portion, short.factor, bounds)
         if smaller is None:
             raise OptionError(
-                f"the device's memory holds not even one configuration of {least} question(s) beside the model; spread "
-                "the model over several devices (--mesh model=M) or take --dtype bfloat16"
+                f"the device's memory holds not even one configuration of {bounds.least_questions} question(s) beside "
+                "the model; spread the model over several devices (--mesh model=M) or take --dtype bfloat16"
             )
-        fit = smaller
-        say(
-            f"{short.why}; going on with {fit.questions} question(s) at a time"
-            + (f" and the configurations in {fit.pieces} pieces" if fit.pieces > 1 else "")
+        portion = smaller
+        bounds.say(
+            f"{short.why}; going on with {portion.questions} question(s) at a time"
+            + (f" and the configurations in {portion.pieces} pieces" if portion.pieces > 1 else "")
         )
 
 
-def try_smaller(work: Callable[[int], None], fit: Fit, least: int, say: Callable[[str], None]) -> Fit:
-    """Work on so many questions at a time as fit, if any do; returns what fitted, or the least.
+def check_within_memory(check: Callable[[int], None], portion: Portion, bounds: Bounds) -> Portion:
+    """Check the engines with as many questions at a time as fit; where none fit, give the check up and say so.
 
     Args:
-        say: told when less is tried, and when it is given up.
+        check: checks the engines with the number of questions at a time that it is given.
+        portion: what is tried first.
+        bounds: how far fewer questions may be tried.
+
+    Returns:
+        The portion that fitted, or the smallest one.
     """
     while True:
         try:
-            work(fit.questions)
-            return fit
+            check(portion.questions)
+            return portion
         except (MemoryShort, jax.errors.JaxRuntimeError) as error:
             short = _short(error)
-        if fit.questions <= least:
-            say("the engines are not checked: the device's memory is too small for the plain one")
-            return fit
-        # One configuration cannot be halved: less of the questions is all there is.
-        fit = _smaller(fit, short.factor, least, 1) or fit
-        say(f"{short.why}; going on with {fit.questions} question(s) at a time")
+        if portion.questions <= bounds.least_questions:
+            bounds.say("the engines are not checked: the device's memory is too small for the plain one")
+            return portion
+        # One configuration cannot be halved: fewer questions are all there is.
+        portion = _smaller(portion, short.factor, replace(bounds, most_pieces=1)) or portion
+        bounds.say(f"{short.why}; going on with {portion.questions} question(s) at a time")
 
 
 @dataclass(frozen=True)
 class _Short:
-    """By what memory is too small, and the words for it."""
+    """How memory was too small.
+
+    Attributes:
+        factor: what was needed, over what was free.
+        why: for people.
+    """
 
     factor: float
     why: str
 
 
 def _short(error: MemoryShort | jax.errors.JaxRuntimeError) -> _Short:
-    """Raises the error again where it is about something else."""
+    """The error as how memory was too small; an error about something else is raised again."""
     if isinstance(error, MemoryShort):
         needed, free = (f"{one / 2**30:.3g} GiB" for one in (error.needed, error.free))
         why = f"a compiled program needs {needed} and the device has {free} free"
@@ -127,38 +155,45 @@ def _short(error: MemoryShort | jax.errors.JaxRuntimeError) -> _Short:
     return _Short(2.0, "the device's memory is too small for this")
 
 
-def _smaller(fit: Fit, factor: float, least: int, most_pieces: int) -> Fit | None:
-    """Less by the factor or more, in halves: of the questions first. None where there is no less."""
-    left = fit
+def _smaller(portion: Portion, factor: float, bounds: Bounds) -> Portion | None:
+    """A portion smaller by the factor or more, in halves: fewer questions first, then more pieces.
+
+    `Portion(8)` by a factor of 3 is `Portion(2)`; `Portion(1)` by 2 is `Portion(1, pieces=2)`.
+
+    Returns:
+        None where the bounds allow none that is smaller.
+    """
+    smaller = portion
     while factor > 1:
-        if left.questions > least:
-            # Still a multiple of what there must be.
-            left = replace(left, questions=max(least, left.questions // 2 // least * least))
-        elif left.pieces < most_pieces:
-            left = replace(left, pieces=min(most_pieces, 2 * left.pieces))
+        if smaller.questions > bounds.least_questions:
+            # Still a multiple of the fewest.
+            half = smaller.questions // 2 // bounds.least_questions * bounds.least_questions
+            smaller = replace(smaller, questions=max(bounds.least_questions, half))
+        elif smaller.pieces < bounds.most_pieces:
+            smaller = replace(smaller, pieces=min(bounds.most_pieces, 2 * smaller.pieces))
         else:
             break
         factor /= 2
-    return None if left == fit else left
+    return None if smaller == portion else smaller
 
 
-def _answer(answer: Answer, count: int, fit: Fit) -> Answered:
+def _answer(answer: Answer, count: int, portion: Portion) -> Answered:
+    """A batch's answers, computed a portion at a time and put together."""
     parts = []
-    for first in range(0, count, fit.questions):
-        some = slice(first, min(count, first + fit.questions))
-        pieces = [answer(some, piece, fit) for piece in range(fit.pieces)]
-        parts.append(_beside(pieces))
+    for first in range(0, count, portion.questions):
+        some = slice(first, min(count, first + portion.questions))
+        parts.append(_beside([answer(some, piece, portion) for piece in range(portion.pieces)]))
     return parts[0] if len(parts) == 1 else _below(parts, [len(part.selected) for part in parts])
 
 
 def pieces_of(rows: Sequence[Any], pieces: int) -> list[Sequence[Any]]:
-    """The rows in so many runs of about the same length."""
+    """The rows cut into consecutive pieces of about the same length: 5 rows in 2 pieces are 2 and 3."""
     bounds = np.linspace(0, len(rows), pieces + 1).astype(int)
     return [rows[first:last] for first, last in pairwise(bounds)]
 
 
 def _beside(pieces: Sequence[Answered]) -> Answered:
-    """The same questions under one piece of the study after the other."""
+    """The same questions' answers under all pieces of the study, put side by side along the knockouts."""
     first = pieces[0]
     if len(pieces) == 1 or first.measured is None:
         return first
@@ -167,7 +202,7 @@ def _beside(pieces: Sequence[Answered]) -> Answered:
         own = [getattr(piece, field) for piece in pieces]
         if own[0] is None or isinstance(own[0], np.ndarray):
             return None if own[0] is None else np.concatenate(own, axis=1)
-        # What is the base run's is the same in all of them.
+        # Fields of the base run have no axis of knockouts, and are the same in all pieces.
         parts = {
             name: np.concatenate([getattr(one, name) for one in own], axis=1)
             for name in own[0]._fields
@@ -181,7 +216,13 @@ def _beside(pieces: Sequence[Answered]) -> Answered:
 
 
 def _below(parts: Sequence[Answered], counts: Sequence[int]) -> Answered:
-    """One group of questions after the other. What a group has none of, because none of it was selected, is filled."""
+    """Groups of questions put one below the other.
+
+    A group of which no question was selected has no measures: zeros stand in for them, which nobody reads.
+
+    Args:
+        counts: how many questions each group has.
+    """
     some = next((part for part in parts if part.measured is not None), None)
     selected = np.concatenate([part.selected for part in parts])
     impossible = [own for part in parts for own in part.impossible]

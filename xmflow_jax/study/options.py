@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.sources.files import check_questions
@@ -14,7 +14,7 @@ from xmflow_jax.knockout.actions import MASK, MODES
 from xmflow_jax.knockout.pathways import parse_pathways
 from xmflow_jax.knockout.windows import CENTRED, STYLES
 from xmflow_jax.machine.mesh import parse_mesh
-from xmflow_jax.machine.processes import check_told
+from xmflow_jax.machine.processes import check_process_options
 
 # Shipped models and data by name; the first of each is the default. The others show that everything runs, and no more.
 SHAPES_LLAVA: Final = "shapes-llava"
@@ -33,7 +33,7 @@ SELECTIONS: Final = (CORRECT, WRONG, EVERY)
 
 DTYPES: Final = ("float32", "bfloat16")
 
-# No study has so many of anything.
+# More than any study has of anything.
 MOST: Final = 10**9
 MOST_CONTROLS: Final = 1_000
 # Tokens; every position of an answer has its place in the arrays, used or not.
@@ -46,8 +46,7 @@ class SweepOptions:
 
     Attributes:
         model: a shipped name, a directory in Hugging Face or converted format, or a hub id.
-        data: a shipped name, a prepared benchmark's, question files and folders of them, or (to `run_sweep`) any
-            iterable of `Question` records, which then become `questions`.
+        data: a shipped name, a prepared benchmark's, or question files and folders of them.
         images: the folder that holds the question files' images.
         annotations: the file of human answers to the questions of VQA v2's or OK-VQA's question file.
         scene_graphs: GQA's scene graphs, which tell the boxes of the objects that its questions are about.
@@ -61,9 +60,9 @@ class SweepOptions:
         mode: `mask` blocks before the softmax, `zero` sets weights to zero after it.
         heads: blocked heads; None: all.
         each_head: each of these heads is blocked alone as well.
-        controls: so many matched controls of each pathway are drawn and run beside it.
+        controls: how many matched controls of each pathway are drawn and run beside it.
         select: questions by what the base run answers: `correct`, `wrong` or `all`.
-        samples: at most so many questions, spread evenly over the tasks.
+        samples: the most questions, spread evenly over the tasks.
         engine: `fast` or `plain`.
         dtype: of the parameters and hidden states; logits, softmax and norms are float32 in any case.
         batch_size: questions at a time.
@@ -77,7 +76,7 @@ class SweepOptions:
         out: the run folder.
         self_check: check the engines on the first question before the work.
         dry_run: check everything, say what would run, and stop.
-        preview: show so many questions with their roles, and stop; None: do not.
+        preview: how many questions to show with their roles, instead of a run; None: run.
     """
 
     model: str = SHAPES_LLAVA
@@ -114,19 +113,6 @@ class SweepOptions:
     dry_run: bool = False
     preview: int | None = None
 
-    def __post_init__(self) -> None:
-        # `run_sweep` may be called with one file, lists, a range, paths as text, or questions.
-        data = (self.data,) if isinstance(self.data, str | Path) else tuple(self.data)
-        if any(isinstance(item, Question) for item in data):
-            object.__setattr__(self, "questions", check_questions(data))
-            data = (OWN_DATA,)
-        object.__setattr__(self, "data", tuple(map(str, data)))
-        object.__setattr__(self, "model", str(self.model))
-        object.__setattr__(self, "heads", None if self.heads is None else tuple(map(int, self.heads)))
-        for name in ("images", "annotations", "scene_graphs", "data_dir", "out"):
-            path = getattr(self, name)
-            object.__setattr__(self, name, None if path is None else Path(path))
-
     @property
     def benchmark(self) -> str | None:
         """The prepared benchmark that `data` names; with `images` it names a file or folder."""
@@ -134,8 +120,38 @@ class SweepOptions:
         return named if named in BENCHMARKS and self.images is None else None
 
 
+def sweep_options(**given: Any) -> SweepOptions:
+    """The options of `run_sweep`, whose caller may give one file, lists, a range, paths as text, or questions.
+
+    `sweep_options(data="a.csv", images="pictures", heads=range(2))` has `data=("a.csv",)`, `images=Path("pictures")`
+    and `heads=(0, 1)`.
+
+    Args:
+        given: fields of `SweepOptions`; `data` may be any iterable of `Question` records, which become `questions`.
+
+    Raises:
+        TypeError: there is no such option.
+        DataError: the questions are none, are no `Question` records, or two of one task have one id.
+    """
+    fields = dict(given)
+    if "data" in fields:
+        data = (fields["data"],) if isinstance(fields["data"], str | Path) else tuple(fields["data"])
+        if any(isinstance(item, Question) for item in data):
+            fields["questions"] = check_questions(data)
+            data = (OWN_DATA,)
+        fields["data"] = tuple(map(str, data))
+    if "model" in fields:
+        fields["model"] = str(fields["model"])
+    if fields.get("heads") is not None:
+        fields["heads"] = tuple(map(int, fields["heads"]))
+    for name in ("images", "annotations", "scene_graphs", "data_dir", "out"):
+        if fields.get(name) is not None:
+            fields[name] = Path(fields[name])
+    return SweepOptions(**fields)
+
+
 def check_options(options: SweepOptions) -> None:
-    """Whatever can be checked without model and data.
+    """Check everything about the options that can be checked without model and data.
 
     Raises:
         OptionError: a value is not one of its choices, or a count is not positive.
@@ -170,11 +186,11 @@ def check_options(options: SweepOptions) -> None:
         parse_pathways(options.pathways, options.style)
     if options.mesh is not None:
         parse_mesh(options.mesh)
-    check_told(options.distributed, options.mesh, options.coordinator, options.processes, options.process)
+    check_process_options(options.distributed, options.mesh, options.coordinator, options.processes, options.process)
 
 
 def _check_data(options: SweepOptions) -> None:
-    """Options about data go with the data that they are about."""
+    """Refuse options about data beside data that they are not about, such as `--split` beside question files."""
     data = " ".join(options.data)
     shipped = options.data in ((SHAPES_DATA,), (DEMO_DATA,))
     from_files = not (shipped or options.questions is not None or options.benchmark is not None)

@@ -68,11 +68,18 @@ def write_preview(
     say: Callable[[str], None],
     colour: bool,
 ) -> tuple[Path, ...]:
-    """Tell the first questions that can be used, and draw their images; of the others before them, tell why not.
+    """Print the first usable questions with their tokens' roles, and draw their images.
+
+    Of the unusable questions before them the reason is printed.
 
     Args:
-        number: of questions, at most.
-        folder: for the images; made if need be.
+        questions: looked at in their order.
+        processing: the checkpoint's tokenizer and image processor.
+        template: the prompt around a question.
+        number: the most questions to show.
+        folder: takes the images; made if need be.
+        say: told each line.
+        colour: mark roles by ANSI colours.
 
     Returns:
         The images' files.
@@ -145,7 +152,7 @@ def token_texts(prompt: PreparedQuestion, processing: Processing) -> list[str]:
 
 
 def _printable(text: str) -> str:
-    """With control characters other than line ends spelt out: they could move a terminal's cursor or clear it."""
+    """The text with control characters other than line ends spelt out: they could move a terminal's cursor."""
     return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
 
 
@@ -170,7 +177,7 @@ def _runs(
 
 
 def _places(prompt: PreparedQuestion, role: str, texts: Sequence[str], image: Bool[np.ndarray, " positions"]) -> str:
-    """`12 positions, 41 to 52: Is| the| shirt`."""
+    """A role's positions for people: `12 positions, 41 to 52: Is| the| shirt`."""
     mask = prompt.roles[role]
     found = np.flatnonzero(mask)
     if not len(found):
@@ -187,7 +194,7 @@ def _places(prompt: PreparedQuestion, role: str, texts: Sequence[str], image: Bo
 
 
 def _painted(text: str, code: str, underlined: bool) -> str:
-    """Each line by itself, so that a pager that cuts lines keeps the colours."""
+    """The text in a colour, each line by itself, so that a pager that cuts lines keeps the colours."""
     start = f"\x1b[{code}{';4' if underlined else ''}m"
     return "\n".join(f"{start}{line}\x1b[0m" if line else line for line in text.split("\n"))
 
@@ -218,7 +225,9 @@ def draw_image(prompt: PreparedQuestion, processing: Processing) -> Image.Image:
 
 
 def draw_patches(pixels: UInt8[np.ndarray, "height width 3"], side: int, patches: PatchRoles) -> Image.Image:
-    """Marks within each patch's own square, so that what is marked can be read off the drawing.
+    """The image with a mark on each patch that has a role.
+
+    A mark stays within its patch's own square, so that what is marked can be read off the drawing.
 
     Args:
         pixels: as the vision tower gets them, before normalisation.

@@ -25,7 +25,9 @@ def key_of(question: Question) -> Key:
 
 
 def shuffled_images(questions: Sequence[Question], seed: int) -> dict[Key, Question]:
-    """For each question another one, about another image, whose image it is shown: a permutation, drawn by `seed`.
+    """For each question another question, about another image, whose image it is shown.
+
+    A permutation, drawn by `seed`: every question's image is shown to exactly one other question.
 
     The questions are laid out image by image, in random order, and each takes the image of the one that stands further
     on by as many places as the most frequent image has questions.
@@ -49,8 +51,11 @@ def shuffled_images(questions: Sequence[Question], seed: int) -> dict[Key, Quest
 
 
 def with_blank_images(prepare: Prepare) -> Prepare:
-    """Every pixel the image processor's mean colour: zero after normalisation. Questions whose image cannot be read are
-    set aside nevertheless, so that the same questions are answered as with their images."""
+    """Questions are prepared with blank images: every pixel has the image processor's mean colour.
+
+    That is zero after normalisation. A question whose image cannot be read is set aside nevertheless, so that the same
+    questions are answered as with their images.
+    """
 
     def blank(question: Question) -> PreparedQuestion:
         prompt = prepare(question)
@@ -60,7 +65,10 @@ def with_blank_images(prepare: Prepare) -> Prepare:
 
 
 def with_shuffled_images(prepare: Prepare, others: dict[Key, Question]) -> Prepare:
-    """Every question with the image of its other; boxes, which belong to the question's own image, are left out."""
+    """Questions are prepared with other questions' images (`shuffled_images`).
+
+    Boxes are left out, because they belong to the question's own image.
+    """
 
     def shuffled(question: Question) -> PreparedQuestion:
         image = others[key_of(question)].image_path

@@ -1,4 +1,4 @@
-"""Which questions, pathways and configurations a study has, before anything is computed."""
+"""Which questions, pathways and knockouts the study of each task has, before anything is computed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,13 @@ PRUNING: Final = (parse_pathway(PATHWAY), TO_END)
 
 @dataclass(frozen=True)
 class TaskStudy:
-    """One task's questions and configurations."""
+    """One task's questions, and the knockouts that all of them run under.
+
+    Attributes:
+        task: such as "ChooseAttr".
+        questions: in the order of their source.
+        rows: one for each knockout: a pathway blocked around one layer.
+    """
 
     task: str
     questions: tuple[Question, ...]
@@ -33,7 +39,13 @@ class TaskStudy:
 
 
 def choose_samples(questions: Sequence[Question], samples: int | None, seed: int) -> list[Question]:
-    """At most `samples` questions, as evenly from the tasks as can be, drawn by `seed`, in the order they came."""
+    """At most `samples` questions, drawn by `seed` as evenly from the tasks as can be.
+
+    Of 10 questions of one task and 1 of another, 4 samples are 3 and 1.
+
+    Returns:
+        The questions in the order in which they came.
+    """
     if samples is None or samples >= len(questions):
         return list(questions)
     by_task: dict[str, list[int]] = {}
@@ -64,6 +76,9 @@ def plan_studies(
     """One study for each task, with the pathways that all of its questions have data for.
 
     Args:
+        questions: of all tasks.
+        options: pathways, window, heads and controls.
+        model: the model's stacks and sites.
         say: told of every pathway that a task must leave out.
 
     Raises:
@@ -97,10 +112,11 @@ def plan_studies(
 
 
 def missing_pathways(rows: pd.DataFrame, studies: Sequence[TaskStudy]) -> list[str]:
-    """A line for each pathway that some of a task's answered questions have no rows of.
+    """A line for people about each pathway of which some answered questions have no rows.
 
     Args:
-        rows: the run's (`xmflow_jax.run.folder.read_rows`).
+        rows: the run's result rows (`xmflow_jax.run.folder.read_rows`).
+        studies: what was asked.
     """
     answered = rows.groupby("task")["question_id"].nunique()
     having = rows.groupby(["task", "kind", "pathway", "style"])["question_id"].nunique()

@@ -1,6 +1,6 @@
 """What reading and writing checkpoints asks of a model family; `xmflow_jax.families.family.Family` answers it."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from xmflow_jax.machine.partitioning import Partitioning
 from xmflow_jax.nn.interfaces import Anatomy
@@ -10,6 +10,7 @@ from xmflow_jax.weights.rules import KeyTable
 ModelConfig = Any
 
 
+@runtime_checkable
 class PublishedFamily(Protocol):
     """A family, as far as its checkpoints are concerned; what each member means stands at `Family`."""
 

@@ -6,11 +6,12 @@ They lie as TensorFlow Datasets keeps them, in its data directory; TFDS is impor
 import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from xmflow_jax.data.question import Question
-from xmflow_jax.errors import DataError
+from xmflow_jax.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from xmflow_jax.data.sources.tfds.question_builder import QuestionBuilder
@@ -21,6 +22,9 @@ BENCHMARKS: Final = tuple(_BUILDERS)
 
 DEFAULT_SPLIT: Final = "validation"
 
+# The packages of the extra `prepare`, without which everything but a prepared benchmark works.
+_EXTRA: Final = ("tensorflow_datasets", "array_record", "importlib_resources")
+
 
 def benchmark_builder(name: str, data_dir: Path | None = None) -> "QuestionBuilder":
     """The builder of one of `BENCHMARKS`.
@@ -28,7 +32,15 @@ def benchmark_builder(name: str, data_dir: Path | None = None) -> "QuestionBuild
     Args:
         data_dir: where built data sets lie; None for TFDS's own choice, `~/tensorflow_datasets` or what the
             environment variable `TFDS_DATA_DIR` names.
+
+    Raises:
+        OptionError: a package of the extra `prepare` is not installed.
     """
+    if missing := [package for package in _EXTRA if find_spec(package) is None]:
+        raise OptionError(
+            f"the benchmark {name!r} needs {', '.join(missing)}, not installed here; install this program with its "
+            "extra 'prepare': pip install '.[prepare]' in its folder"
+        )
     builder = getattr(import_module(f"xmflow_jax.data.sources.tfds.{name}"), _BUILDERS[name])
     return builder(data_dir=None if data_dir is None else os.fspath(data_dir.expanduser()))
 
@@ -55,10 +67,9 @@ def read_benchmark(
         choose: picks the questions to return.
 
     Raises:
+        OptionError: a package of the extra `prepare` is not installed.
         DataError: the data set is not prepared there, has no such split, or an image cannot be written.
     """
-    from xmflow_jax.data.sources.tfds.records import read_tfds_questions
-
     builder = benchmark_builder(name, data_dir)
     if not is_prepared(builder):
         raise DataError(
@@ -67,4 +78,6 @@ def read_benchmark(
     wanted = split or DEFAULT_SPLIT
     if wanted.partition("[")[0] not in builder.info.splits:
         raise DataError(f"{name} was prepared without split {wanted!r}; it has {', '.join(builder.info.splits)}")
+    from xmflow_jax.data.sources.tfds.records import read_tfds_questions
+
     return read_tfds_questions(builder, wanted, images, choose)

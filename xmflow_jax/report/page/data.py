@@ -23,7 +23,8 @@ from xmflow_jax.measures.registry import MEASURES, is_measured
 from xmflow_jax.report.figures.answer_tracking import BROKEN, LOOKS
 from xmflow_jax.report.figures.looks import curve_label, curve_looks, in_legend_order
 from xmflow_jax.report.page.questions import questions_data
-from xmflow_jax.report.run_content import COMMAND_KEY, RunContent
+from xmflow_jax.report.run_content import RunContent
+from xmflow_jax.run.record import COMMAND_KEY
 from xmflow_jax.run.row_words import EDGES
 from xmflow_jax.run.schemas import NOT_SELECTED, SET_ASIDE, TRACKED, TRACKED_LABELS
 

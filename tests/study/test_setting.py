@@ -2,39 +2,44 @@
 
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
+from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.errors import QuestionSetAside
-from xmflow_jax.nn.gpt2 import Gpt2Config
-from xmflow_jax.nn.llama import LlamaConfig
-from xmflow_jax.study.answer import check_prompt
+from xmflow_jax.nn.interfaces import Anatomy
+from xmflow_jax.study.setting import PromptedModel, check_prompt
 
-GPT2 = Gpt2Config(50, width=8, mlp_width=8, layers=1, heads=1, positions=20)
-LLAMA = LlamaConfig(50, width=8, mlp_width=8, layers=1, heads=1, kv_heads=1, head_width=8)
+LEARNED = Anatomy((), vocabulary=50, positions=20)
+ROTARY = Anatomy((), vocabulary=50)
 
 
-def given(length: int, text: Any, answer_length: int = 3) -> tuple[Any, Any]:
-    model = SimpleNamespace(config=SimpleNamespace(text=text))
-    prompt = SimpleNamespace(token_ids=np.zeros(length, np.int32))
+def given(length: int, anatomy: Anatomy, answer_length: int = 3) -> tuple[Any, Any]:
+    """A prompt of so many tokens, and a model of this anatomy whose tokenizer names its pieces by their ids."""
     tokenizer = SimpleNamespace(convert_ids_to_tokens=lambda index: f"piece {index}")
-    processing = SimpleNamespace(tokenizer=tokenizer, image_token_id=60)
-    return prompt, SimpleNamespace(model=model, answer_length=answer_length, processing=processing)
+    prompted = Mock(
+        spec=PromptedModel,
+        model=SimpleNamespace(anatomy=anatomy),
+        processing=SimpleNamespace(tokenizer=tokenizer, image_token_id=60),
+        answer_length=answer_length,
+    )
+    return Mock(spec=PreparedQuestion, token_ids=np.zeros(length, np.int32)), prompted
 
 
 def test_the_answers_last_token_is_not_read_and_needs_no_position() -> None:
-    check_prompt(*given(18, GPT2))
+    check_prompt(*given(18, LEARNED))
     with pytest.raises(QuestionSetAside, match="prompt of 19 tokens and an answer of up to 3 exceed the model's 20"):
-        check_prompt(*given(19, GPT2))
+        check_prompt(*given(19, LEARNED))
 
 
 def test_rotary_positions_do_not_end() -> None:
-    check_prompt(*given(1000, LLAMA))
+    check_prompt(*given(1000, ROTARY))
 
 
 def test_a_token_without_embedding_sets_a_question_aside_and_the_images_token_does_not() -> None:
-    prompt, setting = given(10, LLAMA)
+    prompt, setting = given(10, ROTARY)
     prompt.token_ids[3:5] = 60
     prompt.token_ids[7] = 49
     check_prompt(prompt, setting)
