@@ -16,8 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.data.question import Question
-from xmflow_jax.knockout.actions import DrawnEdges
-from xmflow_jax.knockout.actions import Action
+from xmflow_jax.knockout.actions import Action, DrawnEdges
 from xmflow_jax.knockout.batch_answers import Answered, answer_batch
 from xmflow_jax.knockout.controls import control_overlap, question_key
 from xmflow_jax.knockout.fast.placement import Study, build_study
