@@ -232,7 +232,7 @@ def question_result(
     observed = observe(question, answer, under_knockout, measured, answered.margins, index)
     roles = batch.prompts[index].roles
     overlaps: dict[Action, float] = {one: control_overlap(one, roles, batch.keys[index]) for one in knockouts.drawn}
-    rows = question_rows(question, knockouts.rows, answered.impossible[index], observed, overlaps)
+    rows = question_rows(question, knockouts.rows, answered.impossible[index], observed, overlaps, roles)
     if not rows:
         return _without_rows(skipped_row(question, SET_ASIDE, "none of the pathways exists in its prompt", answer))
     decode = prompted.processing.tokenizer.decode

@@ -27,6 +27,7 @@ from xmflow_jax.knockout.fast.placement import Placement, Study, build_study, im
 from xmflow_jax.knockout.plain import sweep_plain
 from xmflow_jax.knockout.study_rows import StudyRow
 from xmflow_jax.machine.passes import to_host
+from xmflow_jax.run.row_words import EDGES
 from xmflow_jax.study.blocked_weights import Probe, blocked_weights_fast, blocked_weights_plain, key_of, probes
 from xmflow_jax.weights.load import LoadedModel
 
@@ -131,7 +132,7 @@ def check_engines(
         draft = greedy_draft(model.graphdef, model.state, base, batch.length, ends, answer_length)
         tokens_read = tokens_checked(answer_lengths(to_host(draft.tokens), end_tokens), answer_length)
     checked = _Checked(model, prompt, study, batch, positions, placement, features, base, draft, tokens_read)
-    _check_blocked(checked, [row for _, row in chosen])
+    _check_blocked(checked, [row for _, row in chosen if row.kind == EDGES])
     _check_logits(checked, chosen)
 
 
@@ -139,12 +140,14 @@ def handful(rows: Sequence[tuple[int, StudyRow]], layers: int) -> list[tuple[int
     """About `HANDFUL` of these rows: for each pathway, its controls and its single heads, a few layers, other ones for
     each."""
     heads = sorted({row.head for _, row in rows} - {TOGETHER})
-    pathways: dict[tuple[str, str, bool, bool], list[tuple[int, StudyRow]]] = {}
+    pathways: dict[tuple[str, str, str, bool, bool], list[tuple[int, StudyRow]]] = {}
     for place, row in rows:
         single = row.head != TOGETHER
         # Of the heads another one in every layer.
         if row.control <= 1 and not (single and row.head != heads[row.layer % len(heads)]):
-            pathways.setdefault((str(row.pathway), row.style, row.control > 0, single), []).append((place, row))
+            pathways.setdefault((row.kind, str(row.pathway), row.style, row.control > 0, single), []).append(
+                (place, row)
+            )
     each = max(1, HANDFUL // max(1, len(pathways)))
     chosen = []
     for number, own in enumerate(pathways.values()):
