@@ -14,7 +14,7 @@ from xmflow_jax.data.place import Place
 from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.templates import Template
 from xmflow_jax.machine.partitioning import Partitioning
-from xmflow_jax.nn.interfaces import Anatomy
+from xmflow_jax.nn.anatomy import Anatomy
 from xmflow_jax.weights.published import ModelConfig
 from xmflow_jax.weights.rules import KeyTable
 

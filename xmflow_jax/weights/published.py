@@ -3,7 +3,7 @@
 from typing import Any, Protocol, runtime_checkable
 
 from xmflow_jax.machine.partitioning import Partitioning
-from xmflow_jax.nn.interfaces import Anatomy
+from xmflow_jax.nn.anatomy import Anatomy
 from xmflow_jax.weights.rules import KeyTable
 
 # A family's own frozen dataclass; nothing but the family looks into it.
