@@ -192,7 +192,7 @@ def abstract_model(family: PublishedFamily, config: ModelConfig, dtype: str) -> 
 
 def shapes(abstract: Any) -> dict[tuple[str, ...], Leaf]:
     """Every parameter, or its shape and type where the state has no arrays, by its path."""
-    return {path: variable.get_value() for path, variable in nnx.to_flat_state(abstract)}
+    return {tuple(map(str, path)): variable.get_value() for path, variable in nnx.to_flat_state(abstract)}
 
 
 def fill_state(abstract: Any, arrays: Mapping[tuple[str, ...], jax.Array]) -> Any:
@@ -201,7 +201,7 @@ def fill_state(abstract: Any, arrays: Mapping[tuple[str, ...], jax.Array]) -> An
     Raises:
         RuntimeError: paths differ, which `nnx.merge` would accept and leave parameters without values.
     """
-    flat = dict(nnx.to_flat_state(abstract))
+    flat = {tuple(map(str, path)): variable for path, variable in nnx.to_flat_state(abstract)}
     if flat.keys() != arrays.keys():
         raise RuntimeError(f"parameters and weights differ in {sorted(flat.keys() ^ arrays.keys())}")
     return nnx.from_flat_state([(path, variable.replace(arrays[path])) for path, variable in flat.items()])
