@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -13,10 +14,13 @@ from xmflow_jax.data import roles
 from xmflow_jax.data.batch import build_batch
 from xmflow_jax.knockout.actions import NOTHING_BLOCKED, Knockout, combine, matched_control
 from xmflow_jax.knockout.arrays import build_positions
-from xmflow_jax.knockout.fast.engine import sweep_fast
+from xmflow_jax.knockout.fast.decoding import greedy_draft
+from xmflow_jax.knockout.fast.drafts import generated_room
+from xmflow_jax.knockout.fast.engine import Placed, knock_out_answers, run_base_of, sweep_fast
+from xmflow_jax.knockout.fast.placement import place_study
 from xmflow_jax.knockout.kinds.edges import Edges
 from xmflow_jax.knockout.kinds.outputs import Output
-from xmflow_jax.knockout.modes import MODES
+from xmflow_jax.knockout.modes import MASK, MEAN, MODES, ZERO
 from xmflow_jax.knockout.plain import AnswerLength, answers_plain
 from xmflow_jax.knockout.role_sets import RoleSet
 from xmflow_jax.knockout.study import build_study

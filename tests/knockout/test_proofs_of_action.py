@@ -167,7 +167,7 @@ def test_image_positions_are_untouched_by_image_to_question() -> None:
     """The study's invariant: Image->Question leaves hidden states at image positions as they are, bit for bit."""
     config, net = tiny_llava()
     study = build_study([NOTHING_BLOCKED, block(IMAGE_TO_QUESTION, range(4))], anatomy_of(config))
-    batch, positions = arrays([PROMPT], study)
+    batch, positions = jax.tree.map(jnp.asarray, arrays([PROMPT], study))
     model, features = net.module(), encode(net, batch.pixels)
     left, lengths = run_earlier(model, batch, features, positions, {})
     states = []

@@ -27,6 +27,8 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "pathways": (["Image->Last@single"], "Image->Last@single"),
     "window": (["7"], 7),
     "style": (["to-end"], "to-end"),
+    "keep_only": (["Image->Last@single"], "Image->Last@single"),
+    "zero_output": (["self:Image"], "self:Image"),
     "mode": (["zero"], "zero"),
     "heads": (["0, 3,8-11,3"], (0, 3, 8, 9, 10, 11)),
     "each_head": ([], True),
@@ -71,7 +73,7 @@ def test_a_script_may_give_one_file_and_paths_as_text() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mode": "remove"}, "--mode 'remove' is not one of: mask, zero"),
+        ({"mode": "remove"}, "--mode 'remove' is not one of: mask, zero, mean"),
         ({"style": "round"}, "--style 'round' is not one of: centred, from-start, to-end, single"),
         ({"select": "right"}, "--select 'right' is not one of: correct, wrong, all"),
         ({"engine": "warp"}, "--engine 'warp' is not one of: fast, plain"),
