@@ -51,6 +51,17 @@ def fixture_quickly_compiled() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="module")
+def _quick_fonts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whole fonts take less time than the letters in use: half of a report's, so not where the files are the subject."""
+    from xmflow_jax.report.figures import files
+
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.node.name.endswith("test_curves.py"):
+            patch.setitem(files._STYLE, "pdf.fonttype", 3)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
 def _few_programs_at_once() -> Iterator[None]:
     """Compiled programs are dropped where they have become many."""
     yield

@@ -118,7 +118,9 @@ def examples(count: int) -> settings:
     return settings(max_examples=count, deadline=None, suppress_health_check=checks, derandomize=True, phases=phases)
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in ("crossing", "entered") else []) for name in FORMS]
+)
 @examples(2)
 @given(st.data())
 def test_fast_equals_plain(name: str, data: st.DataObject) -> None:
