@@ -27,10 +27,10 @@ CAUSAL_BLOCK: Final = 256
 
 
 def sees(
-    target: Int[Array, "*batch target"],
+    target: Int[Array, "*#batch target"],
     source: Int[Array, "*#batch source"],
     span: Int[Array, ""] | int | None = None,
-    target_block: Int[Array, "*batch target"] | None = None,
+    target_block: Int[Array, "*#batch target"] | None = None,
     source_block: Int[Array, "*#batch source"] | None = None,
 ) -> Bool[Array, "*batch target source"]:
     """Which sources each target sees, both told by their positions in the prompt.

@@ -56,7 +56,7 @@ class PromptRoles:
     main: str
     generated: int = 0
     keys: Sequence[int] | None = None
-    blocks: Sequence[Mapping[str, Int[np.ndarray, " position"] | None]] = ()
+    blocks: Sequence[Mapping[str, Int[np.ndarray, " _"] | None]] = ()
 
     def blocks_of(self, row: int, stack: str) -> Int[np.ndarray, " position"] | None:
         """Block numbers of a stack's positions in one prompt; None: its attention is causal."""
