@@ -11,13 +11,14 @@ ROWS = pd.DataFrame(
         ("c", "T", "N", "to-end", 0, 4.0),
     ],
     columns=["question_id", "task", "pathway", "style", "layer", "value"],
-)
+).assign(kind="edges", mode="mask")
 
 
 def test_every_value_is_in_its_place() -> None:
     matrix = question_matrix(ROWS, ["value"])
     assert list(matrix.questions) == ["a", "b", "c"]
-    assert matrix.columns.to_numpy().tolist() == [["N", "to-end", 0], ["P", "centred", 2], ["P", "centred", 10]]
+    expected = [["N", "to-end", 0], ["P", "centred", 2], ["P", "centred", 10]]
+    assert matrix.columns.to_numpy().tolist() == [["edges", "mask", *one] for one in expected]
     nan = np.nan
     np.testing.assert_array_equal(matrix.values["value"], [[nan, 3, 2], [nan, nan, 1], [4, nan, nan]])
 

@@ -13,10 +13,13 @@ from experiments.shapes import train as training
 from experiments.shapes.batches import ATTRIBUTE_IDS, STUDY_TASKS, draw_batch, patch_labels, token_ids
 from experiments.shapes.losses import BEGIN_ID, cross_attention_hidden, llava_hidden
 from experiments.shapes.recipe import RECIPES, DecoderStage, Recipe, VisionStage
+from tests.families.full_pass import answer_logits
 from xmflow_jax.data.sources.shapes.questions import ask
 from xmflow_jax.data.sources.shapes.scenes import VALUES, draw_generator, draw_scene, footprints
 from xmflow_jax.data.sources.shapes.tokenizer import CUE, vocabulary, write_shapes_tokenizer
 from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.nn.network import Network
+from xmflow_jax.nn.stacks import next_logits
 
 QUESTIONS = {"ChooseAttr": 1, "ChooseRel": 2}
 
@@ -89,7 +92,7 @@ def test_the_training_pass_is_the_shipped_model(name: str) -> None:
     """Questions that share their scene's keys and values give what whole prompts give one by one."""
     recipe = small(name)
     model = recipe.family.build(recipe.config, dtype=jnp.float32, rngs=nnx.Rngs(0))
-    batch = draw_batch(0, 0, 2, QUESTIONS, 16)
+    net, batch = Network(*nnx.split(model)), draw_batch(0, 0, 2, QUESTIONS, 16)
     visual = model.image_features(jnp.asarray(batch.pixels))
     in_prompt = isinstance(recipe.config, LlavaConfig)
     hidden = (llava_hidden if in_prompt else cross_attention_hidden)(model, visual, jnp.asarray(batch.tokens))
@@ -97,9 +100,8 @@ def test_the_training_pass_is_the_shipped_model(name: str) -> None:
         end = int(batch.cue_end[scene, question])
         image = [recipe.config.image_token] * 36 if isinstance(recipe.config, LlavaConfig) else []
         tokens = np.array([[BEGIN_ID, *image, *batch.tokens[scene, question, : end + 1]]], np.int32)
-        at = jnp.array([tokens.shape[1] - 1])
-        whole = model.logits_at(jnp.asarray(tokens), visual[scene : scene + 1], at)
-        ours = model.language_model.logits(hidden[scene, question, end])
+        whole = answer_logits(net, tokens, batch.pixels[scene : scene + 1])
+        ours = next_logits(model, hidden[scene, question, end])
         np.testing.assert_allclose(ours, whole[0], rtol=0, atol=1e-4)
 
 

@@ -11,7 +11,7 @@ from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.actions import Action
 from xmflow_jax.knockout.measure import Margins, Measured
 from xmflow_jax.knockout.pathways import Pathway
-from xmflow_jax.knockout.study_rows import pathway_study
+from xmflow_jax.knockout.study_rows import keep_only_study, pathway_study
 from xmflow_jax.run.parts import table_of
 from xmflow_jax.study.rows import first_token_answers, observe, question_rows, whole_answers
 
@@ -101,3 +101,20 @@ def test_margins_are_those_of_the_question_and_empty_where_it_has_none() -> None
     for none in (None, Margins(base[::-1], knockout[::-1])):
         table = table_of(rows(margins=none), "part")
         assert table["base_margin"].null_count == table["knockout_margin"].null_count == 4
+
+
+def test_a_kept_pathway_without_positions_has_no_rows() -> None:
+    kept = keep_only_study([(Pathway("Image", "Last"), "single")], 2, 1)
+    measured: Any = Measured(np.array([5]), np.array([0.5]), np.array([[5, 3]]), np.array([[0.25, 0.125]]))
+    observed = observe(QUESTION, "red", ["red", "blue"], measured, None, 0)
+    here, gone = np.array([True, False]), np.array([False, False])
+    some = kept[0].knockout.switched[0][0]
+    for roles, impossible, count in (
+        ({"Image": here, "Last": here}, (), 2),
+        ({"Image": here, "Last": here}, (some,), 2),  # one of the edge sets around it is empty
+        ({"Image": gone, "Last": here}, (), 0),
+        ({"Image": here, "Last": here}, [part[0] for part in kept[0].knockout.switched], 0),
+    ):
+        made = question_rows(QUESTION, kept, impossible, observed, roles=roles)
+        assert len(made) == count
+        assert {(one["kind"], one["mode"], one["pathway"]) for one in made} <= {("keep-only", "mask", "Image->Last")}

@@ -141,3 +141,47 @@ def test_pathways_without_rows_are_told() -> None:
     assert lines[1].startswith("One: Question->Image is impossible in this prompt")
     # Of a task without any answered question there is nothing to tell.
     assert missing_pathways(pd.DataFrame(rows).iloc[:0], studies) == []
+
+
+def test_kept_pathways_and_zeroed_outputs_stand_behind_the_pathways() -> None:
+    (study,), said = plan(
+        [question(0)],
+        pathways="Image->Last",
+        keep_only="Image->Last, Question->Last@single",
+        zero_output="mlp:Question@to-end",
+        controls=1,
+    )
+    curves = dict.fromkeys((row.kind, row.mode, str(row.pathway), row.style, row.control) for row in study.rows)
+    assert list(curves) == [
+        ("edges", "mask", "Image->Last", "centred", 0),
+        ("edges", "mask", "Image->Last", "centred", 1),
+        ("keep-only", "mask", "Image->Last", "centred", 0),
+        ("keep-only", "mask", "Question->Last", "single", 0),
+        ("output", "zero", "mlp:Question", "to-end", 0),
+    ]
+    assert len(study.rows) == 12 * len(curves)
+    assert said == []
+
+
+def test_other_knockouts_are_left_out_of_tasks_that_do_not_tell_their_roles() -> None:
+    told = question(1, "Two", boxes=(Box(0, 0, 1, 1),), image_size=(2, 2))
+    studies, said = plan(
+        [question(0), told], pathways="Image->Last", keep_only="Image Central Object->Last", zero_output="self:Last"
+    )
+    kinds = {study.task: {row.kind for row in study.rows} for study in studies}
+    assert kinds == {"One": {"edges", "output"}, "Two": {"edges", "keep-only", "output"}}
+    assert said == ["Image Central Object->Last is left out of One, whose questions do not tell its roles"]
+    with pytest.raises(OptionError, match="--keep-only: the data do not tell Image Central Object->Last"):
+        plan([question(0)], keep_only="Image Central Object->Last")
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("cross:Last", "the model has no cross-attention; it reads the image in its prompt"),
+        ("self:Central Object", "the data do not tell self:Central Object"),
+    ],
+)
+def test_outputs_that_model_or_data_do_not_have_are_refused(output: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        plan([question(0)], zero_output=output)

@@ -14,7 +14,7 @@ from xmflow_jax.analysis.permutation import holm, sign_flip_p_values
 from xmflow_jax.analysis.question_matrix import CONFIGURATION, QuestionMatrix, pathway_rows, question_matrix
 from xmflow_jax.measures.accuracy import ACCURACY
 from xmflow_jax.measures.measure import Measure
-from xmflow_jax.measures.registry import MEASURES, measures_of
+from xmflow_jax.measures.registry import MEASURES
 from xmflow_jax.run.row_words import KEEP_ONLY
 
 TAU: Final = 5.0
@@ -106,7 +106,7 @@ def summarize(
     """
     resampling = resampling or Resampling()
     controlled = "control" in rows and bool((rows["control"] > 0).any())
-    wanted = [measure for measure in measures_of(rows.columns) if measure in measures]
+    wanted = [measure for measure in measures if set(measure.needs) <= set(rows.columns)]
     _refuse_repeated(rows)
     rows = rows.assign(**{measure.key: measure.effect(rows) for measure in wanted})
     own, tables = pathway_rows(rows), []

@@ -102,6 +102,16 @@ def add_knockout_arguments(parser: argparse.ArgumentParser) -> None:
     """What is knocked out, for which questions, with which engine."""
     add = parser.add_argument
     add("--pathways", help='such as "Image->Question, Image->Last@to-end"')
+    add(
+        "--keep-only",
+        metavar="PATHWAYS",
+        help="beside these, block everything but each of these pathways: is it enough?",
+    )
+    add(
+        "--zero-output",
+        metavar="OUTPUTS",
+        help='and set outputs to zero, such as "self:Image, mlp:Last@single"; the sublayers are self, cross and mlp',
+    )
     add("--window", type=int, help="layers blocked at a time (default: 9 from 32 layers up, 5 from 10, else 3)")
     add("--style", default=CENTRED, help=f"window style: {', '.join(STYLES)} (default: {CENTRED})")
     add(

@@ -6,6 +6,7 @@ from typing import Final
 
 from xmflow_jax.data.roles import parse_role
 from xmflow_jax.errors import OptionError
+from xmflow_jax.knockout.pathways import parse_styled
 from xmflow_jax.nn.interfaces import CROSS, MLP, SELF, Site
 
 # The outputs of a block by the names of its sublayers.
@@ -36,3 +37,16 @@ def parse_output_place(text: str) -> OutputPlace:
     if name not in SUBLAYERS:
         raise OptionError(f"unknown sublayer {sublayer.strip()!r}; the sublayers are: {', '.join(SUBLAYERS)}")
     return OutputPlace(name, parse_role(role))
+
+
+def parse_output_places(text: str, style: str) -> tuple[tuple[OutputPlace, str], ...]:
+    """A comma-separated list, each with its window style: `"self:Image, mlp:Last@single"`.
+
+    Args:
+        text: the list; an output without `@` gets `style`.
+        style: the default window style.
+
+    Raises:
+        OptionError: the list is empty or names an output with one style twice, or a part cannot be parsed.
+    """
+    return parse_styled(text, style, parse_output_place, "output")

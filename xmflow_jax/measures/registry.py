@@ -1,6 +1,5 @@
 """All measures, in the order in which people are told them."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from xmflow_jax.measures.accuracy import ACCURACY
@@ -13,12 +12,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MEASURES: Final = (ACCURACY, PROBABILITY, MARGIN, CHANGED)
-
-
-def measures_of(columns: Iterable[str]) -> tuple[Measure, ...]:
-    """The measures that result rows with these columns have."""
-    known = set(columns)
-    return tuple(measure for measure in MEASURES if known.issuperset(measure.needs))
 
 
 def measures_in(figure: str) -> tuple[Measure, ...]:

@@ -99,7 +99,7 @@ def scaled(logits: Array, scale: float, softcap: float | None = None) -> Array:
 
 def attention_weights(
     logits: Float[Array, "*batch heads target source"],
-    allowed: Bool[Array, "*#batch #heads target source"] | None,
+    allowed: Bool[Array, "*#batch #heads #target source"] | None,
 ) -> Float[Array, "*batch heads target source"]:
     """Softmax over the permitted sources.
 
@@ -129,7 +129,7 @@ def attend(
     key: Float[Array, "*batch source kv_heads head_width"],
     value: Float[Array, "*batch source kv_heads head_width"],
     scale: float,
-    allowed: Bool[Array, "*#batch #heads target source"] | None = None,
+    allowed: Bool[Array, "*#batch #heads #target source"] | None = None,
     edges: Edges = NO_EDGES,
     softcap: float | None = None,
 ) -> Float[Array, "*batch target heads head_width"]:

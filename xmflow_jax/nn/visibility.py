@@ -32,7 +32,7 @@ def sees(
     span: Int[Array, ""] | int | None = None,
     target_block: Int[Array, "*#batch target"] | None = None,
     source_block: Int[Array, "*#batch source"] | None = None,
-) -> Bool[Array, "*batch target source"]:
+) -> Bool[Array, "... target source"]:
     """Which sources each target sees, both told by their positions in the prompt.
 
     Args:

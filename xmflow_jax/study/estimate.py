@@ -137,7 +137,7 @@ def estimate_work(
         questions=total,
         done=finished,
         tasks=len(studies),
-        pathways=len({(row.pathway, row.style) for study in studies for row in study.rows}),
+        pathways=len({(row.kind, row.pathway, row.style) for study in studies for row in study.rows}),
         layers=layers,
         knockouts=knockouts,
         operations=operations,

@@ -14,6 +14,7 @@ from xmflow_jax.data.sources.prepared import DEFAULT_SPLIT, read_benchmark
 from xmflow_jax.data.sources.shapes.source import shapes_questions
 from xmflow_jax.data.templates import Template, resolve_template
 from xmflow_jax.families.checkpoint import Checkpoint, read_checkpoint
+from xmflow_jax.run.row_words import EDGES, KEEP_ONLY, OUTPUT
 from xmflow_jax.study.options import (
     CORRECT,
     DEMO_DATA,
@@ -102,10 +103,9 @@ def run_configuration(
         "data": inputs.digests(),
         "template": asdict(inputs.template),
         "end_tokens": list(inputs.processing.end_tokens),
-        "pathways": {
-            study.task: list(dict.fromkeys(f"{row.pathway}@{row.style}:{row.window}" for row in study.rows))
-            for study in studies
-        },
+        "pathways": _named(studies, EDGES),
+        **({} if options.keep_only is None else {"keep_only": _named(studies, KEEP_ONLY)}),
+        **({} if options.zero_output is None else {"zero_output": _named(studies, OUTPUT)}),
         "mode": options.mode,
         "heads": options.heads,
         "each_head": options.each_head,
@@ -123,6 +123,15 @@ def run_configuration(
             else "the base answer where the first token is unchanged, else that token alone"
         ),
     }
+
+
+def _named(studies: Sequence[TaskStudy], kind: str) -> dict[str, list[str]]:
+    """Each task's knockouts of one kind, with window style and width: `Image->Last@centred:9`."""
+    named = {}
+    for study in studies:
+        own = (row for row in study.rows if row.kind == kind)
+        named[study.task] = list(dict.fromkeys(f"{row.pathway}@{row.style}:{row.window}" for row in own))
+    return named
 
 
 def _model_source(name: str, scratch: Path, say: Callable[[str], None]) -> str | Path:

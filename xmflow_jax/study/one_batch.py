@@ -227,11 +227,12 @@ def question_result(
         return _without_rows(
             skipped_row(question, SET_ASIDE, "the model's output under knockout is not finite", answer)
         )
-    drawn_for = Prompt(stack_roles(batch.prompts[index]), batch.keys[index], batch.prompts[index].place.blocks)
+    prompt = batch.prompts[index]
+    drawn_for = Prompt(stack_roles(prompt), batch.keys[index], prompt.place.blocks)
     overlaps: dict[Action, float] = {one: control_overlap(one, drawn_for) for one in knockouts.drawn}
     found = _knockout_answers(batch, index, prompted)
     observed = observe(question, answer, found, measured, answered.margins, index)
-    rows = question_rows(question, knockouts.rows, answered.impossible[index], observed, overlaps)
+    rows = question_rows(question, knockouts.rows, answered.impossible[index], observed, overlaps, prompt.roles)
     if not rows:
         return _without_rows(skipped_row(question, SET_ASIDE, "none of the pathways exists in its prompt", answer))
     decode = prompted.processing.tokenizer.decode

@@ -11,6 +11,7 @@ from xmflow_jax.data.sources.prepared import BENCHMARKS
 from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout import ENGINES, FAST
 from xmflow_jax.knockout.modes import MASK, MODES
+from xmflow_jax.knockout.output_places import parse_output_places
 from xmflow_jax.knockout.pathways import parse_pathways
 from xmflow_jax.knockout.windows import CENTRED, STYLES
 from xmflow_jax.machine.mesh import parse_mesh
@@ -57,6 +58,8 @@ class SweepOptions:
             `<image>`; None: the checkpoint's own, or its family's.
         pathways: comma-separated, a window style may follow `@`.
         window, style: width and style of the windows.
+        keep_only: pathways, written as above; beside the others, everything but each of these is blocked.
+        zero_output: outputs of sublayers that are set to zero, such as `self:Image, mlp:Last@single`.
         mode: `mask` blocks before the softmax, `zero` sets weights to zero after it.
         heads: blocked heads; None: all.
         each_head: each of these heads is blocked alone as well.
@@ -91,6 +94,8 @@ class SweepOptions:
     pathways: str | None = None
     window: int | None = None
     style: str = CENTRED
+    keep_only: str | None = None
+    zero_output: str | None = None
     mode: str = MASK
     heads: tuple[int, ...] | None = None
     each_head: bool = False
@@ -184,6 +189,10 @@ def check_options(options: SweepOptions) -> None:
         raise OptionError("--preview writes images and --dry-run writes nothing; give one of them")
     if options.pathways is not None:
         parse_pathways(options.pathways, options.style)
+    if options.keep_only is not None:
+        parse_pathways(options.keep_only, options.style)
+    if options.zero_output is not None:
+        parse_output_places(options.zero_output, options.style)
     if options.mesh is not None:
         parse_mesh(options.mesh)
     check_process_options(options.distributed, options.mesh, options.coordinator, options.processes, options.process)

@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.actions import Action
 from xmflow_jax.knockout.measure import Margins, Measured
+from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.study_rows import StudyRow
 from xmflow_jax.measures.measure import Observed
 from xmflow_jax.measures.registry import MEASURES
+from xmflow_jax.run.row_words import KEEP_ONLY
 from xmflow_jax.scoring.answers import score_answer
 
 
@@ -58,6 +60,7 @@ def question_rows(
     impossible: Iterable[Action],
     observed: Observed,
     overlaps: Mapping[Action, float] | None = None,
+    roles: Mapping[str, Bool[np.ndarray, " _"]] | None = None,
 ) -> list[Mapping[str, Any]]:
     """All result rows of one question (`ROW_SCHEMA`), without those of pathways that its prompt does not have.
 
@@ -68,6 +71,7 @@ def question_rows(
         impossible: actions that block nothing in this prompt.
         observed: of the question, under each of `study_rows`.
         overlaps: of every matched control with its pathway (`controls.control_overlap`).
+        roles: the prompt's positions of each role; without them `keep-only` rows are taken to have their pathway.
     """
     impossible = set(impossible)
     values: dict[str, Sequence[Any]] = {}
@@ -75,7 +79,7 @@ def question_rows(
         values |= measure.read(observed)
     rows: list[Mapping[str, Any]] = []
     for column, row in enumerate(study_rows):
-        if any(part[0] in impossible for part in row.knockout.switched):
+        if not _exists(row, impossible, roles):
             continue
         rows.append(
             {
@@ -98,6 +102,17 @@ def question_rows(
             }
         )
     return rows
+
+
+def _exists(row: StudyRow, impossible: set[Action], roles: Mapping[str, Bool[np.ndarray, " _"]] | None) -> bool:
+    """Whether the row's knockout is one of this prompt."""
+    found = [action not in impossible for action, *_ in row.knockout.switched]
+    if row.kind != KEEP_ONLY:
+        return all(found)
+    # Of all the edges that are blocked around a kept pathway some kinds may be missing; the pathway itself may not.
+    assert isinstance(row.pathway, Pathway)
+    kept = (row.pathway.source, row.pathway.target)
+    return any(found) and (roles is None or all(roles[role].any() for role in kept))
 
 
 def _overlap(row: StudyRow, overlaps: Mapping[Action, float]) -> float | None:

@@ -131,12 +131,14 @@ def handful(rows: Sequence[tuple[int, StudyRow]], layers: int) -> list[tuple[int
     """About `HANDFUL` of these rows: for each pathway, its controls and its single heads, a few layers, other ones for
     each."""
     heads = sorted({row.head for _, row in rows} - {TOGETHER})
-    pathways: dict[tuple[str, str, bool, bool], list[tuple[int, StudyRow]]] = {}
+    pathways: dict[tuple[str, str, str, bool, bool], list[tuple[int, StudyRow]]] = {}
     for place, row in rows:
         single = row.head != TOGETHER
         # Of the heads another one in every layer.
         if row.control <= 1 and not (single and row.head != heads[row.layer % len(heads)]):
-            pathways.setdefault((str(row.pathway), row.style, row.control > 0, single), []).append((place, row))
+            pathways.setdefault((row.kind, str(row.pathway), row.style, row.control > 0, single), []).append(
+                (place, row)
+            )
     each = max(1, HANDFUL // max(1, len(pathways)))
     chosen = []
     for number, own in enumerate(pathways.values()):

@@ -169,7 +169,7 @@ def stack_passes(
 
 def cross_over(
     model: Model, before: StackPass, own: StackPass, x: Float[Array, "batch config row width"]
-) -> tuple[Float[Array, "batch config row width"], Float[Array, "batch config position width"]]:
+) -> tuple[Float[Array, "batch config next_row next_width"], Float[Array, "batch config position width"]]:
     """From the last block's output of one stack, at the rows that changed, to what the next stack's first block takes.
 
     Returns:
