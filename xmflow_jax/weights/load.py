@@ -190,7 +190,7 @@ def abstract_model(family: PublishedFamily, config: ModelConfig, dtype: str) -> 
     return graphdef, state
 
 
-def shapes(abstract: Any) -> dict[tuple[str, ...], jax.ShapeDtypeStruct]:
+def shapes(abstract: Any) -> dict[tuple[str, ...], jax.ShapeDtypeStruct | jax.Array]:
     """Shape and type of every parameter, by its path."""
     return {path: variable.get_value() for path, variable in nnx.to_flat_state(abstract)}
 
