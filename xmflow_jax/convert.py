@@ -43,7 +43,7 @@ def convert(source: str | Path, target: str | Path, dtype: str | None = None) ->
         raise CheckpointError(f"{target} exists; name a folder that does not")
     checkpoint = read_checkpoint(source)
     model = checkpoint.load(dtype)
-    arrays = {path: variable.get_value() for path, variable in nnx.to_flat_state(model.state)}
+    arrays = {tuple(map(str, path)): variable.get_value() for path, variable in nnx.to_flat_state(model.state)}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # On the target's own file system, so that renaming is atomic.

@@ -29,12 +29,14 @@ def run_jax(
     from xmflow_jax.data.batch import build_batch, in_batches, prompt_bucket
     from xmflow_jax.families.checkpoint import load_model
     from xmflow_jax.knockout.arrays import build_positions
-    from xmflow_jax.knockout.costs import executed_operations, necessary_operations, usual_operations
-    from xmflow_jax.knockout.fast.engine import assemble, encode, run_base, run_suffixes
-    from xmflow_jax.knockout.fast.placement import build_study, place_study
+    from xmflow_jax.knockout.costs import executed_operations, model_costs, necessary_operations, usual_operations
+    from xmflow_jax.knockout.fast.engine import Placed, assemble, encode, run_base, run_suffixes
+    from xmflow_jax.knockout.fast.passes import Given
+    from xmflow_jax.knockout.fast.placement import place_study
     from xmflow_jax.knockout.measure import measure
+    from xmflow_jax.knockout.study import build_study
     from xmflow_jax.machine.partitioning import DATA, MODEL
-    from xmflow_jax.nn.attention import CAUSAL_BLOCK
+    from xmflow_jax.nn.visibility import CAUSAL_BLOCK
 
     if preset.dtype == "float32":
         jax.config.update("jax_default_matmul_precision", "highest")
@@ -47,10 +49,9 @@ def run_jax(
     model = load_model(checkpoint, preset.dtype, mesh)
     loading = time.perf_counter() - start
     _say(f"loaded in {loading:.1f} s")
-    text = model.config.text
     rows = study_rows(preset)
-    study = build_study([row.knockout for row in rows], text.layers, text.heads)
-    graphdef, params = model.graphdef, model.state
+    study = build_study([row.knockout for row in rows], model.anatomy)
+    net, costs = model.net, model_costs(model.net, questions[0].pixels.shape[1:])
     stages_of = ("host", "image encoder", "base pass", "suffix passes", "readout")
     seconds, compiling = dict.fromkeys(stages_of, 0.0), dict.fromkeys(stages_of, 0.0)
     operations: dict[str, Any] = {"necessary": np.zeros(4), "executed": np.zeros(4), "usual": 0.0}
@@ -67,45 +68,32 @@ def run_jax(
                 _say(f"{stage}: {clock[-1] - clock[-2]:.1f} s, most of them compilation")
 
         batch = build_batch(batch_of)
-        positions = build_positions([question.roles for question in batch_of], study.actions, batch.tokens.shape[1])
-        placement = place_study(study, positions, batch.length, batch.tokens.shape[1])
+        positions = build_positions(batch_of, study.actions, batch.tokens.shape[1])
+        placement = place_study(study, positions, batch)
         lap("host")
-        features = encode(graphdef, params, batch.pixels)
+        features = encode(net, batch.pixels)
         lap("image encoder", features)
-        base = run_base(graphdef, params, batch.tokens, batch.length, features, placement.first, rows=placement.rows)
+        base = run_base(net, batch, features, placement.first, rows=placement.rows)
         lap("base pass", base)
         parts = []
-        for group, start in zip(placement.groups, placement.starts, strict=True):
+        given = Given(base, batch, study.switches, positions)
+        for group, starts in zip(placement.groups, placement.starts, strict=True):
             before = time.perf_counter()
-            parts.append(
-                run_suffixes(
-                    graphdef,
-                    params,
-                    base,
-                    group.trie,
-                    study.switches,
-                    positions,
-                    start,
-                    batch.length,
-                    rows=group.rows,
-                    prefix=group.prefix,
-                )
-            )
+            parts.append(run_suffixes(net, given, starts=starts, group=group))
             jax.block_until_ready(parts)
             if record:
-                name = f"{group.rows} rows, {len(group.trie.segments)} segments"
+                name = f"{group.main.rows} rows, {len(group.trie.segments)} segments"
                 groups[name] = groups.get(name, 0.0) + time.perf_counter() - before
         lap("suffix passes", parts)
-        result = jax.device_get(measure(base.logits, assemble(study, placement, base.logits, parts)))
+        placed = Placed(net, study, batch, positions, placement)
+        result = jax.device_get(measure(base.logits, assemble(placed, base.logits, parts)))
         lap("readout")
         if record:
-            stages = necessary_operations(model.config, placement, batch.length, preset.images)
+            stages = necessary_operations(costs, placement, batch)
             operations["necessary"] += np.array([stages.images, stages.base, stages.suffixes, stages.readout])
-            stages = executed_operations(
-                model.config, placement, len(batch_of), batch.tokens.shape[1], preset.images, CAUSAL_BLOCK
-            )
+            stages = executed_operations(costs, placement, batch, CAUSAL_BLOCK)
             operations["executed"] += np.array([stages.images, stages.base, stages.suffixes, stages.readout])
-            operations["usual"] += usual_operations(model.config, batch.length, preset.images, len(rows))
+            operations["usual"] += usual_operations(costs, batch, len(rows))
         return result
 
     batches = list(in_batches(questions, batch_size, prompt_bucket))
@@ -158,16 +146,16 @@ def _run_plain(
     from xmflow_jax.knockout.plain import sweep_plain
 
     at_once = min(8, preset.plain_knockouts)
-    sweep = jax.jit(sweep_plain, static_argnames=("graphdef", "at_once"))
+    sweep = jax.jit(sweep_plain, static_argnames=("at_once",))
     batch = build_batch([question])
-    positions = build_positions([question.roles], study.actions, batch.tokens.shape[1])
+    positions = build_positions([question], study.actions, batch.tokens.shape[1])
     chosen = spread(len(study.knockouts), preset.plain_knockouts)
     some = jax.tree.map(lambda switch: switch[np.array(chosen)], study.switches)
     spent = 0.0
     logits: Any = None
     for _ in range(2):  # the first compiles
         start = time.perf_counter()
-        logits = sweep(model.graphdef, model.state, batch, positions, some, at_once=at_once).block_until_ready()
+        logits = sweep(model.net, batch, positions, some, at_once=at_once).block_until_ready()
         spent = time.perf_counter() - start
     return {
         "plain_seconds_per_knockout": spent / len(chosen),

@@ -44,7 +44,7 @@ from xmflow_jax.families.checkpoint import load_model
 jax.devices()
 before = peak()
 model = load_model(sys.argv[1], "float32")
-assert all(leaf.is_fully_addressable for leaf in jax.tree.leaves(model.state))
+assert all(leaf.is_fully_addressable for leaf in jax.tree.leaves(model.net.params))
 print(before, peak())
 """
 

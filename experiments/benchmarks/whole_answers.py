@@ -25,8 +25,9 @@ from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.fast import engine as fast
 from xmflow_jax.knockout.fast.decoding import greedy_draft
 from xmflow_jax.knockout.fast.drafts import Checked, generated_room
-from xmflow_jax.knockout.fast.placement import Study, build_study, place_study
+from xmflow_jax.knockout.fast.placement import place_study
 from xmflow_jax.knockout.measure import measure
+from xmflow_jax.knockout.study import Study, build_study
 from xmflow_jax.weights.load import LoadedModel
 
 # What issue 5 asks for, where 90 % of the answers do not change.
@@ -61,25 +62,23 @@ def run(
     """Answers a batch; the share of its answers that were decoded on. With a share told, these are so many."""
     batch = build_batch(prompts)
     padded, steps = batch.tokens.shape[1], answers if whole else 1
-    told = [prompt.roles for prompt in prompts]
-    positions = build_positions(told, study.actions, padded + generated_room(steps), steps - 1)
-    placement = place_study(study, positions, batch.length, padded, steps - 1)
-    state = (model.graphdef, model.state)
-    features = fast.encode(*state, batch.pixels)
-    base = fast.run_base(*state, batch.tokens, batch.length, features, placement.first, rows=placement.rows)
-    draft = greedy_draft(*state, base, batch.length, np.array(ends, np.int32), answers)
+    positions = build_positions(prompts, study.actions, padded + generated_room(steps), steps - 1)
+    placement = place_study(study, positions, batch, steps - 1)
+    placed = fast.Placed(model.net, study, batch, positions, placement)
+    base = fast.run_base_of(placed)
+    draft = greedy_draft(model.net, base, batch, np.array(ends, np.int32), answers)
     wanted, departed = np.ones(len(prompts), bool), np.zeros(1)
     if not whole:
-        logits = fast.knock_out(*state, base, study, placement, batch, positions)
+        logits = fast.knock_out(placed, base)
     elif share is None:
-        found = fast.knock_out_answers(*state, base, draft, study, placement, batch, positions, ends, wanted)
+        found = fast.knock_out_answers(placed, base, draft, ends, wanted)
         logits, departed = found.logits, found.departed
     else:
-        drafted = fast.knock_out_drafted(*state, base, draft, answers, study, placement, batch, positions)
+        drafted = fast.knock_out_drafted(placed, base, draft, answers)
         same = np.repeat(np.asarray(draft.tokens)[:, None], len(study.knockouts), axis=1)
         agreed = Checked(same, np.zeros(same.shape[:2], int), np.zeros(same.shape[:2], bool))
         checked = departures(agreed, answers, share, np.random.default_rng(0))
-        fast.decode_on(*state, drafted, checked, study, batch, positions, ends)
+        fast.decode_on(placed, drafted, checked, ends)
         logits, departed = drafted.logits, checked.departed
     jax.device_get(measure(base.logits, logits))
     return float(departed.mean())
@@ -92,8 +91,8 @@ def random_work(name: str, questions: int, batch_size: int, scratch: Path) -> Wo
 
     preset = PRESETS[name]
     write_random(scratch / name, LLAVA, preset.model, seed=0, dtype=preset.dtype)
-    model, text = load_model(scratch / name, preset.dtype), preset.model.text
-    study = build_study([row.knockout for row in study_rows(preset)], text.layers, text.heads)
+    model = load_model(scratch / name, preset.dtype)
+    study = build_study([row.knockout for row in study_rows(preset)], model.anatomy)
     asked = [random_question(preset, seed) for seed in range(questions)]
     return model, study, list(in_batches(asked, batch_size, prompt_bucket)), NEVER
 
@@ -109,11 +108,10 @@ def shipped_work(name: str, questions: int, batch_size: int, scratch: Path) -> I
 
     checkpoint = read_checkpoint(shipped_checkpoint(name))
     processing, template, model = checkpoint.processing(), checkpoint.template(), checkpoint.load("float32")
-    text = model.config.text
     read = read_questions(*shapes_questions(scratch / "shapes"))
     studies = plan_studies(read, SweepOptions(model=name), checkpoint.anatomy, print)
     for one in studies:
-        study = build_study([row.knockout for row in one.rows], text.layers, text.heads)
+        study = build_study([row.knockout for row in one.rows], checkpoint.anatomy)
         asked = [prepare_question(question, processing, template) for question in one.questions[: max(1, questions)]]
         yield model, study, list(in_batches(asked, batch_size, prompt_bucket)), processing.end_tokens
 

@@ -24,11 +24,10 @@ from xmflow_jax.data.question import Question
 from xmflow_jax.data.sources.files import read_questions
 from xmflow_jax.data.sources.shapes.source import drawn_questions, shapes_questions
 from xmflow_jax.families.checkpoint import read_checkpoint
-from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
-from xmflow_jax.knockout.actions import block
-from xmflow_jax.knockout.batch_answers import answer_batch
-from xmflow_jax.knockout.fast.placement import build_study
+from xmflow_jax.knockout.actions import block, pathway_site
+from xmflow_jax.knockout.batch_answers import Request, answer_batch
 from xmflow_jax.knockout.pathways import Pathway
+from xmflow_jax.knockout.study import build_study
 from xmflow_jax.scoring.exact import exact_match
 from xmflow_jax.weights.load import LoadedModel
 
@@ -66,10 +65,9 @@ def answers(
     model: LoadedModel, processing: Processing, prompts: Iterator[PreparedQuestion]
 ) -> Iterator[tuple[Question, str, str]]:
     """Each question with the model's whole answer, and the first word of its answer with every image edge blocked."""
-    text = model.config.text
-    cross = isinstance(model.config, CrossAttentionConfig)
-    everywhere = block(Pathway("Image", "All"), range(text.layers), cross_attention=cross)
-    study = build_study([everywhere], text.layers, text.heads)
+    anatomy, pathway = model.anatomy, Pathway("Image", "All")
+    everywhere = block(pathway, range(anatomy.main.layers), site=pathway_site(pathway, anatomy))
+    request = Request(build_study([everywhere], anatomy), processing.end_tokens, answer_length=3, whole_answers=False)
     for batch in in_batches(prompts, BATCH_SIZE, prompt_bucket):
         said: list[str] = []
 
@@ -77,8 +75,7 @@ def answers(
             said.extend(processing.tokenizer.decode(row, skip_special_tokens=True).strip() for row in tokens)
             return np.ones(len(tokens), bool)
 
-        ends = processing.end_tokens
-        answered = answer_batch(model.graphdef, model.state, batch, study, ends, 3, select, whole_answers=False)
+        answered = answer_batch(model.net, batch, request, select)
         assert answered.measured is not None
         blocked = (
             processing.tokenizer.decode([int(token)]).strip() for token in answered.measured.knockout_token[:, 0]

@@ -4,7 +4,7 @@ The questions of a scene share what comes before them: the image's keys and valu
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,13 @@ from xmflow_jax.data.sources.shapes.scenes import VALUES
 from xmflow_jax.data.sources.shapes.tokenizer import BEGIN, vocabulary
 from xmflow_jax.families.llava.modeling import Llava
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionModel
-from xmflow_jax.nn.attention import MASKED, attend, causal_mask
+from xmflow_jax.nn.anatomy import Site
+from xmflow_jax.nn.attention import MASKED, attend
 from xmflow_jax.nn.clip import ClipVision, ClipVisionConfig
+from xmflow_jax.nn.interfaces import Block, KeysValues, ReadingBlock
 from xmflow_jax.nn.layers import split_blocks
+from xmflow_jax.nn.stacks import every_row, next_logits, nothing_dropped
+from xmflow_jax.nn.visibility import causal_mask
 
 Tree = Any
 BEGIN_ID = vocabulary().index(BEGIN)
@@ -93,31 +97,36 @@ def llava_hidden(model: Llava, visual: Array, tokens: Array) -> Array:
     """
     decoder = model.language_model
     scenes, questions, length = tokens.shape
-    begin = decoder.embed(jnp.full((scenes, 1), BEGIN_ID))
+    # The decoder's embeddings do not depend on where a word stands.
+    begin = decoder.embed(jnp.full((scenes, 1), BEGIN_ID), jnp.zeros((1, 1, 1), int))
+    words = decoder.embed(tokens, jnp.zeros((1, 1, 1, length), int))
     before = jnp.concatenate([begin, visual], axis=1)
     shared, width = before.shape[1:]
     split = scenes * shared
     positions = jnp.concatenate(
         [jnp.tile(jnp.arange(shared), scenes), jnp.tile(shared + jnp.arange(length), scenes * questions)]
     )
-    rotation = decoder.rotation(positions)
+    rotation = decoder.rotation(positions[None])
     block_of, stacked = split_blocks(decoder.layers)
 
     def parts(rows: Array) -> tuple[Array, Array]:
         own = rows[split:].reshape(scenes, questions, length, *rows.shape[1:])
         return rows[:split].reshape(scenes, shared, *rows.shape[1:]), own
 
-    def layer(rows: Array, parameters: Tree) -> tuple[Array, None]:
-        block = block_of(parameters)
-        before_query, query = parts(block.queries(rows, rotation))
-        (before_key, key), (before_value, value) = map(parts, block.keys_values(rows, rotation))
-        before = attend(before_query, before_key, before_value, block.scale, causal_mask(shared)[None])
-        own = shared_attend(query, key, value, before_key, before_value, block.scale)
-        attended = jnp.concatenate([x.reshape(-1, *x.shape[-2:]) for x in (before, own)])
-        rows = rows + block.attention_output(attended)
-        return rows + block.mlp_output(rows), None
+    def attend_at(
+        site: Site, query: Array, own: KeysValues | None, scale: float, span: Any = None, softcap: float | None = None
+    ) -> Array:
+        assert own is not None, "the decoder reads its own positions alone"
+        (before_query, query), (before_key, key), (before_value, value) = map(parts, (query, *own))
+        before = attend(before_query, before_key, before_value, scale, causal_mask(shared)[None])
+        asked = shared_attend(query, key, value, before_key, before_value, scale)
+        return jnp.concatenate([x.reshape(-1, *x.shape[-2:]) for x in (before, asked)])
 
-    rows = jnp.concatenate([before.reshape(-1, width), decoder.embed(tokens).reshape(-1, width)])
+    def layer(rows: Array, parameters: Tree) -> tuple[Array, None]:
+        block = cast(Block, block_of(parameters))
+        return block(rows, rotation, attend_at, nothing_dropped, every_row), None
+
+    rows = jnp.concatenate([before.reshape(-1, width), words.reshape(-1, width)])
     # Unrolled, which on a CPU is a quarter faster and compiles in seconds at this size.
     rows, _ = jax.lax.scan(layer, rows, stacked, unroll=True)
     return parts(rows)[1]
@@ -135,19 +144,28 @@ def cross_attention_hidden(model: CrossAttentionModel, visual: Array, tokens: Ar
         return rows.reshape(scenes * questions, length, *rows.shape[1:])
 
     def layer(rows: Array, parameters: Tree) -> tuple[Array, None]:
-        block = block_of(parameters)
-        key, value = map(by_question, block.keys_values(rows))
-        attended = attend(by_question(block.queries(rows)), key, value, block.scale, causal)
-        rows = rows + block.attention_output(attended.reshape(-1, *attended.shape[-2:]))
-        query = block.cross_queries(rows)
-        by_scene = query.reshape(scenes, -1, *query.shape[1:])
-        key, value = block.cross_keys_values(visual)
-        attended = attend(by_scene, key, value, block.cross_scale)
-        rows = rows + block.cross_output(attended.reshape(query.shape))
-        return rows + block.mlp_output(rows), None
+        block = cast(ReadingBlock, block_of(parameters))
 
-    positions = jnp.broadcast_to(jnp.arange(length), tokens.shape)
-    rows = decoder.embed(tokens, positions)
+        def attend_at(
+            site: Site,
+            query: Array,
+            own: KeysValues | None,
+            scale: float,
+            span: Any = None,
+            softcap: float | None = None,
+        ) -> Array:
+            if own is not None:
+                key, value = map(by_question, own)
+                attended = attend(by_question(query), key, value, scale, causal)
+            else:
+                key, value = block.read(visual)
+                attended = attend(query.reshape(scenes, -1, *query.shape[1:]), key, value, scale)
+            return attended.reshape(query.shape)
+
+        return block(rows, None, attend_at, nothing_dropped, every_row), None
+
+    ids = jnp.broadcast_to(jnp.arange(length), (scenes, questions, 1, length))
+    rows = decoder.embed(tokens, ids)
     width = rows.shape[-1]
     rows, _ = jax.lax.scan(layer, rows.reshape(-1, width), stacked, unroll=True)
     return rows.reshape(scenes, questions, length, width)[:, :, 1:]
@@ -177,7 +195,7 @@ def decoder_loss(
     hidden_of = llava_hidden if isinstance(model, Llava) else cross_attention_hidden
     hidden = hidden_of(model, visual, batch.tokens)
     read = jnp.stack([batch.cue_end, batch.cue_end + 1], axis=-1)
-    logits = model.language_model.logits(jnp.take_along_axis(hidden, read[..., None], axis=2))
+    logits = next_logits(model, jnp.take_along_axis(hidden, read[..., None], axis=2))
     label = jnp.stack([batch.answer, jnp.full_like(batch.answer, END_ID)], axis=-1)
     answer = cross_entropy(logits, label).mean((0, 1)).sum()
     words = model.language_model.embed_tokens.embedding[...]

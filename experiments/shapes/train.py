@@ -159,8 +159,9 @@ def train(recipe: Recipe, folder: Path, stop_after: int | None = None) -> tuple[
         report_to("vision"),
     )
     tower = nnx.to_flat_state(nnx.split(nnx.merge(reader_def, reader).tower)[1])
-    model = recipe.family.build(config, dtype=jnp.float32, rngs=nnx.Rngs(recipe.seed + 1))
-    graphdef, frozen, params = nnx.split(model, lambda path, _: "vision_tower" in path, ...)
+    model: Any = recipe.family.build(config, dtype=jnp.float32, rngs=nnx.Rngs(recipe.seed + 1))
+    graphdef, state = nnx.split(model)
+    _, params = nnx.split_state(state, lambda path, _: "vision_tower" in path, ...)
     frozen = nnx.from_flat_state([(("vision_tower", *path), leaf) for path, leaf in tower])
     settings = {"alignment": decoder.alignment, "sides": decoder.sides}
     params = run_stage(

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmflow_jax.data.batch import LENGTH_STEP, build_batch, in_batches, padded_length, prompt_bucket
+from xmflow_jax.data.batch import LENGTH_STEP, StackPrompt, build_batch, in_batches, padded_length, prompt_bucket
+from xmflow_jax.data.place import Place, plain_place
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,6 +15,11 @@ class Words:
     token_ids: np.ndarray
     pixels: np.ndarray
     roles: dict[str, np.ndarray] = field(default_factory=dict)
+    before: dict[str, StackPrompt] = field(default_factory=dict)
+
+    @property
+    def place(self) -> Place:
+        return plain_place(len(self.token_ids))
 
 
 def words(length: int, images: int = 1) -> Words:

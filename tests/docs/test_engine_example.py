@@ -13,12 +13,13 @@ from xmflow_jax.data import roles
 from xmflow_jax.data.batch import StackPrompt, build_batch
 from xmflow_jax.data.place import Place, plain_place
 from xmflow_jax.knockout.arrays import build_positions
-from xmflow_jax.knockout.fast.placement import Group, Placement, build_study, place_study
+from xmflow_jax.knockout.fast.placement import Group, Placement, place_study
 from xmflow_jax.knockout.fast.schedule import build_trie
 from xmflow_jax.knockout.pathways import parse_pathways
+from xmflow_jax.knockout.study import build_study
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import CENTRED, FROM_START, window_layers
-from xmflow_jax.nn.interfaces import MAIN, MLP, SELF, Anatomy, StackShape
+from xmflow_jax.nn.anatomy import MAIN, MLP, SELF, Anatomy, StackShape
 
 PAGE = (DOCS / "engine.md").read_text(encoding="utf-8")
 LAYERS, WINDOW, POSITIONS = 6, 3, 10

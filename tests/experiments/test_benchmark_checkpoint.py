@@ -7,6 +7,7 @@ import pytest
 
 from experiments.benchmarks.checkpoint import FILES, write_checkpoint
 from experiments.benchmarks.workload import PRESETS
+from xmflow_jax.families.registry import LLAVA
 from xmflow_jax.weights.random_checkpoint import write_random
 
 
@@ -14,7 +15,7 @@ from xmflow_jax.weights.random_checkpoint import write_random
 def test_the_files_are_the_same(tmp_path: Path, dtype: str, files: int) -> None:
     preset = replace(PRESETS["tiny"], dtype=dtype)
     alone, together = tmp_path / "alone", tmp_path / "together"
-    write_random(alone, preset.model, seed=0, dtype=dtype, shards=files)
+    write_random(alone, LLAVA, preset.model, seed=0, dtype=dtype, shards=files)
     write_checkpoint(together, preset)
     names = sorted(path.name for path in alone.iterdir())
     assert names == sorted(path.name for path in together.iterdir())

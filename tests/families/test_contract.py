@@ -21,7 +21,7 @@ from xmflow_jax.families.checkpoint import load_model, read_checkpoint
 from xmflow_jax.families.family import Family
 from xmflow_jax.families.registry import all_families, registered
 from xmflow_jax.machine.partitioning import DATA, MODEL, parameter_shardings
-from xmflow_jax.nn.interfaces import NOTHING, OWN, VISUAL
+from xmflow_jax.nn.anatomy import NOTHING, OWN, VISUAL
 from xmflow_jax.weights.export import write_checkpoint
 from xmflow_jax.weights.key_matching import canonical_names
 from xmflow_jax.weights.load import LoadedModel, abstract_model, shapes

@@ -3,12 +3,18 @@
 from xmflow_jax.families.llava.modeling import LlavaConfig
 from xmflow_jax.families.registry import LLAVA, VISION_ENCODER_DECODER
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
-from xmflow_jax.nn.interfaces import CROSS, MAIN, MLP, SELF, Anatomy, StackShape
+from xmflow_jax.machine.partitioning import Partitioning
+from xmflow_jax.nn.anatomy import CROSS, MAIN, MLP, SELF, Anatomy, StackShape
 
 
 def anatomy_of(config: LlavaConfig | CrossAttentionConfig) -> Anatomy:
     """Of a model of a published family."""
     return (LLAVA if isinstance(config, LlavaConfig) else VISION_ENCODER_DECODER).anatomy(config)
+
+
+def partitioning_of(config: LlavaConfig | CrossAttentionConfig) -> Partitioning:
+    """Which parameters of it may be spread."""
+    return (LLAVA if isinstance(config, LlavaConfig) else VISION_ENCODER_DECODER).partitioning(config)
 
 
 def prompt_anatomy(layers: int, heads: int = 4) -> Anatomy:

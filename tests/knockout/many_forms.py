@@ -14,7 +14,8 @@ from flax import nnx
 from tests.knockout.tiny_study import TinyPrompt
 from xmflow_jax.data import roles
 from xmflow_jax.data.place import Place
-from xmflow_jax.nn.interfaces import MAIN, NOTHING, VISUAL, Anatomy, Attend, Drop, KeysValues, Site, StackShape
+from xmflow_jax.nn.anatomy import MAIN, NOTHING, VISUAL, Anatomy, Site, StackShape
+from xmflow_jax.nn.interfaces import Attend, Drop, KeysValues
 from xmflow_jax.nn.interfaces import Rows as RowsOf
 from xmflow_jax.nn.layers import RMSNorm, StackedBlocks, stack_blocks
 from xmflow_jax.nn.llama import rotary, rotate

@@ -24,15 +24,16 @@ from xmflow_jax.knockout.controls import (
     question_key,
 )
 from xmflow_jax.knockout.fast.engine import sweep_fast
-from xmflow_jax.knockout.fast.placement import build_study, check_positions, impossible_actions
+from xmflow_jax.knockout.fast.reach import impossible_actions
 from xmflow_jax.knockout.kinds.drawn import DrawnEdges, control_overlap
 from xmflow_jax.knockout.kinds.edges import Edges
 from xmflow_jax.knockout.kinds.kind import View
 from xmflow_jax.knockout.modes import MASK, ZERO
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
+from xmflow_jax.knockout.study import build_study, check_positions
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import CENTRED, TO_END
-from xmflow_jax.nn.interfaces import MAIN, SELF
+from xmflow_jax.nn.anatomy import MAIN, SELF
 
 LAYERS, HEADS = 4, 4
 PATHWAYS = (*STUDY_PATHWAYS, Pathway("Image", "All"), Pathway("Question", "Question"), Pathway("System", "All"))

@@ -14,8 +14,9 @@ from xmflow_jax.families.llava.modeling import Llava, LlavaConfig
 from xmflow_jax.knockout.actions import NOTHING_BLOCKED, block
 from xmflow_jax.knockout.costs import executed_operations, model_costs, necessary_operations, usual_operations
 from xmflow_jax.knockout.fast.engine import encode, run_base
-from xmflow_jax.knockout.fast.placement import build_study, place_study
+from xmflow_jax.knockout.fast.placement import place_study
 from xmflow_jax.knockout.pathways import Pathway
+from xmflow_jax.knockout.study import build_study
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
 from xmflow_jax.nn.network import Network

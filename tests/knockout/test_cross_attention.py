@@ -28,13 +28,14 @@ from xmflow_jax.knockout.costs import executed_operations, model_costs, necessar
 from xmflow_jax.knockout.fast.attention import SharedKeys
 from xmflow_jax.knockout.fast.decoding import greedy_answers
 from xmflow_jax.knockout.fast.engine import Placed, encode, knock_out, run_base, sweep_fast
-from xmflow_jax.knockout.fast.placement import build_study, place_study
+from xmflow_jax.knockout.fast.placement import place_study
 from xmflow_jax.knockout.kinds.kind import View
 from xmflow_jax.knockout.modes import MASK, ZERO
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
+from xmflow_jax.knockout.study import build_study
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import SINGLE, STYLES, TO_END
-from xmflow_jax.nn.interfaces import CROSS, MLP, SELF
+from xmflow_jax.nn.anatomy import CROSS, MLP, SELF
 from xmflow_jax.nn.visibility import CAUSAL_BLOCK
 
 BOUND = 1e-5

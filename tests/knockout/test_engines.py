@@ -12,12 +12,13 @@ from tests.knockout.tiny_study import LLAVA_OUTPUTS, arrays, both_engines, run_p
 from xmflow_jax.data import roles
 from xmflow_jax.knockout.actions import NOTHING_BLOCKED, Knockout, block, combine, keep_only, zero_output
 from xmflow_jax.knockout.fast.engine import sweep_fast
-from xmflow_jax.knockout.fast.placement import build_study, place_study
+from xmflow_jax.knockout.fast.placement import place_study
 from xmflow_jax.knockout.modes import MASK, MEAN, ZERO
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
+from xmflow_jax.knockout.study import build_study
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import STYLES
-from xmflow_jax.nn.interfaces import MLP
+from xmflow_jax.nn.anatomy import MLP
 
 BOUND = 1e-5
 LAYERS, HEADS = 4, 4

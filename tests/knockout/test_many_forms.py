@@ -14,12 +14,13 @@ from xmflow_jax.data.batch import build_batch
 from xmflow_jax.knockout.actions import NOTHING_BLOCKED, Knockout, combine, matched_control
 from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.fast.engine import sweep_fast
-from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.kinds.edges import Edges
 from xmflow_jax.knockout.kinds.outputs import Output
 from xmflow_jax.knockout.modes import MODES
+from xmflow_jax.knockout.plain import AnswerLength, answers_plain
 from xmflow_jax.knockout.role_sets import RoleSet
-from xmflow_jax.nn.interfaces import MAIN, NOTHING, OWN, VISUAL, Anatomy, Site
+from xmflow_jax.knockout.study import build_study
+from xmflow_jax.nn.anatomy import MAIN, NOTHING, OWN, VISUAL, Anatomy, Site
 
 # In float64, where rounding is a millionth of what a bug would be.
 BOUND = 1e-9
@@ -161,9 +162,9 @@ def test_whole_answers_equal_greedy_decoding_without_a_draft(name: str) -> None:
     draft = greedy_draft(net, base, batch, np.array(ends, np.int32), steps)
     fast = knock_out_answers(placed, base, draft, ends, np.ones(2, bool))
     given = (net, batch, positions, study.switches, np.array(ends, np.int32))
-    _, plain = decode_plain(*given, steps=steps, room=room, count=len(knockouts))
+    _, plain = decode_plain(*given, length=AnswerLength(steps, room), count=len(knockouts))
     np.testing.assert_array_equal(fast.tokens, np.asarray(plain).swapaxes(0, 1))
     assert fast.departed.any()
 
 
-decode_plain = jax.jit(answers_plain, static_argnames=("steps", "room", "at_once", "count"))
+decode_plain = jax.jit(answers_plain, static_argnames=("length", "at_once", "count"))

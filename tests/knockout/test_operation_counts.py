@@ -14,8 +14,9 @@ from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.costs import executed_operations, model_costs, necessary_operations, usual_operations
 from xmflow_jax.knockout.fast.engine import encode, run_base, run_suffixes
 from xmflow_jax.knockout.fast.passes import Given
-from xmflow_jax.knockout.fast.placement import build_study, place_study
+from xmflow_jax.knockout.fast.placement import place_study
 from xmflow_jax.knockout.pathways import Pathway
+from xmflow_jax.knockout.study import build_study
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
 from xmflow_jax.nn.network import Network

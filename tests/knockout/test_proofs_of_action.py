@@ -19,14 +19,16 @@ from xmflow_jax.knockout.arrays import Positions, Switches, build_positions, sit
 from xmflow_jax.knockout.fast.attention import Reads, Rows, SharedKeys, Under
 from xmflow_jax.knockout.fast.engine import encode, run_base, run_suffixes
 from xmflow_jax.knockout.fast.passes import Given
-from xmflow_jax.knockout.fast.placement import build_study, check_positions, place_study
+from xmflow_jax.knockout.fast.placement import place_study
 from xmflow_jax.knockout.kinds.edges import EdgeArrays, edge_mask
 from xmflow_jax.knockout.kinds.kind import Bank, View
 from xmflow_jax.knockout.modes import MASK, MODES, ZERO
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
 from xmflow_jax.knockout.plain import enter_main, run_earlier, run_stack
+from xmflow_jax.knockout.study import build_study, check_positions
+from xmflow_jax.nn.anatomy import SELF, Site
 from xmflow_jax.nn.attention import attend, attention_weights
-from xmflow_jax.nn.interfaces import SELF, Model, Site
+from xmflow_jax.nn.interfaces import Model
 from xmflow_jax.nn.network import Network
 from xmflow_jax.nn.visibility import causal_mask
 

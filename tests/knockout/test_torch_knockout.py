@@ -19,14 +19,14 @@ from tests.knockout.tiny_study import LLAVA_OUTPUTS, TinyPrompt, arrays, run_pla
 from xmflow_jax.families.checkpoint import load_model
 from xmflow_jax.knockout.actions import Knockout, block, keep_only, zero_output
 from xmflow_jax.knockout.fast.engine import sweep_fast
-from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.kinds.edges import Edges
 from xmflow_jax.knockout.measure import Measured, measure
 from xmflow_jax.knockout.modes import MODES
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
+from xmflow_jax.knockout.study import build_study
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import STYLES
-from xmflow_jax.nn.interfaces import SELF
+from xmflow_jax.nn.anatomy import SELF
 
 BOUND = 1e-5
 LAYERS, HEADS = 5, 4

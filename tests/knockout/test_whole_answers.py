@@ -27,11 +27,12 @@ from xmflow_jax.knockout.fast.base_run import BaseRun
 from xmflow_jax.knockout.fast.decoding import Draft, greedy_draft
 from xmflow_jax.knockout.fast.drafts import generated_room
 from xmflow_jax.knockout.fast.engine import Answers, Placed, encode, knock_out_answers, run_base
-from xmflow_jax.knockout.fast.placement import Placement, Study, build_study, place_study
+from xmflow_jax.knockout.fast.placement import Placement, place_study
 from xmflow_jax.knockout.pathways import Pathway
-from xmflow_jax.knockout.plain import answers_plain
+from xmflow_jax.knockout.plain import AnswerLength, answers_plain
+from xmflow_jax.knockout.study import Study, build_study
 from xmflow_jax.knockout.study_rows import pathway_study
-from xmflow_jax.nn.interfaces import CROSS, MLP, SELF
+from xmflow_jax.nn.anatomy import CROSS, MLP, SELF
 from xmflow_jax.nn.network import Network
 
 LAYERS, HEADS = 3, 4
@@ -41,7 +42,7 @@ SECOND_SLOWER = ("llava", pytest.param("cross-attention", marks=pytest.mark.slow
 # Tokens that end answers; with them, answers of every length up to 8 occur.
 ENDS = {"llava": (2, 25), "cross-attention": (6, 24)}
 NEVER = (10**6,)
-_plain = jax.jit(answers_plain, static_argnames=("steps", "room", "at_once", "count"))
+_plain = jax.jit(answers_plain, static_argnames=("length", "at_once", "count"))
 
 
 def grown_roles(told: Any, generated: int) -> dict[str, np.ndarray]:
@@ -78,8 +79,8 @@ class Case:
     def plain(self, positions: Positions | None = None, batch: Batch | None = None) -> tuple[np.ndarray, np.ndarray]:
         given = (self.batch if batch is None else batch, self.positions if positions is None else positions)
         ends = np.array(self.ends, np.int32)
-        room, count = generated_room(self.steps), len(self.study.knockouts)
-        logits, tokens = _plain(self.net, *given, self.study.switches, ends, steps=self.steps, room=room, count=count)
+        length, count = AnswerLength(self.steps, generated_room(self.steps)), len(self.study.knockouts)
+        logits, tokens = _plain(self.net, *given, self.study.switches, ends, length=length, count=count)
         return np.asarray(logits).swapaxes(0, 1), np.asarray(tokens).swapaxes(0, 1)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from tests.knockout.test_torch_knockout import ANATOMY, PROMPTS, build, study_mask, torch_probabilities
 from tests.knockout.test_whole_answers import grown_roles
 from xmflow_jax.knockout.batch_answers import Request, answer_batch
-from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.pathways import Pathway
+from xmflow_jax.knockout.study import build_study
 from xmflow_jax.knockout.study_rows import pathway_study
 
 STEPS = 5

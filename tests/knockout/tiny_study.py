@@ -18,10 +18,10 @@ from xmflow_jax.families.llava.modeling import Llava, LlavaConfig
 from xmflow_jax.knockout.actions import Knockout
 from xmflow_jax.knockout.arrays import Positions, build_positions
 from xmflow_jax.knockout.fast.engine import sweep_fast
-from xmflow_jax.knockout.fast.placement import Study, build_study
 from xmflow_jax.knockout.plain import sweep_plain
+from xmflow_jax.knockout.study import Study, build_study
+from xmflow_jax.nn.anatomy import MLP, SELF
 from xmflow_jax.nn.clip import ClipVisionConfig
-from xmflow_jax.nn.interfaces import MLP, SELF
 from xmflow_jax.nn.llama import LlamaConfig
 from xmflow_jax.nn.network import Network
 

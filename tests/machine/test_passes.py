@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 from jax.sharding import AxisType, Mesh
 
-from tests.knockout.anatomies import anatomy_of
+from tests.knockout.anatomies import anatomy_of, partitioning_of
 from tests.knockout.tiny_cross_attention import tiny_cross_attention, tiny_text_prompt
 from tests.knockout.tiny_study import TinyPrompt, tiny_llava, tiny_prompt
 from xmflow_jax.data.batch import build_batch
@@ -22,12 +22,13 @@ from xmflow_jax.knockout.batch_answers import Answered, Request, answer_batch
 from xmflow_jax.knockout.controls import question_key
 from xmflow_jax.knockout.fast.engine import encode, run_base, run_suffixes
 from xmflow_jax.knockout.fast.passes import Given
-from xmflow_jax.knockout.fast.placement import build_study, place_study
+from xmflow_jax.knockout.fast.placement import place_study
 from xmflow_jax.knockout.pathways import Pathway
+from xmflow_jax.knockout.study import build_study
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import CENTRED, TO_END
 from xmflow_jax.machine.partitioning import CONFIGURATIONS, DATA, MODEL, kept_whole, parameter_shardings
-from xmflow_jax.nn.interfaces import CROSS, SELF
+from xmflow_jax.nn.anatomy import CROSS, SELF
 from xmflow_jax.nn.network import Network
 from xmflow_jax.weights.load import shapes
 
@@ -50,7 +51,7 @@ def tiny(cross: bool) -> tuple[Any, Network]:
 
 def spread(config: Any, net: Network, mesh: Mesh) -> Network:
     params = net.params
-    shardings = parameter_shardings(config, shapes(params), mesh)
+    shardings = parameter_shardings(partitioning_of(config), shapes(params), mesh)
     leaves = nnx.to_flat_state(params)
     placed = [(path, leaf.replace(jax.device_put(leaf.get_value(), shardings[path]))) for path, leaf in leaves]
     return Network(net.graphdef, nnx.from_flat_state(placed))
@@ -177,12 +178,12 @@ def test_a_spread_model_sums_once_behind_each_of_its_parts(cross: bool) -> None:
 
 
 def test_what_does_not_divide_is_kept_whole_and_told() -> None:
-    config, _, params = tiny_llava(LAYERS, heads=6, kv_heads=3)
-    leaves, mesh = shapes(params), device_mesh(1, 2)
-    assert kept_whole(config, leaves, mesh) == ["3 key-value heads of the decoder"]
-    placed = {path[-2:]: sharding.spec for path, sharding in parameter_shardings(config, leaves, mesh).items()}
+    config, net = tiny_llava(LAYERS, heads=6, kv_heads=3)
+    leaves, mesh, partitioning = shapes(net.params), device_mesh(1, 2), partitioning_of(config)
+    assert kept_whole(partitioning, leaves, mesh) == ["3 key-value heads of the decoder"]
+    placed = {path[-2:]: sharding.spec for path, sharding in parameter_shardings(partitioning, leaves, mesh).items()}
     assert MODEL in tuple(placed["q_proj", "kernel"])
-    decoder = {path: one for path, one in parameter_shardings(config, leaves, mesh).items() if "k_proj" in path}
+    decoder = {path: one for path, one in parameter_shardings(partitioning, leaves, mesh).items() if "k_proj" in path}
     of_tower = [path[0] == "vision_tower" for path in decoder]
     assert [MODEL in tuple(one.spec) for one in decoder.values()] == of_tower
-    assert kept_whole(*(tiny_llava(LAYERS, heads=6, kv_heads=3)[0], leaves, device_mesh(1, 8))) != []
+    assert kept_whole(partitioning, leaves, device_mesh(1, 8)) != []

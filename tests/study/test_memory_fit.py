@@ -6,12 +6,13 @@ import jax
 import numpy as np
 import pytest
 
+from tests.knockout.anatomies import prompt_anatomy
 from tests.knockout.tiny_study import tiny_llava, tiny_prompt
 from xmflow_jax.data import roles
 from xmflow_jax.errors import OptionError
-from xmflow_jax.knockout.batch_answers import Answered, answer_batch
-from xmflow_jax.knockout.fast.placement import build_study
+from xmflow_jax.knockout.batch_answers import Answered, Request, answer_batch
 from xmflow_jax.knockout.pathways import Pathway
+from xmflow_jax.knockout.study import build_study
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.study.memory_fit import (
     OUT_OF_MEMORY,
@@ -22,7 +23,9 @@ from xmflow_jax.study.memory_fit import (
     pieces_of,
 )
 
-ROWS = pathway_study([(Pathway("Image", "Last"), "single"), (Pathway(roles.QUESTION, "Last"), "single")], 3, 1)
+ROWS = pathway_study(
+    [(Pathway("Image", "Last"), "single"), (Pathway(roles.QUESTION, "Last"), "single")], prompt_anatomy(3), 1
+)
 COUNT = 5
 
 
@@ -38,14 +41,12 @@ class Device:
         self.tried.append((portion.questions, len(own)))
         if portion.questions * len(own) > self.room:
             raise jax.errors.JaxRuntimeError(f"{OUT_OF_MEMORY}: Out of memory allocating 9 bytes.")
-        _, graphdef, params = tiny_llava(3)
-        study = build_study(own, 3, 4)
+        _, net = tiny_llava(3)
+        request = Request(build_study(own, prompt_anatomy(3)), (2,), 3)
         chosen = lambda tokens, logits: np.isin(np.arange(COUNT)[some], self.wanted)  # noqa: E731
         prompts = [tiny_prompt(seed) for seed in range(COUNT)][some]
         pairs = lambda tokens: np.tile([[3, 5]], (len(tokens), 1))  # noqa: E731
-        return answer_batch(
-            graphdef, params, prompts, study, (2,), 3, chosen, full_size=portion.questions, options=pairs
-        )
+        return answer_batch(net, prompts, request, chosen, pairs, full_size=portion.questions)
 
 
 def check_equal(found: Answered, expected: Answered) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.knockout.anatomies import prompt_anatomy
 from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.actions import Action
 from xmflow_jax.knockout.measure import Margins, Measured
@@ -16,7 +17,9 @@ from xmflow_jax.run.parts import table_of
 from xmflow_jax.study.rows import first_token_answers, observe, question_rows, whole_answers
 
 QUESTION = Question("007", "42", Path("42.jpg"), "Is it red or blue?", "red", "ChooseAttr")
-ROWS = pathway_study([(Pathway("Image", "Last"), "centred"), (Pathway("Question", "Image"), "single")], 2, 1)
+ROWS = pathway_study(
+    [(Pathway("Image", "Last"), "centred"), (Pathway("Question", "Image"), "single")], prompt_anatomy(2), 1
+)
 WORDS = {3: " blue ", 4: "Red", 5: " red"}
 # What the four configurations answer.
 ANSWERS = ["red wine", "blue", "Red", "red sea"]
@@ -104,7 +107,7 @@ def test_margins_are_those_of_the_question_and_empty_where_it_has_none() -> None
 
 
 def test_a_kept_pathway_without_positions_has_no_rows() -> None:
-    kept = keep_only_study([(Pathway("Image", "Last"), "single")], 2, 1)
+    kept = keep_only_study([(Pathway("Image", "Last"), "single")], prompt_anatomy(2), 1)
     measured: Any = Measured(np.array([5]), np.array([0.5]), np.array([[5, 3]]), np.array([[0.25, 0.125]]))
     observed = observe(QUESTION, "red", ["red", "blue"], measured, None, 0)
     here, gone = np.array([True, False]), np.array([False, False])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.data.tiny_processing import load_processing
+from tests.knockout.anatomies import prompt_anatomy
 from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.sources.demo import write_demo_questions
 from xmflow_jax.data.sources.demo_tokenizer import write_demo_tokenizer
@@ -21,9 +22,11 @@ from xmflow_jax.families.registry import VISION_ENCODER_DECODER
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.knockout.actions import TOGETHER
 from xmflow_jax.knockout.fast import engine as fast
-from xmflow_jax.knockout.fast.placement import build_study
+from xmflow_jax.knockout.kinds import edges
 from xmflow_jax.knockout.pathways import parse_pathways
+from xmflow_jax.knockout.study import build_study
 from xmflow_jax.knockout.study_rows import StudyRow, pathway_study
+from xmflow_jax.nn.anatomy import CROSS, SELF
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.gpt2 import Gpt2Config
 from xmflow_jax.study import blocked_weights
@@ -59,8 +62,8 @@ def fixture_sound(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     template = NAMED_TEMPLATES["plain_text" if crossing else "plain"]
     prompt = prepare_question(read_questions(files, images)[0], load_processing(model), template)
     pathways = parse_pathways("Image->Question, Question->Last@to-end", "centred")
-    rows = pathway_study(pathways, LAYERS, 1, cross_attention=crossing)
     loaded = load_model(model, "float32")
+    rows = pathway_study(pathways, loaded.anatomy, 1)
     check_engines(loaded, prompt, rows, batch_size=2)
     return loaded, prompt, rows
 
@@ -79,20 +82,18 @@ def unblocked(*_: Any) -> Any:
     return jax.numpy.zeros((1,) * 3, bool) & edge_mask(switch, target, source)
 
 
-edge_mask = blocked_weights.arrays.edge_mask
+edge_mask = edges.edge_mask
 
 
 @pytest.mark.parametrize(
-    ("engine", "place", "program"),
-    [
-        ("plain", "xmflow_jax.knockout.arrays.edge_mask", "_plain"),
-        ("fast", "xmflow_jax.knockout.fast.attention.edge_mask", "_fast"),
-    ],
+    ("engine", "program"),
+    [("plain", "_plain"), ("fast", "_fast")],
 )
 def test_a_mask_that_blocks_nothing(
-    sound: Checkable, monkeypatch: pytest.MonkeyPatch, engine: str, place: str, program: str
+    sound: Checkable, monkeypatch: pytest.MonkeyPatch, engine: str, program: str
 ) -> None:
-    monkeypatch.setattr(place, unblocked)
+    """In the program of one engine; the other's is compiled already and has its edges."""
+    monkeypatch.setattr(edges, "edge_mask", unblocked)
     jitted = getattr(blocked_weights, program)
     jitted.clear_cache()
     try:
@@ -108,9 +109,10 @@ def sabotaged(change: Callable[[Any, int], Any]) -> Callable[..., Any]:
     """`knock_out`, its logits changed as a function of them and of how many configurations are switched on."""
     knock_out = fast.knock_out
 
-    def changed(graphdef: Any, params: Any, base: Any, study: Any, *rest: Any) -> Any:
-        on = sum(int(np.asarray(switch).any(axis=tuple(range(1, switch.ndim))).sum()) for switch in study.switches)
-        return change(knock_out(graphdef, params, base, study, *rest), on)
+    def changed(placed: Any, base: Any) -> Any:
+        switches = placed.study.switches.values()
+        on = sum(int(np.asarray(switch).any(axis=tuple(range(1, switch.ndim))).sum()) for switch in switches)
+        return change(knock_out(placed, base), on)
 
     return changed
 
@@ -162,6 +164,19 @@ def test_whole_answers_are_checked_in_the_passes_that_read_the_draft(
         check_engines(model, prompt, rows, batch_size=2, answer_length=4, end_tokens=(0,))
 
 
+def test_answers_that_do_not_begin_with_the_likeliest_token(sound: Checkable, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, prompt, rows = sound
+    drafted = fast.knock_out_drafted
+
+    def off(*arguments: Any) -> Any:
+        found = drafted(*arguments)
+        return found._replace(following=found.following.at[0, -1, 0].add(1))
+
+    monkeypatch.setattr(fast, "knock_out_drafted", off)
+    with pytest.raises(SelfCheckError, match="1 of the answers begin with another token than the likeliest one"):
+        check_engines(model, prompt, rows, batch_size=2, answer_length=4, end_tokens=(0,))
+
+
 def test_output_that_is_not_finite_is_the_sweeps_business(sound: Checkable) -> None:
     """Its questions are set aside one by one; there is nothing to compare."""
     model, prompt, rows = sound
@@ -176,7 +191,7 @@ TARGETS = ("Last", "Question", "Central Object", "True Option", "False Option", 
     "pathways", ["Image->Last", "Image->Last, Last->Last", ",".join(f"Image->{role}" for role in TARGETS)]
 )
 def test_a_handful_is_few_of_every_pathway_and_many_layers(pathways: str) -> None:
-    rows = list(enumerate(pathway_study(parse_pathways(pathways, "centred"), 32, 3)))
+    rows = list(enumerate(pathway_study(parse_pathways(pathways, "centred"), prompt_anatomy(32), 3)))
     chosen = handful(rows, 32)
     names = [str(row.pathway) for _, row in chosen]
     assert len(set(names)) == pathways.count("->")
@@ -189,7 +204,7 @@ def test_a_handful_is_few_of_every_pathway_and_many_layers(pathways: str) -> Non
 
 def test_a_handful_has_single_heads_and_controls_too() -> None:
     pathways = parse_pathways("Image->Last, Last->Last", "centred")
-    rows = list(enumerate(pathway_study(pathways, 32, 3, controls=2, single_heads=(2, 5, 7))))
+    rows = list(enumerate(pathway_study(pathways, prompt_anatomy(32), 3, controls=2, single_heads=(2, 5, 7))))
     chosen = [row for _, row in handful(rows, 32)]
     for pathway in ("Image->Last", "Last->Last"):
         own = [row for row in chosen if str(row.pathway) == pathway]
@@ -201,15 +216,14 @@ def test_a_handful_has_single_heads_and_controls_too() -> None:
 
 
 def test_probes_expect_zero_at_the_roles_and_heads_that_are_blocked(sound: Checkable) -> None:
-    _, prompt, rows = sound
-    crossing = len(prompt.roles["Image"]) != len(prompt.token_ids)
-    study = build_study([row.knockout for row in rows], LAYERS, HEADS)
-    by_pathway = {str(row.pathway): (probe, place) for probe in probes(prompt, rows, study, HEADS)
+    model, prompt, rows = sound
+    study = build_study([row.knockout for row in rows], model.anatomy)
+    by_pathway = {str(row.pathway): (probe, place) for probe in probes(model, prompt, rows, study)
                   for place, row in enumerate(probe.rows)}  # fmt: skip
     probe, place = by_pathway["Image->Question"]
-    assert probe.cross == crossing
+    assert probe.site == (SELF if model.anatomy.image_in_prompt else CROSS)
     np.testing.assert_array_equal(probe.source[place], prompt.roles["Image"])
     np.testing.assert_array_equal(probe.blocked[place], np.tile(prompt.roles["Question"], (HEADS, 1)))
-    own = pathway_study(parse_pathways("Image->Last", "single"), LAYERS, 1, heads=(1, 3), cross_attention=crossing)
-    (probe,) = probes(prompt, own, build_study([row.knockout for row in own], LAYERS, HEADS), HEADS)
+    own = pathway_study(parse_pathways("Image->Last", "single"), model.anatomy, 1, heads=(1, 3))
+    (probe,) = probes(model, prompt, own, build_study([row.knockout for row in own], model.anatomy))
     assert probe.blocked.any(axis=(0, 2)).tolist() == [False, True, False, True]

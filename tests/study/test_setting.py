@@ -9,7 +9,7 @@ import pytest
 
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.errors import QuestionSetAside
-from xmflow_jax.nn.interfaces import Anatomy
+from xmflow_jax.nn.anatomy import Anatomy
 from xmflow_jax.study.setting import PromptedModel, check_prompt
 
 LEARNED = Anatomy((), vocabulary=50, positions=20)

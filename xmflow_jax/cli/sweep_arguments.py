@@ -8,7 +8,7 @@ from typing import Final
 from xmflow_jax.data.sources.prepared import BENCHMARKS, DEFAULT_SPLIT
 from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout import FAST
-from xmflow_jax.knockout.actions import MASK
+from xmflow_jax.knockout.modes import MASK
 from xmflow_jax.knockout.windows import CENTRED, STYLES
 from xmflow_jax.study.options import (
     DEMO_DATA,

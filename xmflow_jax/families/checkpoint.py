@@ -10,7 +10,7 @@ from xmflow_jax.data.templates import Template, default_template
 from xmflow_jax.families.family import Family
 from xmflow_jax.families.registry import find_family
 from xmflow_jax.json_files import read_json_object
-from xmflow_jax.nn.interfaces import Anatomy
+from xmflow_jax.nn.anatomy import Anatomy
 from xmflow_jax.weights.load import LoadedModel, ModelIdentity, check_dtype, identify_weights, load_weights
 from xmflow_jax.weights.published import ModelConfig
 from xmflow_jax.weights.source import resolve_source

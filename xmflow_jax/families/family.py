@@ -14,7 +14,8 @@ from xmflow_jax.data.place import Place
 from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.templates import Template
 from xmflow_jax.machine.partitioning import Partitioning
-from xmflow_jax.nn.interfaces import Anatomy
+from xmflow_jax.nn.anatomy import Anatomy
+from xmflow_jax.nn.interfaces import Model
 from xmflow_jax.weights.published import ModelConfig
 from xmflow_jax.weights.rules import KeyTable
 
@@ -46,7 +47,7 @@ class Family:
     model_type: str
     read_config: Callable[[Path, Mapping[str, Any]], ModelConfig]
     write_config: Callable[[ModelConfig, str], dict[str, Any]]
-    build: Callable[..., Any]
+    build: Callable[..., Model]
     keys: Callable[[ModelConfig], KeyTable]
     partitioning: Callable[[ModelConfig], Partitioning]
     anatomy: Callable[[ModelConfig], Anatomy]

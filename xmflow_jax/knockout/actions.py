@@ -17,7 +17,7 @@ from xmflow_jax.knockout.kinds.outputs import Output
 from xmflow_jax.knockout.modes import MASK, check_mode
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.role_sets import RoleSet
-from xmflow_jax.nn.interfaces import NOTHING, OWN, SELF, VISUAL, Anatomy, Site
+from xmflow_jax.nn.anatomy import NOTHING, OWN, SELF, VISUAL, Anatomy, Site
 from xmflow_jax.run import row_words
 
 

@@ -17,8 +17,8 @@ from xmflow_jax.knockout.actions import Knockout
 from xmflow_jax.knockout.kinds import KINDS, kind_of
 from xmflow_jax.knockout.kinds.kind import Action, Bank, PromptRoles, View
 from xmflow_jax.knockout.modes import MODES
-from xmflow_jax.nn.attention import Treatment
-from xmflow_jax.nn.interfaces import MAIN, Anatomy, Site
+from xmflow_jax.nn.anatomy import MAIN, Anatomy, Site
+from xmflow_jax.nn.treatment import Treatment
 
 # Built with numpy on the host, traced as jax arrays inside the engines.
 Masks = Any

@@ -26,11 +26,13 @@ from xmflow_jax.knockout.fast.engine import (
     run_answers_plain,
     run_base_of,
 )
-from xmflow_jax.knockout.fast.placement import Study, impossible_actions, place_study
+from xmflow_jax.knockout.fast.placement import place_study
+from xmflow_jax.knockout.fast.reach import impossible_actions
 from xmflow_jax.knockout.kinds.kind import Action
 from xmflow_jax.knockout.lens import read_answer_states
 from xmflow_jax.knockout.measure import Margins, Measured, measure, measure_margins
-from xmflow_jax.knockout.plain import sweep_plain
+from xmflow_jax.knockout.plain import AnswerLength, sweep_plain
+from xmflow_jax.knockout.study import Study
 from xmflow_jax.machine.passes import FIRST, SECOND, SHARED, over_questions, to_host
 from xmflow_jax.nn.network import Network
 
@@ -158,7 +160,7 @@ def _knocked_out(
     given = (placed.net, placed.batch, placed.positions, study.switches)
     if steps == 1:
         return _sweep_plain(*given, at_once=PLAIN_AT_ONCE, count=count).swapaxes(0, 1), None
-    ends, room = np.asarray(request.end_tokens, np.int32), generated_room(steps)
-    found = run_answers_plain(*given, ends, steps=steps, room=room, at_once=PLAIN_AT_ONCE, count=count)
+    ends, length = np.asarray(request.end_tokens, np.int32), AnswerLength(steps, generated_room(steps))
+    found = run_answers_plain(*given, ends, length=length, at_once=PLAIN_AT_ONCE, count=count)
     logits, tokens = (part.swapaxes(0, 1) for part in found)
     return logits, tokens

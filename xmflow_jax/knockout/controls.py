@@ -23,7 +23,7 @@ from xmflow_jax.data.roles import ALL, IMAGE, IMAGE_CENTRAL_OBJECT, IMAGE_WITHOU
 from xmflow_jax.knockout.kinds.edges import Edges
 from xmflow_jax.knockout.kinds.kind import source_stack
 from xmflow_jax.knockout.role_sets import RoleSet
-from xmflow_jax.nn.interfaces import OWN, VISUAL, Site
+from xmflow_jax.nn.anatomy import OWN, VISUAL, Site
 
 # Sources whose control is other image patches.
 OBJECT_ROLES: Final = (IMAGE_CENTRAL_OBJECT, IMAGE_WITHOUT_CENTRAL_OBJECT)

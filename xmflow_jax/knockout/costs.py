@@ -15,7 +15,8 @@ from jaxtyping import Array
 
 from xmflow_jax.data.batch import Batch
 from xmflow_jax.knockout.fast.placement import Placement
-from xmflow_jax.nn.interfaces import VISUAL, KeysValues, Model, ReadingBlock, Site
+from xmflow_jax.nn.anatomy import VISUAL, Site
+from xmflow_jax.nn.interfaces import KeysValues, Model, ReadingBlock
 from xmflow_jax.nn.network import Network
 from xmflow_jax.nn.operations import count_operations
 from xmflow_jax.nn.stacks import every_row, next_logits, nothing_dropped, reading_site, stack_name

@@ -7,7 +7,7 @@ from typing import Final
 from xmflow_jax.data.roles import parse_role
 from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout.pathways import parse_styled
-from xmflow_jax.nn.interfaces import CROSS, MLP, SELF, Site
+from xmflow_jax.nn.anatomy import CROSS, MLP, SELF, Site
 
 # The outputs of a block by the names of its sublayers.
 SUBLAYERS: Final[Mapping[str, Site]] = {site.name: site for site in (SELF, CROSS, MLP)}

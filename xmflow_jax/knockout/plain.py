@@ -4,7 +4,7 @@ It is the definition of a sweep, and what the fast engine is tested against.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,9 @@ from xmflow_jax.data.batch import Batch, StackInput
 from xmflow_jax.knockout.arrays import Positions, Switches, site_dropped, site_edges
 from xmflow_jax.knockout.kinds.kind import View
 from xmflow_jax.knockout.positions import blocks_at, ids_at
+from xmflow_jax.nn.anatomy import VISUAL, Site
 from xmflow_jax.nn.attention import attend, drop
-from xmflow_jax.nn.interfaces import VISUAL, Block, KeysValues, Model, Site
+from xmflow_jax.nn.interfaces import Block, KeysValues, Model
 from xmflow_jax.nn.layers import layer_slice
 from xmflow_jax.nn.network import Network
 from xmflow_jax.nn.stacks import (
@@ -174,14 +175,25 @@ def _for_each(one: Callable[[Array], Tree], knockouts: Switches, at_once: int | 
     return jax.vmap(one)(numbers) if at_once is None else jax.lax.map(one, numbers, batch_size=at_once)
 
 
+class AnswerLength(NamedTuple):
+    """How long answers may be.
+
+    Attributes:
+        steps: most tokens of an answer.
+        room: positions behind the padded prompts that its tokens may take, at least `steps - 1`.
+    """
+
+    steps: int
+    room: int
+
+
 def answers_plain(
     net: Network,
     batch: Batch,
     positions: Positions,
     knockouts: Switches,
     end_tokens: Int[Array, " end"],
-    steps: int,
-    room: int,
+    length: AnswerLength,
     at_once: int | None = None,
     count: int | None = None,
 ) -> tuple[Float[Array, "config batch vocabulary"], Int[Array, "config batch step"]]:
@@ -189,17 +201,16 @@ def answers_plain(
     tokens of the answers).
 
     Args:
-        positions: with `room` positions behind the padded prompts.
+        positions: with room behind the padded prompts.
         knockouts, count, at_once: see `sweep_plain`.
         end_tokens: ids that end an answer; the first of them fills the rest.
-        steps: most tokens of an answer.
-        room: at least `steps - 1`.
+        length: of the answers.
     """
     features = encode_images(net, batch.pixels)
 
     def one(number: Array) -> tuple[Array, Array]:
         on = layer_slice(knockouts, number)
-        return _decode(net.module(), batch, features, positions, on, end_tokens, steps, room)
+        return _decode(net.module(), batch, features, positions, on, end_tokens, length)
 
     return _for_each(one, knockouts, at_once, count)
 
@@ -211,11 +222,10 @@ def _decode(
     positions: Positions,
     knockout: Switches,
     end_tokens: Int[Array, " end"],
-    steps: int,
-    room: int,
+    length: AnswerLength,
 ) -> tuple[Float[Array, "batch vocabulary"], Int[Array, "batch step"]]:
     """As `answers_plain`, under one configuration."""
-    main, inputs = len(model.stacks) - 1, batch.inputs[-1]
+    main, inputs, (steps, room) = len(model.stacks) - 1, batch.inputs[-1], length
     left, lengths = run_earlier(model, batch, features, positions, knockout)
     prompts = enter_main(model, batch, left, room)
     rows = jnp.broadcast_to(jnp.arange(prompts.shape[1]), prompts.shape[:2])

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from xmflow_jax.data.batch import Batch, StackInput
-from xmflow_jax.nn.interfaces import VISUAL, Model
+from xmflow_jax.nn.anatomy import VISUAL
+from xmflow_jax.nn.interfaces import Model
 from xmflow_jax.nn.stacks import stack_name
 
 

@@ -18,7 +18,7 @@ from xmflow_jax.knockout.modes import MASK, ZERO
 from xmflow_jax.knockout.output_places import SUBLAYERS, OutputPlace
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.windows import CENTRED, window_layers
-from xmflow_jax.nn.interfaces import Anatomy
+from xmflow_jax.nn.anatomy import Anatomy
 from xmflow_jax.run.row_words import EDGES, KEEP_ONLY, OUTPUT
 
 

@@ -5,8 +5,7 @@ number gives a uniform average there, and one that also encodes causality lets t
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import jax
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from xmflow_jax.machine.partitioning import MODEL, mesh_size
+from xmflow_jax.nn.treatment import Treated, Treatment
 
 # Far below any real attention logit, and finite, so that `masked - masked` is 0 and not NaN.
 MASKED = -1e30
@@ -32,35 +32,9 @@ class Part(NamedTuple):
 
     logits: Float[Array, "*batch target source"]
     allowed: Bool[Array, "..."] | None
-    edges: Mapping["Treatment", Bool[Array, "..."]]
+    edges: Mapping[Treatment, Bool[Array, "..."]]
     value: Float[Array, "..."]
     letters: str
-
-
-class Treated(NamedTuple):
-    """Some edges of one part: the weights that they had, and what they lead to."""
-
-    weights: Float[Array, "*batch target source"]
-    edges: Bool[Array, "*batch target source"]
-    value: Float[Array, "..."]
-    letters: str
-
-
-@dataclass(frozen=True, order=True)
-class Treatment:
-    """What a knockout does to an edge; the edge's own value never arrives. Ordered by name, as a pytree's keys must be.
-
-    Attributes:
-        name: as options and rows say it.
-        removed: the edge is taken away before the softmax, so that the others are renormalised; else the others keep
-            their weights.
-        instead: what arrives in place of the edges' own values, from the edges of all parts of a softmax; None:
-            nothing.
-    """
-
-    name: str
-    removed: bool
-    instead: Callable[[Sequence[Treated]], Float[Array, "*batch target head_width"]] | None = None
 
 
 # What a knockout does at a site: the edges of every treatment, dense [..., head, target, source].

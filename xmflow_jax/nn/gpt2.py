@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from xmflow_jax.nn.anatomy import CROSS, MLP, SELF
 from xmflow_jax.nn.attention import wide_einsum
-from xmflow_jax.nn.interfaces import CROSS, MLP, SELF, Attend, Drop, KeysValues, Rows
+from xmflow_jax.nn.interfaces import Attend, Drop, KeysValues, Rows
 from xmflow_jax.nn.layers import ACTIVATIONS, DType, LayerNorm, StackedBlocks, stack_blocks
 
 HEAD_WIDTH, MODEL_WIDTH = "head_width", "model_width"

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from xmflow_jax.nn.interfaces import Site
+from xmflow_jax.nn.anatomy import Site
 
 Tree = Any
 DType = Any  # whatever jnp.dtype() takes

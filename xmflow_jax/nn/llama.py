@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from xmflow_jax.nn.anatomy import MLP, SELF
 from xmflow_jax.nn.attention import wide_einsum
-from xmflow_jax.nn.interfaces import MLP, SELF, Attend, Drop, Rows
+from xmflow_jax.nn.interfaces import Attend, Drop, Rows
 from xmflow_jax.nn.layers import ACTIVATIONS, DType, RMSNorm, StackedBlocks, stack_blocks
 
 Tree = Any

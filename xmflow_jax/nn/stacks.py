@@ -8,17 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from xmflow_jax.nn.interfaces import (
-    NOTHING,
-    OWN,
-    Block,
-    BlockGroup,
-    KeysValues,
-    Model,
-    ReadingBlock,
-    Site,
-    Stack,
-)
+from xmflow_jax.nn.anatomy import NOTHING, OWN, Site
+from xmflow_jax.nn.interfaces import Block, BlockGroup, KeysValues, Model, ReadingBlock, Stack
 
 Tree = Any
 # (hidden states, the block, its group's number, its number within the group) -> (hidden states, what is kept).

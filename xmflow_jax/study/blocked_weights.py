@@ -9,7 +9,7 @@ of the sources have 1 and half of them -1: their mean is zero, and what arrives 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,16 +22,18 @@ from xmflow_jax.knockout.arrays import Positions, Switches, build_switches, site
 from xmflow_jax.knockout.controls import Prompt, question_key
 from xmflow_jax.knockout.fast.attention import Reads, Rows, SharedKeys, Under
 from xmflow_jax.knockout.fast.base_run import BaseRun, read_outside
-from xmflow_jax.knockout.fast.placement import PREFIX_STEP, Study, round_up
+from xmflow_jax.knockout.fast.placement import PREFIX_STEP, round_up
 from xmflow_jax.knockout.kinds import kind_of
 from xmflow_jax.knockout.kinds.kind import View
 from xmflow_jax.knockout.modes import MODES
 from xmflow_jax.knockout.plain import enter_main, run_earlier
 from xmflow_jax.knockout.positions import blocks_at, ids_at
+from xmflow_jax.knockout.study import Study
 from xmflow_jax.knockout.study_rows import StudyRow
 from xmflow_jax.machine.passes import to_host
+from xmflow_jax.nn.anatomy import MAIN, OWN, Site
 from xmflow_jax.nn.attention import attend
-from xmflow_jax.nn.interfaces import MAIN, OWN, Attend, Block, KeysValues, Model, Site
+from xmflow_jax.nn.interfaces import Attend, Block, KeysValues, Model
 from xmflow_jax.nn.layers import layer_slice
 from xmflow_jax.nn.network import Network
 from xmflow_jax.nn.stacks import every_row, group_ranges, layer_count, nothing_dropped, run_layers
@@ -129,7 +131,7 @@ def blocked_weights_fast(
     weights = to_host(
         _fast(
             model.net, _first_prompt(base), *one, probe.switches, probe.layer, source,
-            shape=(rows, prefix), place=(probe.site, probe.group),
+            shown=Shown(probe.site, probe.group, rows, prefix),
         )
     )  # fmt: skip
     whole = np.zeros((*weights.shape[:2], batch.tokens.shape[1]), weights.dtype)
@@ -238,7 +240,16 @@ def _layer_inputs(model: Model, batch: Batch, left: dict[str, Array]) -> list[Fl
     return run_layers(stack, enter_main(model, batch, left), layer, 0, layer_count(stack))[1]
 
 
-@partial(jax.jit, static_argnames=("shape", "place"))
+class Shown(NamedTuple):
+    """What of the fast engine is looked at: a site of a group of blocks, over so many rows behind so long a prefix."""
+
+    site: Site
+    group: int
+    rows: int
+    prefix: int
+
+
+@partial(jax.jit, static_argnames=("shown",))
 def _fast(
     net: Network,
     base: BaseRun,
@@ -247,10 +258,9 @@ def _fast(
     switches: Switches,
     layers: Int[Array, " pair"],
     sources: Float[Array, "pair source"],
-    shape: tuple[int, int],
-    place: tuple[Site, int],
+    shown: Shown,
 ) -> Float[Array, "pair head row"]:
-    model, (rows, prefix), (site, group) = net.module(), shape, place
+    model, (site, group, rows, prefix) = net.module(), shown
     stack, inputs, main = model.stacks[-1], batch.inputs[-1], base.main
     first = base.first[-1]
     at = Rows(first[:, None] + jnp.arange(rows), first, rows)

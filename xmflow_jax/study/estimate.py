@@ -25,8 +25,9 @@ from xmflow_jax.errors import QuestionSetAside, RunFolderError
 from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.controls import question_key
 from xmflow_jax.knockout.costs import ModelCosts, StackCosts, model_costs, necessary_operations
-from xmflow_jax.knockout.fast.placement import build_study, place_study
+from xmflow_jax.knockout.fast.placement import place_study
 from xmflow_jax.knockout.lens import TOP, Lens
+from xmflow_jax.knockout.study import build_study
 from xmflow_jax.measures.measure import made_up
 from xmflow_jax.run.parts import part_bytes
 from xmflow_jax.run.schemas import TRACKED

@@ -75,7 +75,7 @@ def answer_lens(
     """
     words = np.zeros((len(states), len(TRACKED)), np.int32)
     words[: len(followed)] = np.maximum([own.tokens for own in followed], 0)
-    lens: Lens = to_host(read_lens(model.graphdef, model.state, states, words))
+    lens: Lens = to_host(read_lens(model.net, states, words))
     return lens
 
 

@@ -4,7 +4,7 @@ from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.data.roles import IMAGE
 from xmflow_jax.machine.partitioning import COLUMNS, HEADS
-from xmflow_jax.nn.interfaces import NOTHING, OWN
+from xmflow_jax.nn.anatomy import NOTHING, OWN
 from xmflow_jax.weights.load import ModelIdentity, abstract_model, shapes
 
 

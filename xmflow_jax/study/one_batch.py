@@ -19,10 +19,10 @@ from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.arrays import stack_roles
 from xmflow_jax.knockout.batch_answers import Answered, Request, answer_batch
 from xmflow_jax.knockout.controls import Prompt, question_key
-from xmflow_jax.knockout.fast.placement import Study, build_study, distinct
 from xmflow_jax.knockout.kinds.drawn import DrawnEdges, control_overlap
 from xmflow_jax.knockout.kinds.kind import Action
 from xmflow_jax.knockout.lens import Lens
+from xmflow_jax.knockout.study import Study, build_study, distinct
 from xmflow_jax.knockout.study_rows import StudyRow
 from xmflow_jax.run.folder import NOT_SELECTED, SET_ASIDE
 from xmflow_jax.scoring.answers import score_answer

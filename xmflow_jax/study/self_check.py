@@ -24,8 +24,10 @@ from xmflow_jax.knockout.fast.base_run import BaseRun
 from xmflow_jax.knockout.fast.decoding import Draft, greedy_draft
 from xmflow_jax.knockout.fast.drafts import answer_lengths, generated_room, tokens_checked
 from xmflow_jax.knockout.fast.engine import Placed
-from xmflow_jax.knockout.fast.placement import Study, build_study, impossible_actions, place_study
+from xmflow_jax.knockout.fast.placement import place_study
+from xmflow_jax.knockout.fast.reach import impossible_actions
 from xmflow_jax.knockout.plain import sweep_plain
+from xmflow_jax.knockout.study import Study, build_study
 from xmflow_jax.knockout.study_rows import StudyRow
 from xmflow_jax.machine.passes import to_host
 from xmflow_jax.study.blocked_weights import Probe, blocked_weights_fast, blocked_weights_plain, key_of, probes
@@ -61,11 +63,22 @@ class _Checked:
     checked: int
 
     def logits(self, placed: Placed) -> Float[np.ndarray, "config word"]:
-        """The fast engine's, of the first prompt."""
+        """The fast engine's, of the first prompt.
+
+        Raises:
+            SelfCheckError: a whole answer does not begin with the token that these logits make the likeliest.
+        """
         if self.draft is None:
             return np.asarray(to_host(engine.knock_out(placed, self.base))[0])
         found = engine.knock_out_drafted(placed, self.base, self.draft, self.checked)
-        return np.asarray(to_host(found.logits)[0])
+        logits, first = to_host(found.logits)[0], to_host(found.following)[0, :, 0]
+        differing = int((logits.argmax(-1) != first).sum())
+        if differing:
+            raise SelfCheckError(
+                f"self-check: {differing} of the answers begin with another token than the likeliest one; "
+                "please report this (--no-self-check skips the check)"
+            )
+        return np.asarray(logits)
 
     def under(self, study: Study) -> Placed:
         """Another study on the batch, with the generated positions."""

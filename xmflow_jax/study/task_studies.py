@@ -18,7 +18,7 @@ from xmflow_jax.knockout.output_places import OutputPlace, parse_output_places
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway, parse_pathway, parse_pathways
 from xmflow_jax.knockout.study_rows import StudyRow, keep_only_study, output_study, pathway_study
 from xmflow_jax.knockout.windows import default_width
-from xmflow_jax.nn.interfaces import Anatomy
+from xmflow_jax.nn.anatomy import Anatomy
 from xmflow_jax.study.options import SweepOptions
 
 # From which layer on can the image be dropped altogether? The recommendation is made from this one.

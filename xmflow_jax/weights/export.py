@@ -20,7 +20,7 @@ def write_checkpoint(directory: Path, family: PublishedFamily, config: ModelConf
     Args:
         state: the parameters in float32, as `nnx.split` gives them.
     """
-    arrays = {path: variable.get_value() for path, variable in nnx.to_flat_state(state)}
+    arrays = {tuple(map(str, path)): variable.get_value() for path, variable in nnx.to_flat_state(state)}
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode())
     for path, array in sorted(arrays.items()):
         digest.update(json.dumps([*path, list(array.shape)]).encode())

@@ -19,8 +19,8 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
 from xmflow_jax.errors import CheckpointError, OptionError
-from xmflow_jax.machine.partitioning import parameter_shardings
-from xmflow_jax.nn.interfaces import Anatomy
+from xmflow_jax.machine.partitioning import Leaf, parameter_shardings
+from xmflow_jax.nn.anatomy import Anatomy
 from xmflow_jax.nn.network import Network
 from xmflow_jax.weights import orbax
 from xmflow_jax.weights.digest import cast_digest, stored_digest
@@ -190,9 +190,9 @@ def abstract_model(family: PublishedFamily, config: ModelConfig, dtype: str) -> 
     return graphdef, state
 
 
-def shapes(abstract: Any) -> dict[tuple[str, ...], jax.ShapeDtypeStruct | jax.Array]:
-    """Shape and type of every parameter, by its path."""
-    return {path: variable.get_value() for path, variable in nnx.to_flat_state(abstract)}
+def shapes(abstract: Any) -> dict[tuple[str, ...], Leaf]:
+    """Every parameter, or its shape and type where the state has no arrays, by its path."""
+    return {tuple(map(str, path)): variable.get_value() for path, variable in nnx.to_flat_state(abstract)}
 
 
 def fill_state(abstract: Any, arrays: Mapping[tuple[str, ...], jax.Array]) -> Any:
@@ -201,7 +201,7 @@ def fill_state(abstract: Any, arrays: Mapping[tuple[str, ...], jax.Array]) -> An
     Raises:
         RuntimeError: paths differ, which `nnx.merge` would accept and leave parameters without values.
     """
-    flat = dict(nnx.to_flat_state(abstract))
+    flat = {tuple(map(str, path)): variable for path, variable in nnx.to_flat_state(abstract)}
     if flat.keys() != arrays.keys():
         raise RuntimeError(f"parameters and weights differ in {sorted(flat.keys() ^ arrays.keys())}")
     return nnx.from_flat_state([(path, variable.replace(arrays[path])) for path, variable in flat.items()])
@@ -218,7 +218,7 @@ def _dominant_dtype(tensors: Any) -> str:
 def _assemble(
     table: KeyTable,
     tensors: Mapping[str, StoredTensor],
-    expected: Mapping[tuple[str, ...], jax.ShapeDtypeStruct],
+    expected: Mapping[tuple[str, ...], Leaf],
     shardings: Mapping[tuple[str, ...], NamedSharding],
     where: str,
 ) -> Iterator[tuple[tuple[str, ...], jax.Array]]:
@@ -241,7 +241,7 @@ def _assemble(
 def _check_tensors(
     table: KeyTable,
     tensors: Mapping[str, StoredTensor],
-    expected: Mapping[tuple[str, ...], jax.ShapeDtypeStruct],
+    expected: Mapping[tuple[str, ...], Leaf],
     where: str,
 ) -> None:
     """Refuse stored types and shapes that the configuration does not call for."""

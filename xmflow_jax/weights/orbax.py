@@ -14,6 +14,7 @@ from jax.sharding import Sharding
 
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.json_files import read_json_object
+from xmflow_jax.machine.partitioning import Leaf
 
 # Of a parameter in the state.
 Keys = tuple[str, ...]
@@ -105,7 +106,7 @@ def check_files(directory: Path, marker: Marker) -> None:
 def restore(
     directory: Path,
     marker: Marker,
-    expected: Mapping[Keys, jax.ShapeDtypeStruct],
+    expected: Mapping[Keys, Leaf],
     shardings: Mapping[Keys, Sharding],
 ) -> dict[Keys, jax.Array]:
     """The parameters, cast to the expected types, each where `shardings` says, or on JAX's default device.
@@ -135,9 +136,7 @@ def restore(
     return arrays
 
 
-def _restore_one(
-    checkpointer: Any, folder: Path, path: Keys, leaf: jax.ShapeDtypeStruct, sharding: Sharding | None
-) -> jax.Array:
+def _restore_one(checkpointer: Any, folder: Path, path: Keys, leaf: Leaf, sharding: Sharding | None) -> jax.Array:
     from orbax.checkpoint.args import PyTreeRestore
     from orbax.checkpoint.checkpoint_utils import construct_restore_args
 

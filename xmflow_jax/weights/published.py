@@ -3,7 +3,8 @@
 from typing import Any, Protocol, runtime_checkable
 
 from xmflow_jax.machine.partitioning import Partitioning
-from xmflow_jax.nn.interfaces import Anatomy
+from xmflow_jax.nn.anatomy import Anatomy
+from xmflow_jax.nn.interfaces import Model
 from xmflow_jax.weights.rules import KeyTable
 
 # A family's own frozen dataclass; nothing but the family looks into it.
@@ -21,7 +22,7 @@ class PublishedFamily(Protocol):
 
     def write_config(self, config: ModelConfig, dtype: str, /) -> dict[str, Any]: ...
 
-    def build(self, config: ModelConfig, *, dtype: Any, rngs: Any) -> Any: ...
+    def build(self, config: ModelConfig, *, dtype: Any, rngs: Any) -> Model: ...
 
     def keys(self, config: ModelConfig, /) -> KeyTable: ...
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
+from xmflow_jax.machine.partitioning import Leaf
 from xmflow_jax.weights.rules import Rule
 from xmflow_jax.weights.safetensors_files import StoredTensor, read_slice
 
@@ -17,9 +18,7 @@ Index = tuple[slice, ...]
 ALIGNMENT = 64
 
 
-def place_parameter(
-    rule: Rule, tensors: Mapping[str, StoredTensor], leaf: jax.ShapeDtypeStruct, sharding: NamedSharding
-) -> jax.Array:
+def place_parameter(rule: Rule, tensors: Mapping[str, StoredTensor], leaf: Leaf, sharding: NamedSharding) -> jax.Array:
     """One parameter on the devices of this process, and its place on those of others.
 
     Args:
@@ -45,7 +44,7 @@ def _bounds(one: slice, size: int) -> tuple[int, int]:
 
 
 def _read(
-    rule: Rule, tensors: Mapping[str, StoredTensor], leaf: jax.ShapeDtypeStruct, bounds: tuple[tuple[int, int], ...]
+    rule: Rule, tensors: Mapping[str, StoredTensor], leaf: Leaf, bounds: tuple[tuple[int, int], ...]
 ) -> np.ndarray:
     out = aligned_empty([stop - start for start, stop in bounds], leaf.dtype)
     # A stacked parameter is spread over other axes than the layers.

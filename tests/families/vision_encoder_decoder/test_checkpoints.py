@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -25,8 +26,8 @@ from xmflow_jax.families.vision_encoder_decoder.modeling import (
     CrossAttentionConfig,
     CrossAttentionModel,
 )
+from xmflow_jax.nn.anatomy import CROSS, SELF, Site
 from xmflow_jax.nn.gpt2 import MODEL_WIDTH
-from xmflow_jax.nn.interfaces import CROSS, SELF, Site
 from xmflow_jax.nn.network import Network
 from xmflow_jax.nn.stacks import every_row, nothing_dropped
 from xmflow_jax.weights.load import LoadedModel, abstract_model, shapes
@@ -97,7 +98,7 @@ def test_the_preset_has_the_users_sizes() -> None:
         scales[site] = scale
         return query
 
-    block(np.zeros((1, 1, tiny.text.width), np.float32), None, attend_at, nothing_dropped, every_row)
+    block(jnp.zeros((1, 1, tiny.text.width)), None, attend_at, nothing_dropped, every_row)
     assert scales == {SELF: pytest.approx(6**-0.5), CROSS: pytest.approx(24**-0.5)}
 
 

@@ -24,11 +24,11 @@ from xmflow_jax.data import roles
 from xmflow_jax.families.checkpoint import load_model
 from xmflow_jax.knockout.actions import block
 from xmflow_jax.knockout.fast.engine import sweep_fast
-from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.pathways import Pathway
+from xmflow_jax.knockout.study import build_study
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import SINGLE
-from xmflow_jax.nn.interfaces import CROSS
+from xmflow_jax.nn.anatomy import CROSS
 from xmflow_jax.weights.load import LoadedModel
 
 CASES = [("clip", 16, True), ("vit", 24, True)]

@@ -13,9 +13,11 @@ from xmflow_jax.knockout.actions import Knockout, block, keep_only
 from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.fast.departed import build_tiles, continue_departed
 from xmflow_jax.knockout.fast.drafts import check_drafts, drafted_groups, generated_room, tokens_checked
-from xmflow_jax.knockout.fast.placement import build_study, impossible_actions, place_study
+from xmflow_jax.knockout.fast.placement import place_study
+from xmflow_jax.knockout.fast.reach import impossible_actions
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.role_sets import RoleSet
+from xmflow_jax.knockout.study import build_study
 
 END, FILL = 1, 2
 ENDS = (FILL, END)

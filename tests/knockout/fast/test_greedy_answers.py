@@ -10,7 +10,7 @@ from tests.knockout.tiny_study import arrays
 from xmflow_jax.knockout.actions import NOTHING_BLOCKED
 from xmflow_jax.knockout.fast.decoding import greedy_answers
 from xmflow_jax.knockout.fast.engine import encode, run_base
-from xmflow_jax.knockout.fast.placement import build_study
+from xmflow_jax.knockout.study import build_study
 
 STEPS = 6
 

@@ -8,8 +8,8 @@ from xmflow_jax.families.llava.modeling import Llava, LlavaConfig
 from xmflow_jax.families.llava.params import key_table
 from xmflow_jax.families.llava.processing import image_layout, place, processing, template
 from xmflow_jax.machine.partitioning import Partitioning, Tower
+from xmflow_jax.nn.anatomy import NOTHING, Anatomy, Site, StackShape
 from xmflow_jax.nn.clip import ClipVisionConfig
-from xmflow_jax.nn.interfaces import NOTHING, Anatomy, Site, StackShape
 from xmflow_jax.nn.llama import LlamaConfig
 
 

@@ -77,7 +77,7 @@ class Llava(nnx.Module):
         tokens: Int[Array, "batch position"],
         ids: Int[Array, "batch axis position"],
         features: Float[Array, "batch visual model"],
-        before: None = None,
+        before: Float[Array, "batch source model"] | None = None,
     ) -> Float[Array, "batch position model"]:
         """Word embeddings, with the visual features (all images of a prompt, in order) at its image positions."""
         is_image: Bool[Array, "batch position"] = tokens == self.config.image_token

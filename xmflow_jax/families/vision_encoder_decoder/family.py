@@ -12,9 +12,9 @@ from xmflow_jax.families.vision_encoder_decoder.modeling import (
 from xmflow_jax.families.vision_encoder_decoder.params import key_table
 from xmflow_jax.families.vision_encoder_decoder.processing import image_layout, place, processing, template
 from xmflow_jax.machine.partitioning import Partitioning, Tower
+from xmflow_jax.nn.anatomy import NOTHING, VISUAL, Anatomy, Site, StackShape
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.gpt2 import Gpt2Config
-from xmflow_jax.nn.interfaces import NOTHING, VISUAL, Anatomy, Site, StackShape
 
 
 def partitioning(config: CrossAttentionConfig) -> Partitioning:

@@ -78,7 +78,7 @@ class CrossAttentionModel(nnx.Module):
         tokens: Int[Array, "batch position"],
         ids: Int[Array, "batch axis position"],
         features: Float[Array, "batch visual model"],
-        before: None = None,
+        before: Float[Array, "batch source model"] | None = None,
     ) -> Float[Array, "batch position width"]:
         """Word and position embeddings; the image has no place among them."""
         return self.language_model.embed(tokens, ids)

@@ -16,8 +16,10 @@ from xmflow_jax.data.batch import StackInput
 from xmflow_jax.knockout.arrays import Positions, Switches, site_dropped, site_edges
 from xmflow_jax.knockout.kinds.kind import View
 from xmflow_jax.knockout.positions import blocks_at
-from xmflow_jax.nn.attention import Part, Treatment, attend_over, drop, for_each_head, scaled, wide_einsum
-from xmflow_jax.nn.interfaces import Attend, KeysValues, Site
+from xmflow_jax.nn.anatomy import Site
+from xmflow_jax.nn.attention import Part, attend_over, drop, for_each_head, scaled, wide_einsum
+from xmflow_jax.nn.interfaces import Attend, KeysValues
+from xmflow_jax.nn.treatment import Treatment
 from xmflow_jax.nn.visibility import sees
 
 # Dense masks of one part by what becomes of the edges.

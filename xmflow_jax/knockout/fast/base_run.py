@@ -15,8 +15,9 @@ from xmflow_jax.data.batch import Batch, StackInput
 from xmflow_jax.knockout.fast.attention import SharedKeys
 from xmflow_jax.knockout.positions import blocks_at, ids_at
 from xmflow_jax.machine.passes import FIRST, SECOND
+from xmflow_jax.nn.anatomy import VISUAL, Site
 from xmflow_jax.nn.attention import attend
-from xmflow_jax.nn.interfaces import VISUAL, Block, KeysValues, Site, Stack
+from xmflow_jax.nn.interfaces import Block, KeysValues, Stack
 from xmflow_jax.nn.layers import layer_slice
 from xmflow_jax.nn.network import Network
 from xmflow_jax.nn.stacks import (

@@ -13,8 +13,9 @@ from xmflow_jax.knockout.fast.base_run import BASE_PARTS, BaseRun, attend_outsid
 from xmflow_jax.knockout.greedy import greedy_token
 from xmflow_jax.knockout.positions import ids_at, real_positions
 from xmflow_jax.machine.passes import FIRST, SECOND, SHARED, over_questions
+from xmflow_jax.nn.anatomy import Site
 from xmflow_jax.nn.attention import attend
-from xmflow_jax.nn.interfaces import Block, KeysValues, Model, Site
+from xmflow_jax.nn.interfaces import Block, KeysValues, Model
 from xmflow_jax.nn.layers import layer_slice
 from xmflow_jax.nn.network import Network
 from xmflow_jax.nn.stacks import every_row, layer_count, next_logits, nothing_dropped, run_layers

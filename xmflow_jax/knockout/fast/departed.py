@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from xmflow_jax.knockout.fast.placement import Study
+from xmflow_jax.knockout.study import Study
 from xmflow_jax.machine.passes import FIRST, SECOND, to_host
-from xmflow_jax.nn.interfaces import MAIN
+from xmflow_jax.nn.anatomy import MAIN
 
 # Departed answers of a group in a call, and the most of one prompt's and the most prompts among them. For a batch of
 # some size it is one shape, since every shape is another program.

@@ -30,8 +30,9 @@ from xmflow_jax.knockout.fast.drafts import (
     tokens_checked,
 )
 from xmflow_jax.knockout.fast.passes import Given, drafted_pass, extend_base, suffix_pass
-from xmflow_jax.knockout.fast.placement import Placement, Study, place_study
-from xmflow_jax.knockout.plain import answers_plain, encode_images
+from xmflow_jax.knockout.fast.placement import Placement, place_study
+from xmflow_jax.knockout.plain import AnswerLength, answers_plain, encode_images
+from xmflow_jax.knockout.study import Study
 from xmflow_jax.machine.partitioning import DATA, mesh_size
 from xmflow_jax.machine.passes import FIRST, SECOND, SHARED, over_questions, to_host
 from xmflow_jax.nn.network import Network
@@ -55,7 +56,7 @@ run_answers_plain = over_questions(
     answers_plain,
     {"net": SHARED, "batch": FIRST, "positions": FIRST, "knockouts": SHARED, "end_tokens": SHARED},
     (SECOND, SECOND),
-    ["steps", "room", "at_once", "count"],
+    ["length", "at_once", "count"],
 )
 
 # Configurations that the plain engine evaluates side by side.
@@ -226,7 +227,7 @@ def plain_answers(
     some = {bank: np.asarray(switch)[np.array(chosen)] for bank, switch in placed.study.switches.items()}
     _, tokens = run_answers_plain(
         placed.net, placed.batch, placed.positions, some, np.asarray(end_tokens, np.int32),
-        steps=steps, room=generated_room(steps), at_once=PLAIN_AT_ONCE, count=len(chosen),
+        length=AnswerLength(steps, generated_room(steps)), at_once=PLAIN_AT_ONCE, count=len(chosen),
     )  # fmt: skip
     whole, decoded = drafts.tokens.copy(), to_host(tokens).swapaxes(0, 1)
     whole[:, chosen] = np.where(drafts.departed[:, chosen, None], decoded, whole[:, chosen])

@@ -12,18 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Int
 
-from xmflow_jax.data.batch import Batch, Prompt, StackInput
-from xmflow_jax.errors import OptionError
-from xmflow_jax.knockout.actions import Knockout
-from xmflow_jax.knockout.arrays import Actions, Positions, Switches, build_switches, collect_actions
+from xmflow_jax.data.batch import Batch, StackInput
+from xmflow_jax.knockout.arrays import Positions
+from xmflow_jax.knockout.fast.reach import Reach, Rows, first_rows, reaches, stack_of
 from xmflow_jax.knockout.fast.schedule import Trie, build_trie
-from xmflow_jax.knockout.kinds import KINDS, kind_of
-from xmflow_jax.knockout.kinds.kind import Action, Sight
-from xmflow_jax.nn.interfaces import MAIN, Anatomy
+from xmflow_jax.knockout.kinds.kind import Action
+from xmflow_jax.knockout.study import Study
+from xmflow_jax.nn.anatomy import Anatomy
 
 # Suffix rows and prefix positions are rounded up to these. One row stays one row.
 ROW_STEP = 8
@@ -34,149 +32,6 @@ PREFIX_STEP = 16
 WASTE = 0.04
 WASTE_OF_FEW_ROWS = 0.25
 FEW_ROWS = 3
-
-Rows = Int[np.ndarray, " batch"]
-
-
-@dataclass(frozen=True, eq=False)
-class Study:
-    """Configurations and what is computed once for all of them."""
-
-    knockouts: tuple[Knockout, ...]
-    actions: Actions
-    switches: Switches
-    anatomy: Anatomy
-
-    @property
-    def layers(self) -> int:
-        """Of all stacks together."""
-        return self.anatomy.layers
-
-
-def build_study(knockouts: Sequence[Knockout], anatomy: Anatomy) -> Study:
-    """A study of a model.
-
-    Raises:
-        OptionError: a site, a layer or a head is not one of the model's.
-    """
-    actions = collect_actions(knockouts)
-    return Study(tuple(knockouts), actions, build_switches(knockouts, actions, anatomy), anatomy)
-
-
-def check_positions(prompts: Sequence[Prompt], actions: Actions) -> None:
-    """Every role set that an action names has at least one position in every prompt: no silent no-op.
-
-    Raises:
-        OptionError: a role is unknown to a prompt or matches no position of it.
-    """
-    for prompt in prompts:
-        stacks = {**prompt.before, MAIN: prompt}
-        for action in distinct(actions):
-            for stack, chosen in kind_of(action).ends(action):
-                roles = stacks[stack].roles
-                if chosen.role not in roles:
-                    raise OptionError(f"the prompt has no role {chosen.role!r}")
-                if not chosen.complement and not roles[chosen.role].any():
-                    raise OptionError(f"role {chosen.role!r} matches no position of the prompt")
-
-
-def distinct(actions: Actions) -> tuple[Action, ...]:
-    """A study's actions, each once."""
-    return tuple(dict.fromkeys(action for own in actions.values() for action in own))
-
-
-@dataclass(frozen=True)
-class Reach:
-    """An action as one configuration uses it.
-
-    Attributes:
-        to_the_end: it is switched on in every layer from the configuration's first one on, in all heads. Where every
-            position that could read some source is a target, that source is then never read again: what becomes of it
-            is of no effect, and its row need not be computed. So `Image->All@to-end` costs no image row.
-    """
-
-    action: Action
-    to_the_end: bool
-
-
-def stack_of(action: Action) -> str:
-    """The stack whose rows an action changes."""
-    return kind_of(action).banks(action)[0].site.stack
-
-
-def reaches(knockout: Knockout, anatomy: Anatomy) -> tuple[Reach, ...]:
-    """The knockout's actions, in its order."""
-    first = min((layer for part in knockout.switched for layer in part[1]), default=anatomy.layers)
-    # Of several stacks, all that the earlier ones leave is read by later ones.
-    to_the_end = set(range(first, anatomy.main.layers)) if len(anatomy.stacks) == 1 else None
-    return tuple(
-        Reach(action, heads is None and set(blocked) == to_the_end) for action, blocked, heads in knockout.switched
-    )
-
-
-def first_rows(study: Study, positions: Positions, batch: Batch, generated: int = 0) -> dict[Reach, Rows]:
-    """The first row of each prompt, in the stack that an action is about, that it can change with effect; -1 where
-    visibility leaves it none.
-
-    Args:
-        generated: so many positions behind each prompt of the main stack are read as well; what changes those alone
-            starts at the last row.
-    """
-    numbers = {stack.name: number for number, stack in enumerate(study.anatomy.stacks)}
-    first: dict[Reach, Rows] = {}
-    for bank, chosen in study.actions.items():
-        inputs, more = batch.inputs[numbers[bank.site.stack]], generated if bank.site.stack == MAIN else 0
-        length = np.asarray(inputs.length)
-        for column, action in enumerate(chosen):
-            own = jax.tree.map(lambda leaf, column=column: np.asarray(leaf)[:, column], positions[bank])
-            place = np.arange(KINDS[bank.kind].rows(own))
-            sight = Sight(place < length[:, None] + more, padded_blocks(inputs.blocks, len(place)))
-            targets, unread = KINDS[bank.kind].changed(bank, action, own, sight)
-            # The answer's rows are read in any case.
-            skipped = np.zeros_like(sight.real) if unread is None else unread & (place < length[:, None] - 1)
-            for to_the_end, left in ((False, np.zeros_like(skipped)), (True, skipped)):
-                row = first_changed(targets & sight.real & ~left, sight.real & ~left, sight.blocks)
-                row = np.where(row < 0, row, np.minimum(row, length - 1))
-                known = first.get(Reach(action, to_the_end), row)
-                # An action at several sites begins at the earliest.
-                earliest = np.where((row < 0) | (known < 0), np.maximum(row, known), np.minimum(row, known))
-                first[Reach(action, to_the_end)] = earliest
-    return first
-
-
-def padded_blocks(blocks: Int[np.ndarray, "batch _"] | None, length: int) -> Int[np.ndarray, "batch _"] | None:
-    """Block numbers with 0 behind them, or cut off, so that there are `length` of each prompt."""
-    if blocks is None:
-        return None
-    numbers = np.asarray(blocks)[:, :length]
-    return np.pad(numbers, ((0, 0), (0, length - numbers.shape[1])))
-
-
-def first_changed(
-    targets: Bool[np.ndarray, "batch position"],
-    read: Bool[np.ndarray, "batch position"],
-    blocks: Int[np.ndarray, "batch position"] | None,
-) -> Rows:
-    """The first row that can change in any layer, where the targets change in the first; -1 where there are none.
-
-    Everything behind a changed row can change in the next layer, and so can every row of a block that holds one of
-    those: the first row of all is where no block reaches further back.
-
-    Args:
-        read: rows that count.
-    """
-    first = np.where(targets.any(1), targets.argmax(1), -1)
-    if blocks is None:
-        return first
-    for row, start in enumerate(first):
-        own = np.where(read[row], blocks[row], 0)
-        begins = {int(number): int((own == number).argmax()) for number in np.unique(own[own > 0])}
-        reach = np.array([begins.get(int(number), place) for place, number in enumerate(own)])
-        back = np.minimum.accumulate(reach[::-1])[::-1]
-        while start >= 0 and back[start] < start:
-            start = back[start]
-        first[row] = start
-    return first
 
 
 @lru_cache(maxsize=64)
@@ -358,15 +213,3 @@ def kept_window(
     highest = np.max([start + extent.rows for start, extent in used], axis=0)
     rows = min(padded, round_up(int((highest - lowest).max()), ROW_STEP))
     return np.minimum(lowest, padded - rows).astype(np.int32), rows
-
-
-def impossible_actions(study: Study, positions: Positions, batch: Batch) -> list[set[Action]]:
-    """For each prompt, the actions that visibility makes impossible, such as edges from later text to earlier text.
-
-    Whatever `positions` tell of generated positions does not count.
-    """
-    first = first_rows(study, positions, batch)
-    return [
-        {reach.action for reach, rows in first.items() if not reach.to_the_end and rows[prompt] < 0}
-        for prompt in range(len(batch.length))
-    ]

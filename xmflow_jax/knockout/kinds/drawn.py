@@ -17,7 +17,7 @@ from xmflow_jax.knockout.kinds import edges
 from xmflow_jax.knockout.kinds.edges import Edges
 from xmflow_jax.knockout.kinds.kind import Bank, Changed, Kind, PromptRoles, Shown, Sight, View, pad_last
 from xmflow_jax.knockout.role_sets import RoleSet
-from xmflow_jax.nn.interfaces import OWN, Site
+from xmflow_jax.nn.anatomy import OWN, Site
 
 NAME: Final = "drawn edges"
 Masks = Any

@@ -26,7 +26,7 @@ from xmflow_jax.knockout.kinds.kind import (
 )
 from xmflow_jax.knockout.modes import MASK, MODES
 from xmflow_jax.knockout.role_sets import RoleSet
-from xmflow_jax.nn.interfaces import OWN, SELF, VISUAL, Site
+from xmflow_jax.nn.anatomy import OWN, SELF, VISUAL, Site
 
 NAME: Final = "edges"
 Masks = Any

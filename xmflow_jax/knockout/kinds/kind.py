@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Int
 from xmflow_jax.data.batch import RoleMasks
 from xmflow_jax.data.roles import IMAGE
 from xmflow_jax.knockout.role_sets import RoleSet
-from xmflow_jax.nn.interfaces import NOTHING, OWN, VISUAL, Site
+from xmflow_jax.nn.anatomy import NOTHING, OWN, VISUAL, Site
 
 Tree = Any
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool
 from xmflow_jax.knockout.kinds.kind import Bank, Changed, Kind, PromptRoles, Sight, View, pad_last, padded_masks
 from xmflow_jax.knockout.modes import ZERO
 from xmflow_jax.knockout.role_sets import RoleSet
-from xmflow_jax.nn.interfaces import Site
+from xmflow_jax.nn.anatomy import Site
 
 NAME: Final = "output"
 Masks = Any

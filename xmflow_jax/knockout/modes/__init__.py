@@ -9,7 +9,7 @@ from typing import Final
 
 from xmflow_jax.errors import OptionError
 from xmflow_jax.knockout.modes import mask, mean, zero
-from xmflow_jax.nn.attention import Treatment
+from xmflow_jax.nn.treatment import Treatment
 
 MASK: Final = mask.TREATMENT.name
 ZERO: Final = zero.TREATMENT.name

@@ -2,6 +2,6 @@
 
 from typing import Final
 
-from xmflow_jax.nn.attention import Treatment
+from xmflow_jax.nn.treatment import Treatment
 
 TREATMENT: Final = Treatment("mask", removed=True)
