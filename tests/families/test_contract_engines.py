@@ -30,13 +30,13 @@ from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.batch_answers import Answered, Request, answer_batch
 from xmflow_jax.knockout.controls import question_key
 from xmflow_jax.knockout.fast.engine import sweep_fast
-from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.modes import MEAN, ZERO
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
+from xmflow_jax.knockout.study import build_study
 from xmflow_jax.knockout.study_rows import StudyRow, pathway_study
 from xmflow_jax.knockout.windows import CENTRED, FROM_START, SINGLE, STYLES, TO_END
 from xmflow_jax.machine.partitioning import DATA, MODEL, parameter_shardings
-from xmflow_jax.nn.interfaces import Anatomy
+from xmflow_jax.nn.anatomy import Anatomy
 from xmflow_jax.nn.network import Network
 from xmflow_jax.study.self_check import check_engines
 from xmflow_jax.weights.load import shapes

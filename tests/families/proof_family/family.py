@@ -16,8 +16,8 @@ from xmflow_jax.data.templates import NAMED_TEMPLATES, Template
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.family import Family
 from xmflow_jax.machine.partitioning import Partitioning, Tower
+from xmflow_jax.nn.anatomy import MAIN, MLP, SELF, Anatomy, StackShape
 from xmflow_jax.nn.clip import ClipVisionConfig
-from xmflow_jax.nn.interfaces import MAIN, MLP, SELF, Anatomy, StackShape
 from xmflow_jax.nn.llama import LlamaConfig
 from xmflow_jax.weights.clip_tower import read_tower, tower_rules, write_tower
 from xmflow_jax.weights.config_checks import check_keys, positive, size

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from xmflow_jax.nn.anatomy import MLP, SELF, Site
 from xmflow_jax.nn.attention import wide_einsum
 from xmflow_jax.nn.clip import ClipVision, ClipVisionConfig
-from xmflow_jax.nn.interfaces import MLP, SELF, Attend, Drop, Rows, Site
+from xmflow_jax.nn.interfaces import Attend, Drop, Rows
 from xmflow_jax.nn.layers import DType, RMSNorm, StackedBlocks, stack_blocks
 from xmflow_jax.nn.llama import LlamaAttention, LlamaConfig, LlamaMLP, Rotation, rotate
 

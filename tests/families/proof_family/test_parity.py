@@ -14,10 +14,10 @@ from tests.families.proof_family.oracle import LAYERS
 from tests.knockout.tiny_study import arrays, run_plain, widest
 from xmflow_jax.knockout.actions import NOTHING_BLOCKED, block, zero_output
 from xmflow_jax.knockout.fast.engine import sweep_fast
-from xmflow_jax.knockout.fast.placement import build_study
 from xmflow_jax.knockout.modes import MASK, MODES
 from xmflow_jax.knockout.pathways import Pathway
-from xmflow_jax.nn.interfaces import MLP, SELF
+from xmflow_jax.knockout.study import build_study
+from xmflow_jax.nn.anatomy import MLP, SELF
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
