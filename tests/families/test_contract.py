@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
 
+from tests.families.contract import FAMILIES, each_family, image_token
+from tests.families.proof_family.family import PROOF
 from tests.families.variants import VARIANTS
 from xmflow_jax.convert import convert
 from xmflow_jax.data.images import FEATURE
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.checkpoint import load_model, read_checkpoint
 from xmflow_jax.families.family import Family
-from xmflow_jax.families.registry import all_families
+from xmflow_jax.families.registry import all_families, registered
 from xmflow_jax.machine.partitioning import DATA, MODEL, parameter_shardings
 from xmflow_jax.nn.anatomy import NOTHING, OWN, VISUAL
 from xmflow_jax.weights.export import write_checkpoint
@@ -26,7 +29,6 @@ from xmflow_jax.weights.random_checkpoint import write_random
 from xmflow_jax.weights.rules import Layout
 from xmflow_jax.weights.safetensors_files import list_tensors
 
-FAMILIES = all_families()
 MODELS = [
     pytest.param(family, config, id=f"{family.model_type}, {name}")
     for family in FAMILIES
@@ -38,9 +40,16 @@ LAYOUTS = [
     for name, config in {"tiny": family.tiny, **VARIANTS.get(family.model_type, {})}.items()
     for layout in family.keys(config).layouts
 ]
-each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
 each_model = pytest.mark.parametrize(("family", "config"), MODELS)
 each_layout = pytest.mark.parametrize(("family", "config", "layout"), LAYOUTS)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _with_the_proof() -> Iterator[None]:
+    """The family that exists in the tests alone is registered here, and nowhere else."""
+    with registered(PROOF):
+        assert PROOF in all_families()
+        yield
 
 
 def assert_same_parameters(one: LoadedModel, other: LoadedModel) -> None:
@@ -237,7 +246,8 @@ def test_an_images_layout_is_sound(family: Family, config: Any, size: tuple[int,
 def test_a_prompts_place_is_sound(family: Family, config: Any) -> None:
     layout = family.image_layout(config, (50, 37))
     images = (layout,) if family.anatomy(config).image_in_prompt else ()
-    tokens = np.concatenate([np.array([1, 2], np.int32), *(image.tokens for image in images), np.array([3, 4, 5])])
+    shown = [np.where(image.tokens == FEATURE, image_token(config), image.tokens) for image in images]
+    tokens = np.concatenate([np.array([1, 2]), *shown, np.array([3, 4, 5])])
     place = family.place(config, tokens.astype(np.int32), images)
     axes, length = place.axes.shape
     assert axes in (1, 3)
