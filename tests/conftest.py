@@ -52,7 +52,7 @@ def fixture_quickly_compiled() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="module")
 def _quick_fonts(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Whole fonts take less time than the letters in use: half of a report's, so not where the files are the subject."""
+    """Whole fonts take less time than the letters in use: half of a report's. Not where the files are the subject."""
     from xmflow_jax.report.figures import files
 
     with pytest.MonkeyPatch.context() as patch:

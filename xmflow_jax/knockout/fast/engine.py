@@ -235,7 +235,9 @@ def plain_answers(
 
 
 def assemble(
-    placed: Placed, base: Shaped[Any, "batch *rest"], parts: Sequence[Shaped[Array, "batch _ *rest"]]
+    placed: Placed,
+    base: Shaped[Any, "batch *rest"],  # noqa: F821
+    parts: Sequence[Shaped[Array, "batch _ *rest"]],
 ) -> Shaped[Array, "batch config *rest"]:
     """The groups' results in the study's order; configurations in no group change nothing and are the base run's."""
     chosen = [member for group in placed.placement.groups for member in group.trie.configurations]
