@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,8 +52,8 @@ ANATOMY = cross_anatomy(LAYERS, HEADS)
 OUTPUTS = (SELF, CROSS, MLP)
 
 
-def blocked(pathway: Pathway, **how: object) -> Knockout:
-    return block(pathway, how.pop("layers", EVERY_LAYER), site=pathway_site(pathway, ANATOMY), **how)  # type: ignore[arg-type]
+def blocked(pathway: Pathway, **how: Any) -> Knockout:
+    return block(pathway, how.pop("layers", EVERY_LAYER), site=pathway_site(pathway, ANATOMY), **how)
 
 
 def check(knockouts: list[Knockout], **model: object) -> np.ndarray:

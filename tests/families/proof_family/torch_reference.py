@@ -62,7 +62,9 @@ class Reference:
     def image_features(self, picture: torch.Tensor) -> torch.Tensor:
         """Of one picture [height, width, 3]: CLIP's last hidden state without the class token, projected."""
         tower, vision = "vision_tower.vision_model", self.vision
-        at = lambda name: self.tensors[f"{tower}.{name}"]  # noqa: E731
+
+        def at(name: str) -> torch.Tensor:
+            return self.tensors[f"{tower}.{name}"]
 
         def norm(name: str, x: torch.Tensor) -> torch.Tensor:
             own = at(f"{name}.weight"), at(f"{name}.bias")

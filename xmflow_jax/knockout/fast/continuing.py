@@ -10,7 +10,6 @@ runs.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple, cast
@@ -323,7 +322,10 @@ def token_layer(
     def of_group(x: Array, begin: Array, config: Array, own: KeysValues | None) -> Array:
         at = Rows(place, begin, work.shape.longest)
         under = work.under(run, index, at, config, positions)
-        rows: Callable[[KeysValues], KeysValues] = lambda one: one if own is None else own  # noqa: E731
+
+        def rows(one: KeysValues) -> KeysValues:
+            return one if own is None else own
+
         return block(x, rotation, under.attend(reads, rows), under.drop, every_row)
 
     return jax.vmap(of_group)(x, work.begin, jnp.asarray(work.tiles.config)[:, :, :width], read), room

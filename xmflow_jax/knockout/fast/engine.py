@@ -236,7 +236,7 @@ def plain_answers(
 
 def assemble(
     placed: Placed,
-    base: Shaped[Any, "batch *rest"],  # noqa: F821
+    base: Shaped[Any, "batch *rest"],  # noqa: F821 (a shape, which ruff takes for a name)
     parts: Sequence[Shaped[Array, "batch _ *rest"]],
 ) -> Shaped[Array, "batch config *rest"]:
     """The groups' results in the study's order; configurations in no group change nothing and are the base run's."""

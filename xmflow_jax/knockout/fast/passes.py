@@ -184,9 +184,14 @@ def cross_over(
     left = jax.vmap(put)(base.left[before.number], x, before.start)
     inputs, last = own.inputs, own.number == before.number + 1
     assert last, "a stack that an earlier one changes follows it"
-    enter = lambda states: model.enter(own.number, inputs.tokens, inputs.ids, base.features, states)  # noqa: E731
+
+    def enter(states: Array) -> Array:
+        return model.enter(own.number, inputs.tokens, inputs.ids, base.features, states)
+
+    def take(one: Array, start: Array) -> Array:
+        return jax.lax.dynamic_slice_in_dim(one, start, own.extent.rows, axis=1)
+
     whole = jax.vmap(enter, in_axes=1, out_axes=1)(left)
-    take = lambda one, start: jax.lax.dynamic_slice_in_dim(one, start, own.extent.rows, axis=1)  # noqa: E731
     return jax.vmap(take)(whole, own.start), left
 
 
@@ -277,6 +282,9 @@ def extend_base(base: BaseRun, hidden: Float[Array, "layer batch step width"], l
         rows: static; the window covers these positions.
     """
     window = jnp.pad(base.main.hidden, ((0, 0), (0, 0), (0, rows - base.main.hidden.shape[2]), (0, 0)))
-    put = lambda one, new, row: jax.lax.dynamic_update_slice_in_dim(one, new, row, axis=1)  # noqa: E731
+
+    def put(one: Array, new: Array, row: Array) -> Array:
+        return jax.lax.dynamic_update_slice_in_dim(one, new, row, axis=1)
+
     whole = jax.vmap(put, (1, 1, 0), 1)(window, hidden.astype(window.dtype), length - base.first[-1])
     return base._replace(stacks=(*base.stacks[:-1], base.main._replace(hidden=whole)))
