@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.commands.missing_packages import without
 from tests.commands.sweep_words import command
 from xmflow_jax import run_sweep
 from xmflow_jax.data.sources.demo import write_demo_questions
@@ -261,17 +262,7 @@ def start(given: dict[str, Any], out: Path, home: Path, program: str = "") -> su
 
 
 # Nor the packages of the extra `prepare`.
-BLOCK_PYTORCH = """
-import importlib.util, sys
-gone = ("torch", "torchvision", "tensorflow", "tensorflow_datasets", "array_record")
-real = importlib.util.find_spec
-importlib.util.find_spec = lambda name, package=None: None if name in gone else real(name, package)
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in gone:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Missing())
-"""
+BLOCK_PYTORCH = without("torch", "torchvision", "tensorflow", "tensorflow_datasets", "array_record")
 
 
 @pytest.mark.slow
