@@ -46,6 +46,7 @@ TEXT: Final = Section(
             "hidden_act",
             "hidden_size",
             "intermediate_size",
+            "max_position_embeddings",
             "model_type",
             "num_attention_heads",
             "num_hidden_layers",
@@ -67,7 +68,6 @@ TEXT: Final = Section(
     },
     harmless={
         **COMMON_HARMLESS,
-        "max_position_embeddings": "a limit; rotary angles are computed for the positions there are",
         "pretraining_tp": "how pretraining split the matrices; the products are the same",
     },
 )
@@ -135,6 +135,7 @@ def _text_config(path: Path, text: Any, *, tied: bool) -> LlamaConfig:
         rope_theta=_rope_theta(path, text.rope_parameters),
         activation=activation(path, f"{name}.hidden_act", text.hidden_act),
         tied=tied,
+        positions=size(path, f"{name}.max_position_embeddings", text.max_position_embeddings),
     )
 
 
@@ -196,7 +197,7 @@ def write_config(config: LlavaConfig, dtype: str) -> dict[str, Any]:
             "rms_norm_eps": text.norm_eps,
             "rope_theta": text.rope_theta,
             "hidden_act": text.activation,
-            "max_position_embeddings": 4096,
+            "max_position_embeddings": text.positions,
             "tie_word_embeddings": text.tied,
         },
         "vision_config": write_tower(vision),
