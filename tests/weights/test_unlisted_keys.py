@@ -1,4 +1,4 @@
-"""Keys of config.json that no table names: copies agree, origin and tooling are passed over, the rest needs a voucher."""
+"""Keys of config.json that no table names: copies agree, origin and tooling are passed over, the rest is refused."""
 
 import json
 import re

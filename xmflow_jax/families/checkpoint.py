@@ -7,8 +7,8 @@ from typing import Any
 
 from jax.sharding import Mesh
 
+from xmflow_jax.data.chosen_prompt import ChosenPrompt, choose_prompt
 from xmflow_jax.data.processing import Processing
-from xmflow_jax.data.templates import Template, default_template
 from xmflow_jax.families.family import Family
 from xmflow_jax.families.registry import find_family
 from xmflow_jax.json_files import read_json_object
@@ -48,14 +48,17 @@ class Checkpoint:
         """
         return self.family.processing(self.directory, self.config)
 
-    def template(self) -> Template:
-        """The prompt that the checkpoint was made for: its own, or its family's usual one.
+    def prompt(self, processing: Processing) -> ChosenPrompt:
+        """The prompt that the checkpoint was made for, as its files tell it, else its family's usual one.
+
+        Args:
+            processing: the checkpoint's.
 
         Raises:
-            CheckpointError: its `prompt.json` holds no template for such a model.
+            CheckpointError: its `prompt.json` holds no template for such a model, or a file is broken.
         """
         usual = self.family.template(self.directory, self.config)
-        return default_template(self.directory, usual, self.anatomy.image_in_prompt)
+        return choose_prompt(self.directory, usual, processing, self.anatomy.image_in_prompt)
 
     def identify(self, dtype: str | None = None) -> ModelIdentity:
         """What `load` would load: its checks, but for those that need all values, in the time of reading headers.

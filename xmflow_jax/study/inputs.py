@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from xmflow_jax.data.chosen_prompt import ChosenPrompt
 from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.sources.files import question_files, questions_digest, read_questions
@@ -49,7 +50,12 @@ class Inputs:
     questions: tuple[Question, ...]
     checkpoint: Checkpoint
     processing: Processing
-    template: Template
+    prompt: ChosenPrompt
+
+    @property
+    def template(self) -> Template:
+        """The prompt around every question."""
+        return self.prompt.template
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of the files by name; files of one name, in different folders, stand behind each other.
@@ -81,8 +87,12 @@ def read_inputs(options: SweepOptions, scratch: Path, say: Callable[[str], None]
     processing = checkpoint.processing()
     for line in config_lines(checkpoint):
         say(line)
-    template = (named or checkpoint.template()).for_model(checkpoint.anatomy.image_in_prompt)
-    return Inputs(files, _data_name(options), questions, checkpoint, processing, template)
+    if named is not None:
+        prompt = ChosenPrompt(named.for_model(checkpoint.anatomy.image_in_prompt), "given by --template")
+    else:
+        prompt = checkpoint.prompt(processing)
+    say(prompt.line())
+    return Inputs(files, _data_name(options), questions, checkpoint, processing, prompt)
 
 
 def config_lines(checkpoint: Checkpoint) -> list[str]:

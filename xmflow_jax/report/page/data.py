@@ -24,7 +24,7 @@ from xmflow_jax.report.figures.answer_tracking import BROKEN, LOOKS
 from xmflow_jax.report.figures.looks import curve_label, curve_looks, in_legend_order
 from xmflow_jax.report.page.questions import questions_data
 from xmflow_jax.report.run_content import RunContent
-from xmflow_jax.run.record import COMMAND_KEY, PASSED_OVER_KEY
+from xmflow_jax.run.record import COMMAND_KEY, PASSED_OVER_KEY, PROMPT_KEY
 from xmflow_jax.run.row_words import EDGES
 from xmflow_jax.run.schemas import NOT_SELECTED, SET_ASIDE, TRACKED, TRACKED_LABELS
 
@@ -253,7 +253,7 @@ def _made(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         ("Keys of config.json that are not understood, and that someone vouched for", _vouched(configuration)),
         ("Keys of config.json that were passed over", _mapping(session.get(PASSED_OVER_KEY))),
         ("Data, with SHA-256", _mapping(configuration.get("data"))),
-        ("Prompt template", _mapping(configuration.get("template"))),
+        ("Prompt template", {**_mapping(configuration.get("template")), "chosen": session.get(PROMPT_KEY)}),
         ("Pathways, with window styles and widths", {"pathways": ", ".join(_styles(pathways))}),
         ("Settings", rest),
         ("Versions of the last session", _mapping(session.get("versions"))),
