@@ -95,8 +95,8 @@ def _refuse_stand_in(path: Path, start: bytes, size: int) -> None:
         words = start.decode(errors="replace").split()
         stored = words[words.index("size") + 1] if "size" in words[:-1] else "?"
         raise CheckpointError(
-            f"{path} is a git-lfs pointer, not the file: its {stored} bytes were not fetched; run `git lfs install` "
-            "and `git lfs pull` in its folder, or download the checkpoint again"
+            f"{path} is a git-lfs pointer, not the file: its {stored} bytes were not fetched; run git lfs install and "
+            "git lfs pull in its folder, or download the checkpoint again"
         )
     if not start.strip(b"\0 \r\n\t"):
         seen = "it begins with nothing but zeros" if size else "it is empty"
