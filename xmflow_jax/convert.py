@@ -8,7 +8,7 @@ import argparse
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from flax import nnx
@@ -23,25 +23,27 @@ from xmflow_jax.weights.safetensors_files import INDEX
 COPIED = frozenset({".json", ".model", ".txt", ".jinja"})
 
 
-def convert(source: str | Path, target: str | Path, dtype: str | None = None) -> Path:
+def convert(source: str | Path, target: str | Path, dtype: str | None = None, vouch: str | Iterable[str] = ()) -> Path:
     """Write a converted checkpoint; the target appears whole or not at all.
 
     Args:
         source: a directory in Hugging Face format, a converted one, or a hub id.
         target: a path that does not exist.
         dtype: "float32" or "bfloat16"; None: bfloat16 if the source mostly is, else float32.
+        vouch: keys of the source's config.json that are not understood and that the caller takes responsibility for,
+            as `--vouch`; the target holds them too, and whoever loads it vouches for them again.
 
     Returns:
         The target's path.
 
     Raises:
         CheckpointError: the source cannot be read, or the target exists or cannot be written.
-        OptionError: another dtype.
+        OptionError: another dtype, or a key that nobody needs to vouch for.
     """
     target = Path(target).expanduser()
     if target.exists() or target.is_symlink():
         raise CheckpointError(f"{target} exists; name a folder that does not")
-    checkpoint = read_checkpoint(source)
+    checkpoint = read_checkpoint(source, (vouch,) if isinstance(vouch, str) else vouch)
     model = checkpoint.load(dtype)
     arrays = {tuple(map(str, path)): variable.get_value() for path, variable in nnx.to_flat_state(model.state)}
     try:
@@ -66,9 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("source", help="a directory in Hugging Face format, or a hub id")
     parser.add_argument("target", help="the folder to write; it must not exist")
     parser.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 if the source mostly is, else float32")
+    parser.add_argument(
+        "--vouch",
+        action="append",
+        metavar="KEY",
+        help="a key of config.json that is not understood, for which you take responsibility; once for each key",
+    )
     arguments = parser.parse_args(argv)
     try:
-        target = convert(arguments.source, arguments.target, arguments.dtype)
+        target = convert(arguments.source, arguments.target, arguments.dtype, arguments.vouch or ())
     except XmflowError as error:
         print(error, file=sys.stderr)
         return 2

@@ -77,7 +77,7 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
     from xmflow_jax.study.batches import waiting_line
     from xmflow_jax.study.evaluation import answer_questions, by_task, evaluation_configuration
     from xmflow_jax.study.inputs import read_inputs, short_name
-    from xmflow_jax.study.session import lay_out, load_prompted, machine
+    from xmflow_jax.study.session import examined, lay_out, load_prompted, machine
     from xmflow_jax.study.setting import News
     from xmflow_jax.study.shown_images import SHUFFLED, shuffled_images
 
@@ -97,7 +97,7 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
     layout, batching = lay_out(shared, identity, largest_task, max(1, len(inputs.questions)))
     stack.enter_context(full_precision(identity.dtype))
     stack.enter_context(devices_in_force(layout))
-    with open_run(out, configuration, machine(batching.size)) as run:
+    with open_run(out, configuration, {**machine(batching.size), **examined(inputs)}) as run:
         done = run.finished_questions()
         left = sum((one.task, one.question_id) not in done for one in inputs.questions)
         say(f"{len(inputs.questions)} questions, {len(inputs.questions) - left} of them done")

@@ -23,6 +23,8 @@ def command_line(options: SweepOptions) -> str | None:
             words.append(_NEGATED.get(field.name, flag))
         elif field.name == "heads":
             words += [flag, ",".join(map(str, value))]
+        elif field.name == "vouch":
+            words += [word for key in value for word in (flag, key)]
         elif isinstance(value, tuple):
             words += [flag, *map(str, value)]
         else:

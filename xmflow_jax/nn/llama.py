@@ -3,14 +3,14 @@
 The decoder is a stack (`interfaces.Stack`) of one group of blocks: whoever runs it says how its site attends.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from xmflow_jax.nn.anatomy import MLP, SELF
+from xmflow_jax.nn.anatomy import LIMIT, MLP, SELF
 from xmflow_jax.nn.attention import wide_einsum
 from xmflow_jax.nn.interfaces import Attend, Drop, Rows
 from xmflow_jax.nn.layers import ACTIVATIONS, DType, RMSNorm, StackedBlocks, stack_blocks
@@ -21,7 +21,12 @@ Rotation = tuple[Float[Array, "*#batch position half"], Float[Array, "*#batch po
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """Sizes of a Llama decoder."""
+    """Sizes of a Llama decoder.
+
+    Attributes:
+        positions: of prompt and answer together, at most, as trained; rotary angles have no end of their own. It shapes
+            no parameter.
+    """
 
     vocabulary: int
     width: int
@@ -34,6 +39,7 @@ class LlamaConfig:
     rope_theta: float = 10000.0
     activation: str = "silu"
     tied: bool = False
+    positions: int = field(default=4096, metadata=LIMIT)
 
 
 def rotary(positions: Int[Array, "*batch position"], head_width: int, theta: float) -> Rotation:

@@ -8,11 +8,14 @@ from typing import Any, Final
 
 from xmflow_jax.errors import RunFolderError
 
-# Where a session's entry in `run.json` holds the fields of its `ModelShape`, how many questions each task has, and the
-# command that started it.
+# Where a session's entry in `run.json` holds the fields of its `ModelShape`, how many questions each task has, the
+# command that started it, which keys of the model's config.json were passed over, with the reasons, and which prompt
+# was taken, and why.
 SHAPE_KEY: Final = "model_shape"
 PLANNED_KEY: Final = "questions"
 COMMAND_KEY: Final = "command"
+PASSED_OVER_KEY: Final = "passed_over"
+PROMPT_KEY: Final = "prompt"
 
 
 def configuration_digest(configuration: Mapping[str, Any]) -> str:

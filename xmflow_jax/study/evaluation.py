@@ -15,7 +15,7 @@ from xmflow_jax.scoring.answers import score_answer
 from xmflow_jax.scoring.scorers import scorer_named
 from xmflow_jax.study.batches import BatchEntry, skipped_row, timed, unanswered_batches
 from xmflow_jax.study.evaluation_options import EvaluationOptions
-from xmflow_jax.study.inputs import Inputs, short_name
+from xmflow_jax.study.inputs import Inputs, short_name, vouched_settings
 from xmflow_jax.study.memory_fit import Bounds, Portion, within_memory
 from xmflow_jax.study.setting import Batching, News, PromptedModel, prepare
 from xmflow_jax.study.shown_images import (
@@ -43,6 +43,7 @@ def evaluation_configuration(options: EvaluationOptions, inputs: Inputs, identit
     return {
         "command": "evaluate",
         "model": {"name": short_name(shared.model), "digest": identity.digest, "dtype": identity.dtype},
+        **vouched_settings(inputs.checkpoint),
         "data": inputs.digests(),
         "template": asdict(inputs.template),
         "end_tokens": list(inputs.processing.end_tokens),

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from xmflow_jax.data.chosen_prompt import ChosenPrompt
 from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.sources.files import question_files, questions_digest, read_questions
@@ -28,6 +29,7 @@ from xmflow_jax.study.options import (
 )
 from xmflow_jax.study.shipped import shipped_checkpoint, write_demo, write_preset, write_random_tiny
 from xmflow_jax.study.task_studies import TaskStudy, choose_samples
+from xmflow_jax.weights.config_checks import shown
 from xmflow_jax.weights.load import ModelIdentity
 
 
@@ -48,7 +50,12 @@ class Inputs:
     questions: tuple[Question, ...]
     checkpoint: Checkpoint
     processing: Processing
-    template: Template
+    prompt: ChosenPrompt
+
+    @property
+    def template(self) -> Template:
+        """The prompt around every question."""
+        return self.prompt.template
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of the files by name; files of one name, in different folders, stand behind each other.
@@ -76,10 +83,28 @@ def read_inputs(options: SweepOptions, scratch: Path, say: Callable[[str], None]
     """
     named = None if options.template is None else resolve_template(options.template)
     files, questions = _read_data(options, scratch)
-    checkpoint = read_checkpoint(_model_source(options.model, scratch, say))
+    checkpoint = read_checkpoint(_model_source(options.model, scratch, say), options.vouch)
     processing = checkpoint.processing()
-    template = (named or checkpoint.template()).for_model(checkpoint.anatomy.image_in_prompt)
-    return Inputs(files, _data_name(options), questions, checkpoint, processing, template)
+    for line in config_lines(checkpoint):
+        say(line)
+    if named is not None:
+        prompt = ChosenPrompt(named.for_model(checkpoint.anatomy.image_in_prompt), "given by --template")
+    else:
+        prompt = checkpoint.prompt(processing)
+    say(prompt.line())
+    return Inputs(files, _data_name(options), questions, checkpoint, processing, prompt)
+
+
+def config_lines(checkpoint: Checkpoint) -> list[str]:
+    """What people are told of config.json's keys that are no part of the computation, or that someone vouched for."""
+    lines = []
+    if checkpoint.passed_over:
+        told = ", ".join(f"{key} ({why})" for key, why in checkpoint.passed_over.items())
+        lines.append(f"passed over in config.json: {told}")
+    if checkpoint.vouched:
+        told = ", ".join(f"{key} = {shown(value)}" for key, value in checkpoint.vouched.items())
+        lines.append(f"vouched for, not understood: {told}; the results hold if the model computes the same without")
+    return lines
 
 
 def short_name(text: str) -> str:
@@ -100,6 +125,7 @@ def run_configuration(
     """What decides the results, as JSON values: a run is resumed with an equal one alone."""
     return {
         "model": {"name": short_name(options.model), "digest": identity.digest, "dtype": identity.dtype},
+        **vouched_settings(inputs.checkpoint),
         "data": inputs.digests(),
         "template": asdict(inputs.template),
         "end_tokens": list(inputs.processing.end_tokens),
@@ -123,6 +149,11 @@ def run_configuration(
             else "the base answer where the first token is unchanged, else that token alone"
         ),
     }
+
+
+def vouched_settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The part of a run's configuration about keys that a person vouched for; empty where there are none."""
+    return {"vouched": dict(checkpoint.vouched)} if checkpoint.vouched else {}
 
 
 def _named(studies: Sequence[TaskStudy], kind: str) -> dict[str, list[str]]:

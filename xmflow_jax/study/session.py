@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.machine.layout import DeviceLayout, default_batch_size, device_layout
 from xmflow_jax.machine.processes import ALONE, Processes
-from xmflow_jax.run.record import COMMAND_KEY, PLANNED_KEY, SHAPE_KEY
+from xmflow_jax.run.record import COMMAND_KEY, PASSED_OVER_KEY, PLANNED_KEY, PROMPT_KEY, SHAPE_KEY
 from xmflow_jax.study.inputs import Inputs
 from xmflow_jax.study.options import SweepOptions
 from xmflow_jax.study.setting import Batching, PromptedModel
@@ -85,6 +85,11 @@ def provenance(
         COMMAND_KEY: command,
         PLANNED_KEY: dict(questions),
     }
+
+
+def examined(inputs: Inputs) -> dict[str, Any]:
+    """What a session's entry in `run.json` says of the model's files: passed over keys, and the prompt's origin."""
+    return {PASSED_OVER_KEY: dict(inputs.checkpoint.passed_over), PROMPT_KEY: inputs.prompt.line()}
 
 
 def machine(batch_size: int) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from xmflow_jax.study.model_shape import model_shape
 from xmflow_jax.study.options import SweepOptions
 from xmflow_jax.study.question_card import cards_per_task, question_card
 from xmflow_jax.study.self_check import check_engines
-from xmflow_jax.study.session import lay_out, load_prompted, provenance
+from xmflow_jax.study.session import examined, lay_out, load_prompted, provenance
 from xmflow_jax.study.setting import (
     Batching,
     Cards,
@@ -126,7 +126,8 @@ def session_entry(sweep: ExaminedSweep, shape: ModelShape | None, command: str |
         command: the command line; None where the questions are the caller's own records.
     """
     planned = {study.task: len(study.questions) for study in sweep.everything}
-    return provenance(sweep.batching.size, sweep.options.self_check, shape, command, planned)
+    made = provenance(sweep.batching.size, sweep.options.self_check, shape, command, planned)
+    return {**made, **examined(sweep.inputs)}
 
 
 def answer(

@@ -35,7 +35,6 @@ WHOLE: Final = Section(
         **COMMON_HARMLESS,
         "ignore_index": "the label that training leaves out",
         "image_seq_length": "the processor's; image positions follow from the tower's sizes",
-        "vocab_size": "a copy of text_config.vocab_size, which the embedding's shape is checked against",
     },
 )
 
@@ -47,6 +46,7 @@ TEXT: Final = Section(
             "hidden_act",
             "hidden_size",
             "intermediate_size",
+            "max_position_embeddings",
             "model_type",
             "num_attention_heads",
             "num_hidden_layers",
@@ -68,7 +68,6 @@ TEXT: Final = Section(
     },
     harmless={
         **COMMON_HARMLESS,
-        "max_position_embeddings": "a limit; rotary angles are computed for the positions there are",
         "pretraining_tp": "how pretraining split the matrices; the products are the same",
     },
 )
@@ -136,6 +135,7 @@ def _text_config(path: Path, text: Any, *, tied: bool) -> LlamaConfig:
         rope_theta=_rope_theta(path, text.rope_parameters),
         activation=activation(path, f"{name}.hidden_act", text.hidden_act),
         tied=tied,
+        positions=size(path, f"{name}.max_position_embeddings", text.max_position_embeddings),
     )
 
 
@@ -197,7 +197,7 @@ def write_config(config: LlavaConfig, dtype: str) -> dict[str, Any]:
             "rms_norm_eps": text.norm_eps,
             "rope_theta": text.rope_theta,
             "hidden_act": text.activation,
-            "max_position_embeddings": 4096,
+            "max_position_embeddings": text.positions,
             "tie_word_embeddings": text.tied,
         },
         "vision_config": write_tower(vision),

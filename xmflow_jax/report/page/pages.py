@@ -91,8 +91,13 @@ def _page(body: str, title: str, data: Mapping[str, Any], subjects: Sequence[str
 
 
 def _notices(data: Mapping[str, Any], lead: str = "") -> str:
-    """What is missing, above everything else."""
+    """What is missing, or rests on somebody's word, above everything else."""
     told = [f"Missing or damaged: {sentence}." for sentence in data["damage"]]
+    if vouched := data.get("vouched"):
+        told.append(
+            "Keys of the model's config.json are not understood; who ran this vouched that the model computes the same "
+            f"without them: {', '.join(vouched)}."
+        )
     if sentence := unfinished(data["progress"]):
         told.append(sentence)
     if not data["questions_answered"]:
