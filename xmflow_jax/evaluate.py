@@ -2,6 +2,7 @@
 
 run.json                       configuration, digests, a provenance entry per session, set-aside questions
 results/answers-NNNNN.parquet  one row per question (`ANSWER_SCHEMA`), landed batch by batch
+skipped/skipped-NNNNN.parquet  questions set aside, with their reasons
 accuracy.csv                   accuracy and its 95 % interval, overall, by task, question type and answer type
 predictions.json               the results file that VQA's or GQA's server takes, where all questions are theirs
 """

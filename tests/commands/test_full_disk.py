@@ -53,7 +53,7 @@ def ended(process: "subprocess.Popen[str]") -> str:
 def assert_intact(out: Path, undisturbed: Path) -> None:
     """Every part can be read, nothing that is half of one is there, and the rows are the undisturbed run's."""
     assert not list(out.rglob(TEMPORARY))
-    for path in part_paths(out / "results", "part"):
+    for path in part_paths(out, "part"):
         assert read_part(path, "part") is not None
     assert_some_rows(out, whole_rows(undisturbed))
 

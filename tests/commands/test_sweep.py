@@ -282,7 +282,7 @@ def test_a_kill_in_mid_write_loses_and_repeats_nothing(given: dict[str, Any], tm
     results = tmp_path / "killed" / "results"
     assert sum(path.name.startswith("part-") for path in results.iterdir()) == 2
     # Lens rows land before result rows, so those of the third question are there, and do not count.
-    assert sum(path.name.startswith("lens-") for path in results.iterdir()) == 3
+    assert len(list((tmp_path / "killed" / "lens").iterdir())) == 3
     assert sum(path.name.startswith(".") for path in results.iterdir()) == 1
     again = start("killed", "-m", "xmflow_jax.sweep")
     assert again.returncode == 0, again.stderr

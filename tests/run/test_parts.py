@@ -78,7 +78,8 @@ def test_no_question_is_counted_twice(tmp_path: Path) -> None:
             run.append_skipped([skipped("q4", "maybe")])
         run.append_part([])
     results = tmp_path / "results"
-    assert files(results) == ["part-00000.parquet", "skipped-00001.parquet"]
+    assert files(results) == ["part-00000.parquet"]
+    assert files(tmp_path / "skipped") == ["skipped-00000.parquet"]
     (results / "part-00007.parquet").write_bytes((results / "part-00000.parquet").read_bytes())
     with pytest.raises(RunFolderError, match=r"1 rows twice.*ChooseAttr, q1"):
         read_rows(tmp_path)
@@ -134,7 +135,7 @@ def test_a_damaged_part_is_never_counted(tmp_path: Path, how: str) -> None:
         assert run.unreadable == ("part-00001.parquet",)
         assert run.finished_questions() == {("ChooseAttr", "q1")}
         run.append_part([row("q2")])
-    kept = tmp_path / "results" / "part-00001.parquet.unreadable"
+    kept = tmp_path / "unreadable" / "part-00001.parquet.unreadable"
     assert kept.read_bytes() == content
     assert list(read_rows(tmp_path)["question_id"]) == ["q1", "q2"]
     record = read_record(tmp_path)
