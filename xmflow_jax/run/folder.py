@@ -264,7 +264,8 @@ class RunFolder:
             **progress,
         }
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
-        write_atomically(self.path / "run.json", f"{text}\n".encode())
+        # A file's name need not be UTF-8: what is not is spelt `\\udc..`, which JSON's readers take back.
+        write_atomically(self.path / "run.json", f"{text}\n".encode(errors="backslashreplace"))
 
     def _append(
         self,
