@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from xmflow_jax.cli.frame import prepare_process, run_command, say
+from xmflow_jax.cli.frame import run_command, say
 from xmflow_jax.cli.sweep_arguments import Parser
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.machine.home import expanded
@@ -85,7 +85,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             "--dtype", help="float32 or bfloat16 (default: bfloat16 if the source mostly is, else float32)"
         )
         arguments = parser.parse_args(given)
-        prepare_process()
         say(f"wrote {convert(arguments.source, arguments.target, arguments.dtype)}")
 
     return run_command("convert", given, work, after_interrupt="nothing was written")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xmflow_jax.cli.frame import run_command, say
+from xmflow_jax.cli.frame import complain, run_command, say
 from xmflow_jax.cli.sweep_arguments import Parser
 from xmflow_jax.errors import OptionError, RunFolderError
 
@@ -26,13 +26,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     A folder that is damaged in part is bad input too, but its report is made of the rest, and says what is missing.
     """
     given = sys.argv[1:] if argv is None else argv
+    wrong: list[str] = []
 
     def work() -> None:
         arguments = _arguments(given)
-        if wrong := rebuild_runs(arguments.runs, arguments.tau, arguments.out, arguments.depth):
-            raise RunFolderError("; ".join(wrong))
+        wrong.extend(rebuild_runs(arguments.runs, arguments.tau, arguments.out, arguments.depth))
 
-    return run_command("report", given, work, after_interrupt="the rows are as they were; again: {command}")
+    code = run_command("report", given, work, after_interrupt="the rows are as they were; again: {command}")
+    if wrong and code == 0:
+        complain(f"error: {'; '.join(wrong)}")
+        return 2
+    return code
 
 
 def rebuild_runs(folders: Sequence[Path], tau: float, out: Path, depth: str | None = None) -> list[str]:
