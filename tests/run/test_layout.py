@@ -53,8 +53,18 @@ def tables(folder: Path) -> dict[str, list[str]]:
 @pytest.mark.parametrize("kind", READERS)
 def test_the_obvious_call_gives_one_kind_of_table(tmp_path: Path, kind: str) -> None:
     write_run(tmp_path)
-    # As a killed run leaves it, with a part half written and one that its machine damaged.
-    (tmp_path / FOLDERS[kind] / f".{kind}-00009.parquet{TEMPORARY}").write_bytes(b"PAR1")
+    # As a killed run leaves it, with a part half written: some readers refuse a folder with anything else in it.
+    killed = python(
+        "import pathlib; run = open_run(sys.argv[1], CONFIGURATION); pathlib.Path.replace = lambda *_: os._exit(9); "
+        "write = run.append_skipped if sys.argv[2] == 'skipped' else run.append_part; "
+        "row = skipped('q9', SET_ASIDE) if sys.argv[2] == 'skipped' else row('q9'); write([row])",
+        tmp_path,
+        kind,
+    )
+    killed.communicate(timeout=120)
+    assert killed.returncode == 9
+    assert list(tmp_path.glob(f"*{TEMPORARY}"))
+    assert not [path.name for path in (tmp_path / FOLDERS[kind]).iterdir() if path.suffix != ".parquet"]
     read = pd.read_parquet(tmp_path / FOLDERS[kind])
     assert list(read.columns) == SCHEMAS[kind].names
     expected = READERS[kind](tmp_path)

@@ -1,6 +1,5 @@
 """Rows on disk: their layout, and what kills and damage leave of them."""
 
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -102,11 +101,11 @@ def test_a_kill_before_the_rename_lands_nothing_and_loses_nothing(tmp_path: Path
     )
     killed.communicate(timeout=60)
     assert killed.returncode == -signal.SIGKILL
-    assert ".part-00001.parquet.xmflow-partial" in os.listdir(tmp_path / "results")  # noqa: PTH208
+    assert (tmp_path / ".part-00001.parquet.xmflow-partial").exists()
     assert list(read_rows(tmp_path)["question_id"]) == ["q1"]
     with open_run(tmp_path, CONFIGURATION) as run:
         assert run.finished_questions() == {("ChooseAttr", "q1")}
-        assert files(tmp_path / "results") == ["part-00000.parquet"]
+        assert files(tmp_path) == [".lock", "results/part-00000.parquet", "run.json"]
         run.append_part([row("q2", 0), row("q2", 1)])
     assert list(read_rows(tmp_path)["question_id"]) == ["q1", "q2", "q2"]
 

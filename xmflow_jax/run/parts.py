@@ -31,13 +31,16 @@ PLACES: Final = (*dict.fromkeys(FOLDERS.values()), UNREADABLE)
 _NAME: Final = re.compile(r"(part|skipped|lens|cards|answers)-(\d{5,})\.parquet(\.unreadable)?")
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, beside: Path | None = None) -> None:
     """Write `data` to `path` so that a reader, or a later run, sees either the whole file or the old state.
+
+    Args:
+        beside: the folder, on the same disk, of the file while it is half written; None: the one where it will be.
 
     Raises:
         RunFolderError: the file cannot be written, such as on a full disk.
     """
-    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    temporary = (beside or path.parent) / f".{path.name}{TEMPORARY}"
     try:
         try:
             with temporary.open("wb") as stream:
@@ -94,7 +97,8 @@ def write_part(path: Path, table: pa.Table) -> None:
     Raises:
         RunFolderError: the part cannot be written.
     """
-    write_atomically(path, _encoded(table))
+    # Half written it is no business of those who read all files of the kind's folder.
+    write_atomically(path, _encoded(table), path.parent.parent)
 
 
 def part_bytes(rows: Iterable[Mapping[str, Any]], kind: str = "part") -> int:
