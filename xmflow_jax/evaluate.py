@@ -2,9 +2,15 @@
 
 run.json                       configuration, digests, a provenance entry per session, set-aside questions
 results/answers-NNNNN.parquet  one row per question (`ANSWER_SCHEMA`), landed batch by batch
+skipped/skipped-NNNNN.parquet  questions set aside, with their reasons
 accuracy.csv                   accuracy and its 95 % interval, overall, by task, question type and answer type
 predictions.json               the results file that VQA's or GQA's server takes, where all questions are theirs
 """
+
+if __name__ == "__main__":
+    from xmflow_jax.cli.early import end_quietly
+
+    end_quietly()
 
 import json
 import sys
@@ -13,12 +19,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 from xmflow_jax.cli.evaluate_arguments import parse_evaluate_arguments
 from xmflow_jax.cli.frame import prepare_process, progress_bar, run_command, say
 from xmflow_jax.machine.compiled_cache import remove_unfinished_programs
+from xmflow_jax.machine.scratch import scratch_folder
 from xmflow_jax.study.evaluation_options import EvaluationOptions, evaluation_options
 from xmflow_jax.study.shown_images import OWN
 
@@ -72,20 +78,24 @@ def evaluate_model(say: Say = lambda line: None, progress: bool = False, **optio
 
 def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack) -> EvaluationResult:
     """Everything is examined first: options, folder, data, model; weights are read after that."""
+    from xmflow_jax.machine.backend import check_devices, check_settings
+
+    check_settings()
+    check_devices()
     from xmflow_jax.machine.layout import default_dtype, devices_in_force, full_precision
     from xmflow_jax.run.folder import check_folder, open_run
     from xmflow_jax.study.batches import waiting_line
     from xmflow_jax.study.evaluation import answer_questions, by_task, evaluation_configuration
-    from xmflow_jax.study.inputs import read_inputs, short_name
+    from xmflow_jax.study.inputs import read_inputs, usual_folder
     from xmflow_jax.study.session import examined, lay_out, load_prompted, machine
     from xmflow_jax.study.setting import News
     from xmflow_jax.study.shown_images import SHUFFLED, shuffled_images
 
     shared = options.shared
     shown = "" if options.shown == OWN else f"-{options.shown}"
-    out = shared.out or Path("runs") / f"evaluate-{short_name(shared.model)}-{short_name(shared.data[0])}{shown}"
+    out = shared.out or usual_folder(shared.model, shared.data[0], "evaluate-", shown)
     check_folder(out)
-    scratch = Path(stack.enter_context(TemporaryDirectory(prefix="xmflow-")))
+    scratch = stack.enter_context(scratch_folder())
     inputs = read_inputs(shared, scratch, say)
     if options.shown == SHUFFLED:
         shuffled_images(inputs.questions, shared.seed)  # refused before any work
@@ -110,7 +120,8 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
             with progress_bar(left, progress) as advance:
                 news = News(advance, waits.append, say)
                 answer_questions(inputs.questions, options, prompted, batching, run, news)
-            say(waiting_line(waits, time.perf_counter() - started))
+            if waits:
+                say(waiting_line(waits, time.perf_counter() - started))
         return _report(run, inputs.questions, options, say)
 
 

@@ -119,6 +119,12 @@ def short_name(text: str) -> str:
     return text.rsplit("/", 1)[-1]
 
 
+def usual_folder(model: str, data: str, lead: str = "", end: str = "") -> Path:
+    """The run folder where none is named: `runs/MODEL-DATA`, of both as much as a folder's name can hold."""
+    names = (short_name(text).encode(errors="surrogateescape")[:90].decode(errors="ignore") for text in (model, data))
+    return Path("runs") / f"{lead}{'-'.join(names)}{end}"
+
+
 def run_configuration(
     options: SweepOptions, inputs: Inputs, identity: ModelIdentity, studies: Sequence[TaskStudy]
 ) -> dict[str, Any]:

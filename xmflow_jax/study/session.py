@@ -4,7 +4,7 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import jax
@@ -96,8 +96,16 @@ def machine(batch_size: int) -> dict[str, Any]:
     """The machine's part of a session's entry in `run.json`: versions, devices, batch size."""
     packages = ("xmflow-jax", "jax", "jaxlib", "flax", "transformers", "numpy")
     return {
-        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in packages}},
+        "versions": {"python": sys.version.split()[0], **{name: _version(name) for name in packages}},
         "backend": jax.default_backend(),
         "devices": [device.device_kind for device in jax.devices()],
         "batch_size": batch_size,
     }
+
+
+def _version(package: str) -> str:
+    # A checkout that is merely on Python's path is no installed package, and has no version but its commit.
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed as a package"

@@ -171,7 +171,7 @@ def answer(
         )
         for study in sweep.studies:
             portion = answer_task(study, setting, run, portion)
-    if left:
+    if waits:
         say(waiting_line(waits, time.perf_counter() - started))
 
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from xmflow_jax.errors import CheckpointError
+from xmflow_jax.machine.home import expanded
 
 # Weights as safetensors, configuration, tokenizer and processor; never pickles (.bin, .pt) or code (.py).
 HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt")
@@ -20,7 +21,7 @@ def resolve_source(source: str | Path) -> Path:
     Raises:
         CheckpointError: no such directory, or the hub has no such repository or cannot be reached.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     try:
         directory, exists = path.is_dir(), path.exists()
     except OSError as error:  # such as a name that is too long, or in a folder that may not be read

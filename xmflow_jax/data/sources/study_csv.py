@@ -5,6 +5,7 @@ Source: the files in `datasets/` of the code released with Cross-modal Informati
 """
 
 import csv
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -90,7 +91,9 @@ def object_cells(prefix: str, name: str, box: Box | None) -> dict[str, str]:
 def task_of(path: Path) -> str:
     """The task that a question file's name tells: `..._ChooseAttr.csv` gives `ChooseAttr`, `mine.csv` gives `mine`."""
     last_part = path.stem.rpartition("_")[2]
-    return last_part if last_part in STUDY_TASKS else path.stem
+    # Tables and figures hold text: a name's bytes that are no UTF-8, and its line ends, are replaced.
+    whole = " ".join(os.fsencode(path.stem).decode(errors="replace").splitlines())
+    return last_part if last_part in STUDY_TASKS else whole
 
 
 def image_path_of(image_id: str, images: Path) -> Path:
