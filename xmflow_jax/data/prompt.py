@@ -4,21 +4,20 @@ Prompts are tokenised as in LLaVA and so in the first study (arXiv 2411.18620): 
 on its own, the beginning-of-sequence token kept on the first chunk only, the image's positions put between the chunks.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
-from PIL import Image
 
 from xmflow_jax.data import roles
 from xmflow_jax.data.batch import Bucket, StackPrompt, padded_length
+from xmflow_jax.data.image_files import SeenImage, read_image
 from xmflow_jax.data.images import FEATURE, ImageLayout
 from xmflow_jax.data.patches import object_positions, padding_positions
 from xmflow_jax.data.place import Place
 from xmflow_jax.data.processing import Processing
-from xmflow_jax.data.question import Question
+from xmflow_jax.data.question import Box, Question
 from xmflow_jax.data.spans import PieceAlphabet, token_range
 from xmflow_jax.data.templates import IMAGE_PLACEHOLDER, QUESTION_PLACEHOLDER, Template
 from xmflow_jax.errors import QuestionSetAside
@@ -86,7 +85,7 @@ def prepare_question(question: Question, processing: Processing, template: Templ
         raise QuestionSetAside(f"the question's text {question.text!r} holds {IMAGE_PLACEHOLDER}")
     image_in_prompt = processing.image_token_id is not None
     template.for_model(image_in_prompt)
-    image = _read_image(question.image_path)
+    image = read_image(question.image_path)
     layout = processing.image_layout(image.size)
     images = (layout,) * max(1, template.images)
     token_ids, first_image, chunk = _tokenise(question.text, processing, template, layout)
@@ -95,7 +94,7 @@ def prepare_question(question: Question, processing: Processing, template: Templ
     token_ids = np.where(in_prompt, processing.image_token_id or 0, token_ids).astype(np.int32)
     found = {
         roles.IMAGE: is_image,
-        **_image_roles(question, processing, image.size, is_image),
+        **_image_roles(question, processing, image, is_image),
         **_text_roles(question, chunk, len(token_ids)),
         roles.LAST: _mask(len(token_ids), len(token_ids) - 1, len(token_ids)),
         roles.ALL: np.ones(len(token_ids), bool),
@@ -106,7 +105,7 @@ def prepare_question(question: Question, processing: Processing, template: Templ
         question=question,
         prompt=template.render(question.text),
         token_ids=token_ids,
-        pixels=np.stack([processing.normalised_pixels(image)] * len(images)),
+        pixels=np.stack([processing.normalised_pixels(image.picture)] * len(images)),
         roles=found,
         images=images,
         place=processing.place(token_ids, images if image_in_prompt else ()),
@@ -143,19 +142,6 @@ def available_roles(questions: Iterable[Question]) -> tuple[str, ...]:
         roles.CENTRAL_OBJECT: not all_have(lambda q: q.central_object),
     }
     return tuple(role for role in roles.ROLES if not missing.get(role, False))
-
-
-def _read_image(path: Path) -> Image.Image:
-    try:
-        if not path.is_file():
-            raise QuestionSetAside(f"image {path} does not exist")
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except QuestionSetAside:
-        raise
-    # Pillow's readers raise whatever their parsing runs into: OSError, SyntaxError, ValueError, struct.error and more.
-    except Exception as error:
-        raise QuestionSetAside(f"image {path} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _tokenise(
@@ -214,24 +200,35 @@ def _text_roles(question: Question, chunk: _QuestionChunk, positions: int) -> di
 
 
 def _image_roles(
-    question: Question, processing: Processing, size: tuple[int, int], is_image: RoleMask
+    question: Question, processing: Processing, image: SeenImage, is_image: RoleMask
 ) -> dict[str, RoleMask]:
     def at_image_positions(one_image: Bool[np.ndarray, " image_positions"]) -> RoleMask:
         role = np.zeros_like(is_image)
         role[is_image] = np.tile(one_image, int(is_image.sum()) // len(one_image))
         return role
 
-    found = {roles.IMAGE_PAD: at_image_positions(padding_positions(processing, size))}
+    found = {roles.IMAGE_PAD: at_image_positions(padding_positions(processing, image.size))}
     if question.boxes:
-        if question.image_size not in (None, size):
-            raise QuestionSetAside(
-                f"image {question.image_path} is {_words(size)}, "
-                f"but the object's box was drawn for {_words(question.image_size)}"
-            )
-        central = at_image_positions(object_positions(processing, size, question.boxes))
+        central = at_image_positions(object_positions(processing, image.size, _upright_boxes(question, image)))
         found[roles.IMAGE_CENTRAL_OBJECT] = central
         found[roles.IMAGE_WITHOUT_CENTRAL_OBJECT] = is_image & ~central & ~found[roles.IMAGE_PAD]
     return found
+
+
+def _upright_boxes(question: Question, image: SeenImage) -> Sequence[Box]:
+    """The question's boxes in pixels of the upright image.
+
+    In these they are given, but for those of an image whose stated size is that of its stored pixels alone: whoever
+    drew them saw it as it is stored.
+    """
+    if question.image_size in (None, image.size):
+        return question.boxes
+    if question.image_size == image.stored_size:
+        return [image.upright(box) for box in question.boxes]
+    raise QuestionSetAside(
+        f"image {question.image_path} is {_words(image.size)}, "
+        f"but the object's box was drawn for {_words(question.image_size)}"
+    )
 
 
 def _mask(positions: int, first: int, end: int) -> RoleMask:
