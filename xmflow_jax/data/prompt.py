@@ -6,6 +6,7 @@ on its own, the beginning-of-sequence token kept on the first chunk only, the im
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
@@ -25,6 +26,9 @@ from xmflow_jax.errors import QuestionSetAside
 RoleMask = Bool[np.ndarray, " positions"]
 # A role's positions, of the prompt or of the image encoder: one question's roles need not be of one length.
 AnyRoleMask = Bool[np.ndarray, " _"]
+
+# (width, height) of an image of which only the prompt's text matters.
+_ANY_SIZE: Final = (336, 336)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +85,7 @@ def prepare_question(question: Question, processing: Processing, template: Templ
         QuestionSetAside: the image is missing or cannot be read, it is not of the size that the object's boxes were
             drawn for, a box lies outside it, or the question's text is not found in the prompt.
     """
-    if IMAGE_PLACEHOLDER in question.text:
-        raise QuestionSetAside(f"the question's text {question.text!r} holds {IMAGE_PLACEHOLDER}")
+    _check_placeholder(question)
     image_in_prompt = processing.image_token_id is not None
     template.for_model(image_in_prompt)
     image = read_image(question.image_path)
@@ -112,11 +115,30 @@ def prepare_question(question: Question, processing: Processing, template: Templ
     )
 
 
+def tokens_without_image(
+    question: Question, processing: Processing, template: Template
+) -> Int32[np.ndarray, " positions"] | None:
+    """The prompt's tokens, told without its image, with `FEATURE` at image positions; None where that decides.
+
+    Raises:
+        QuestionSetAside: the question's text holds `<image>`, or is not found in the prompt.
+    """
+    _check_placeholder(question)
+    token_ids, _, chunk = _tokenise(question.text, processing, template, processing.image_layout(_ANY_SIZE))
+    token_range(chunk.pieces, question.text, chunk.alphabet, chunk.text_before_question)
+    return token_ids if processing.one_layout else None
+
+
+def _check_placeholder(question: Question) -> None:
+    if IMAGE_PLACEHOLDER in question.text:
+        raise QuestionSetAside(f"the question's text {question.text!r} holds {IMAGE_PLACEHOLDER}")
+
+
 def bucket_without_image(question: Question, processing: Processing, template: Template) -> Bucket | None:
     """The bucket that a question's prompt falls into, told without its image; None where that decides."""
     if not processing.one_layout:
         return None
-    layout = processing.image_layout((1, 1))
+    layout = processing.image_layout(_ANY_SIZE)
     token_ids, *_ = _tokenise(question.text, processing, template, layout)
     return _bucket(len(token_ids), (layout,) * max(1, template.images))
 

@@ -26,8 +26,16 @@ _JSON: Final = ".json"
 def read_questions(
     paths: Sequence[Path], images: Path, annotations: Path | None = None, scene_graphs: Path | None = None
 ) -> list[Question]:
-    """The questions of several files, in the order given; a folder stands for its `.csv` files, sorted by name, hidden
-    ones left out.
+    """As `read_question_files`, in one list."""
+    by_file = read_question_files(paths, images, annotations, scene_graphs)
+    return [question for questions in by_file.values() for question in questions]
+
+
+def read_question_files(
+    paths: Sequence[Path], images: Path, annotations: Path | None = None, scene_graphs: Path | None = None
+) -> dict[Path, list[Question]]:
+    """The questions of each file, in the order given; a folder stands for its `.csv` files, sorted by name, hidden ones
+    left out.
 
     Args:
         paths: question files and folders of them: the study's `.csv`, or the `.json` of VQA v2, OK-VQA or GQA.
@@ -43,7 +51,7 @@ def read_questions(
     with _readable(images):
         if not images.is_dir():
             raise DataError(f"{images}: no such image folder")
-    questions = []
+    questions: dict[Path, list[Question]] = {}
     seen: dict[tuple[str, str], Path] = {}
     unused = {"annotations": annotations, "scene graphs": scene_graphs}
     for path in question_files(paths):
@@ -57,13 +65,13 @@ def read_questions(
             else:
                 asked = gqa_questions(document, path, scene_graphs, images)
                 unused["scene graphs"] = None
+        questions[path] = list(asked)
         for question in asked:
             earlier = seen.setdefault((question.task, question.question_id), path)
             if earlier != path:
                 raise DataError(
                     f"{path}: question id {question.question_id!r} of task {question.task} is already in {earlier}"
                 )
-            questions.append(question)
     for kind, file in unused.items():
         if file is not None:
             raise DataError(f"{file}: {kind} were given, but none of the question files is one that they belong to")
