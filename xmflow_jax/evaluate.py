@@ -83,9 +83,10 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
     check_settings()
     check_devices()
     from xmflow_jax.machine.layout import default_dtype, devices_in_force, full_precision
-    from xmflow_jax.run.folder import check_folder, open_run
+    from xmflow_jax.run.folder import check_folder, finished_questions, open_run
     from xmflow_jax.study.batches import waiting_line
-    from xmflow_jax.study.evaluation import answer_questions, by_task, evaluation_configuration
+    from xmflow_jax.study.estimate import count
+    from xmflow_jax.study.evaluation import answer_questions, by_task, evaluation_configuration, foreseen
     from xmflow_jax.study.inputs import read_inputs, usual_folder
     from xmflow_jax.study.session import examined, lay_out, load_prompted, machine
     from xmflow_jax.study.setting import News
@@ -102,6 +103,7 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
     identity = inputs.checkpoint.identify(shared.dtype or default_dtype())
     configuration = evaluation_configuration(options, inputs, identity)
     check_folder(out, configuration)
+    known = foreseen(options, inputs, identity.anatomy, finished_questions(out), say)
     largest_task = max((len(own) for own in by_task(inputs.questions).values()), default=1)
     # With nothing blocked there are no configurations to spread over devices, however few questions there are.
     layout, batching = lay_out(shared, identity, largest_task, max(1, len(inputs.questions)))
@@ -110,7 +112,8 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
     with open_run(out, configuration, {**machine(batching.size), **examined(inputs)}) as run:
         done = run.finished_questions()
         left = sum((one.task, one.question_id) not in done for one in inputs.questions)
-        say(f"{len(inputs.questions)} questions, {len(inputs.questions) - left} of them done")
+        asked = f"{count(len(inputs.questions), 'question')}, {len(inputs.questions) - left} of them done"
+        say("; ".join((asked, *known.words())))
         if layout.line:
             say(layout.line)
         if left:
@@ -132,6 +135,7 @@ def _report(
     from xmflow_jax.analysis.accuracy import accuracy_lines, accuracy_table
     from xmflow_jax.run.parts import write_atomically
     from xmflow_jax.scoring.answers import submission
+    from xmflow_jax.study.estimate import count
 
     run.write_record()
     rows, aside = run.read_answers(), run.read_skipped()
@@ -145,12 +149,12 @@ def _report(
     for line in accuracy_lines(table):
         say(line)
     if rows["score"].isna().any():
-        say(f"{int(rows['score'].isna().sum())} questions have no gold answer and are in no accuracy")
+        say(f"without a gold answer, and in no accuracy: {count(int(rows['score'].isna().sum()), 'question')}")
     if options.shown != OWN:
         say(f"a blind baseline: the images were {'blanked' if options.blank_images else 'shuffled'}")
-    say(f"{len(rows)} questions answered, {len(aside)} set aside")
-    for reason, count in aside["reason"].value_counts().head(REASONS).items():
-        say(f"  {count} set aside: {reason}")
+    say(f"{count(len(rows), 'question')} answered, {len(aside)} set aside")
+    for reason, number in aside["reason"].value_counts().head(REASONS).items():
+        say(f"  {number} set aside: {reason}")
     if len(rest := aside["reason"].value_counts().iloc[REASONS:]):
         say(f"  {rest.sum()} set aside for other reasons, in {run.path / 'run.json'}")
     if predictions is not None and len(aside):

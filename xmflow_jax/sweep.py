@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from xmflow_jax.cli.frame import prepare_process, progress_bar, run_command, say
 from xmflow_jax.cli.replay import command_line
 from xmflow_jax.cli.sweep_arguments import parse_sweep_arguments
+from xmflow_jax.errors import DataError
 from xmflow_jax.machine.compiled_cache import remove_unfinished_programs
 from xmflow_jax.machine.mesh import check_mesh, parse_mesh
 from xmflow_jax.machine.processes import ALONE, Processes, join
@@ -72,9 +73,10 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
 
     check_settings()
     from xmflow_jax.machine.layout import devices_in_force, full_precision
-    from xmflow_jax.run.folder import check_folder, open_run
+    from xmflow_jax.run.folder import check_folder, finished_questions, open_run
     from xmflow_jax.run.sharing import gather, share
     from xmflow_jax.study import sweeping
+    from xmflow_jax.study.foreseen import check_images
     from xmflow_jax.study.inputs import read_inputs, usual_folder
     from xmflow_jax.study.preview import write_preview
 
@@ -87,13 +89,19 @@ def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: E
     check_folder(out)
     scratch = stack.enter_context(scratch_folder())
     inputs = read_inputs(options, scratch, say)
+    if not finished_questions(out):
+        check_images(inputs.questions)
     if options.preview is not None:
         asked = (inputs.questions, inputs.processing, inputs.template)
-        return _without_work(out, write_preview(*asked, options.preview, out / "preview", say, colour))
+        drawn = write_preview(*asked, options.preview, out / "preview", say, colour)
+        if not drawn:
+            raise DataError(f"none of the {len(inputs.questions)} question(s) can be shown; the lines above say why")
+        return _without_work(out, drawn)
     sweep = sweeping.examine(options, inputs, out, processes, say)
     stack.enter_context(full_precision(sweep.identity.dtype))
     typical = sweeping.typical_prompts(sweep)
-    say(sweeping.estimate(sweep, typical, out).line())
+    known = sweeping.foreseen(sweep, typical, out, say)
+    say("; ".join((sweeping.estimate(sweep, typical, known, out).line(), *known.words())))
     if sweep.layout.line:
         say(sweep.layout.line)
     if options.dry_run:
@@ -149,6 +157,7 @@ def _report(
     """Summary and figures, from the landed rows alone."""
     from xmflow_jax.report.rebuild import rebuild
     from xmflow_jax.run.folder import NOT_SELECTED, SET_ASIDE
+    from xmflow_jax.study.estimate import count
     from xmflow_jax.study.task_studies import missing_pathways
 
     run.write_record()
@@ -158,7 +167,8 @@ def _report(
     aside, unselected = (int((skipped["kind"] == kind).sum()) for kind in (SET_ASIDE, NOT_SELECTED))
     for line in missing_pathways(rows, studies):
         say(line)
-    say(f"{answered} questions in the results, {aside} set aside (reasons in run.json), {unselected} not selected")
+    usable = f"{count(answered, 'question')} in the results"
+    say(f"{usable}, {aside} set aside (reasons in run.json), {unselected} not selected")
     say(f"results {run.path}, summary {run.path / 'summary.csv'}, figures {run.figures}")
     for line in rebuilt.lines:
         say(line)

@@ -8,6 +8,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
+from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.errors import CheckpointError, QuestionSetAside
 from xmflow_jax.families.registry import LLAVA, VISION_ENCODER_DECODER
@@ -24,7 +25,7 @@ def given(length: int, anatomy: Anatomy, answer_length: int = 3) -> tuple[Any, A
     prompted = Mock(
         spec=PromptedModel,
         model=SimpleNamespace(anatomy=anatomy),
-        processing=SimpleNamespace(tokenizer=tokenizer, image_token_id=60),
+        processing=Mock(spec=Processing, tokenizer=tokenizer, image_token_id=60),
         answer_length=answer_length,
     )
     return Mock(spec=PreparedQuestion, token_ids=np.zeros(length, np.int32)), prompted

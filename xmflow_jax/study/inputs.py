@@ -1,16 +1,16 @@
 """What a sweep reads before its weights: question files, images folder, processing files, the prompt."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from xmflow_jax.data.chosen_prompt import ChosenPrompt
 from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.question import Question
-from xmflow_jax.data.sources.files import question_files, questions_digest, read_questions
+from xmflow_jax.data.sources.files import question_files, questions_digest, read_question_files
 from xmflow_jax.data.sources.prepared import DEFAULT_SPLIT, read_benchmark
 from xmflow_jax.data.sources.shapes.source import shapes_questions
 from xmflow_jax.data.templates import Template, resolve_template
@@ -43,6 +43,7 @@ class Inputs:
         data_name: names the questions where there are no files.
         questions: those asked for, in the order of their source.
         checkpoint: the model's files, of which config.json has been read.
+        origins: the file of each question, by `(task, question_id)`; none where there are no files.
     """
 
     files: tuple[Path, ...]
@@ -51,11 +52,16 @@ class Inputs:
     checkpoint: Checkpoint
     processing: Processing
     prompt: ChosenPrompt
+    origins: Mapping[tuple[str, str], Path] = field(default_factory=dict)
 
     @property
     def template(self) -> Template:
         """The prompt around every question."""
         return self.prompt.template
+
+    def file_of(self, question: Question) -> str:
+        """The name of the question's file, or of the source of all."""
+        return str(self.origins.get((question.task, question.question_id), self.data_name))
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of the files by name; files of one name, in different folders, stand behind each other.
@@ -82,7 +88,7 @@ def read_inputs(options: SweepOptions, scratch: Path, say: Callable[[str], None]
         XmflowError: any of them is missing, faulty or does not fit the others.
     """
     named = None if options.template is None else resolve_template(options.template)
-    files, questions = _read_data(options, scratch)
+    files, questions, origins = _read_data(options, scratch)
     checkpoint = read_checkpoint(_model_source(options.model, scratch, say), options.vouch)
     processing = checkpoint.processing()
     for line in config_lines(checkpoint):
@@ -92,7 +98,7 @@ def read_inputs(options: SweepOptions, scratch: Path, say: Callable[[str], None]
     else:
         prompt = checkpoint.prompt(processing)
     say(prompt.line())
-    return Inputs(files, _data_name(options), questions, checkpoint, processing, prompt)
+    return Inputs(files, _data_name(options), questions, checkpoint, processing, prompt, origins)
 
 
 def config_lines(checkpoint: Checkpoint) -> list[str]:
@@ -184,21 +190,25 @@ def _model_source(name: str, scratch: Path, say: Callable[[str], None]) -> str |
     return write_random_tiny(scratch / DEMO_MODEL)
 
 
-def _read_data(options: SweepOptions, scratch: Path) -> tuple[tuple[Path, ...], tuple[Question, ...]]:
-    """The files that were read, and the questions chosen from them."""
+def _read_data(
+    options: SweepOptions, scratch: Path
+) -> tuple[tuple[Path, ...], tuple[Question, ...], dict[tuple[str, str], Path]]:
+    """The files that were read, the questions chosen from them, and the file of each question read."""
 
     def choose(questions: Sequence[Question]) -> list[Question]:
         return choose_samples(questions, options.samples, options.seed)
 
     if options.questions is not None:
-        return (), tuple(choose(options.questions))
+        return (), tuple(choose(options.questions)), {}
     if options.benchmark is not None:
         images = scratch / "images"
-        return (), tuple(read_benchmark(options.benchmark, images, options.split, options.data_dir, choose))
+        return (), tuple(read_benchmark(options.benchmark, images, options.split, options.data_dir, choose)), {}
     files, folder = _question_files(options, scratch)
-    questions = read_questions(files, folder, options.annotations, options.scene_graphs)
+    by_file = read_question_files(files, folder, options.annotations, options.scene_graphs)
     others = [file for file in (options.annotations, options.scene_graphs) if file is not None]
-    return (*files, *others), tuple(choose(questions))
+    origins = {(one.task, one.question_id): file for file, own in by_file.items() for one in own}
+    questions = tuple(choose([one for own in by_file.values() for one in own]))
+    return (*files, *others), questions, origins
 
 
 def _data_name(options: SweepOptions) -> str:

@@ -151,8 +151,8 @@ def _why_nothing(directory: Path) -> str:
             f"{directory} holds only pickled weights ({pickles[0]}), which are never read; convert them once with "
             "transformers: model.save_pretrained(folder, safe_serialization=True)"
         )
-    if found := sorted(path.name for path in directory.glob("*.gguf")):
-        return f"{directory} holds only weights in GGUF ({found[0]}), which are not read; take what they were made from"
+    if ggufs := sorted(path.name for path in directory.glob("*.gguf")):
+        return f"{directory} holds only weights in GGUF ({ggufs[0]}), which are not read; take what they were made from"
     others = sorted(path.name for path in directory.glob("*.safetensors"))
     if any(re.search(r"-\d+-of-\d+$", Path(name).stem) for name in others):
         return f"{directory} holds shards ({others[0]}) without {INDEX}, which says what lies where; fetch it too"
