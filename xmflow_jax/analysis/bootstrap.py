@@ -25,6 +25,7 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 from xmflow_jax.analysis.question_matrix import columns_by_questions
 
@@ -121,13 +122,6 @@ def percentile_level(n: int, confidence: float = CONFIDENCE) -> float:
     return normal.cdf(t_quantile((1 - confidence) / 2, n - 1) * (n / (n - 1)) ** 0.5)
 
 
-def t_quantile(probability: float, degrees: int) -> float:
-    """Student's t, by the expansion in 1 / degrees (Abramowitz and Stegun 26.7.5): within 0.1 % from 4 degrees up."""
-    z = NormalDist().inv_cdf(probability)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / degrees**power for power, term in enumerate(terms, start=1))
+def t_quantile(probability: float, degrees: float) -> float:
+    """Student's t at a probability (0 to 1), by SciPy; degrees of freedom may be any number above 0."""
+    return float(stdtrit(degrees, probability))
