@@ -2,10 +2,20 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from xmflow_jax.analysis.accuracy import ACCURACY_COLUMNS, Z, accuracy_lines, accuracy_table, wilson_interval
+from experiments.analysis.shared_images import DESIGNS, correlated, images_of
+from xmflow_jax.analysis.accuracy import (
+    ACCURACY_COLUMNS,
+    Z,
+    accuracy_lines,
+    accuracy_table,
+    effective_questions,
+    wilson_interval,
+)
 
 COLUMNS = ["task", "question_type", "answer_type", "score", "scorer"]
 
@@ -74,3 +84,34 @@ def test_lines_name_group_interval_count_and_rule() -> None:
     for line in (overall, task):
         assert "accuracy  75.00 % (95 %: 30.06 to 95.44), n = 4, exact" in line
     assert task.split()[0] == "shapes"
+
+
+def test_copies_of_an_answer_on_its_image_are_one_answer() -> None:
+    scores = [1.0, 0, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1]
+    alone = accuracy_table(answers(*(("vqa", None, None, score, "vqa") for score in scores)))
+    copies = answers(*(("vqa", None, None, score, "vqa") for score in scores for _ in range(5)))
+    table = accuracy_table(copies.assign(image_id=[f"{place // 5}" for place in range(60)]))
+    assert table[["n", "images"]].to_numpy().tolist() == [[60, 12]] * 2
+    assert table["design_effect"].tolist() == pytest.approx([59 / 11] * 2)
+    # But for the factor (n - 1) / n of few images, 12 of 60 are worth 60 / 5.36 = 11.2, and Student's quantiles less.
+    effective = 60 * 11 / 59 * (stats.t.ppf(0.975, 59) / stats.t.ppf(0.975, 11)) ** 2
+    expected = [100 * end for end in wilson_interval(0.75, effective)]
+    np.testing.assert_allclose(table[["accuracy_low", "accuracy_high"]].to_numpy(), [expected] * 2)
+    assert (table["accuracy_low"] < alone["accuracy_low"]).all()
+    assert ", n = 60 on 12 images, vqa" in accuracy_lines(table)[0]
+
+
+@pytest.mark.parametrize(("images", "worth"), [("abcd", 4), ("aaaa", 1), ("aabc", 8 / 3)])
+def test_answers_that_all_agree_are_worth_their_effective_images(images: str, worth: float) -> None:
+    rows = answers(*[("vqa", None, None, 1.0, "vqa")] * 4).assign(image_id=list(images))
+    table = accuracy_table(rows)
+    assert table["accuracy_low"][0] == pytest.approx(100 * wilson_interval(1.0, worth)[0])
+
+
+def test_coverage_of_accuracy_where_images_are_shared() -> None:
+    images = images_of(DESIGNS["1 to 8 questions an image"], 60)
+    right = correlated(lambda random, shape: random.random(shape) < 0.8, np.random.default_rng(0), images, 400, 0.6)
+    known = [wilson_interval(one.mean(), effective_questions(one, images)) for one in right.T * 1.0]
+    unknown = [wilson_interval(one.mean(), len(one)) for one in right.T * 1.0]
+    assert 0.93 <= np.mean([low <= 0.8 <= high for low, high in known]) <= 0.97
+    assert np.mean([low <= 0.8 <= high for low, high in unknown]) < 0.8

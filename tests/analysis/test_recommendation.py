@@ -1,4 +1,4 @@
-"""What is written to `recommendation.json`, and the three sentences, for rows whose flow is known."""
+"""What is written to `recommendation.json`, and the sentences, for rows whose flow is known."""
 
 import json
 import math
@@ -60,7 +60,7 @@ def test_the_peak_of_a_curve() -> None:
     assert (curve.low, curve.high) == (row["delta_accuracy_low"], row["delta_accuracy_high"])
 
 
-def test_three_sentences() -> None:
+def test_the_sentences() -> None:
     lines = findings(recommended(rows_of(TWO_STEPS))).lines()
     assert lines[0].startswith(
         "Critical layers (accuracy falls by more than 5 points, 95 % interval above zero): "
@@ -89,7 +89,7 @@ def test_the_width_of_windows_is_told() -> None:
 
 
 def test_sentences_of_no_flow() -> None:
-    critical, stages, pruning = findings(recommended(rows_of(NO_FLOW), None)).lines()
+    critical, stages, pruning, power = findings(recommended(rows_of(NO_FLOW), None)).lines()
     assert critical.endswith("nothing is critical; accuracy falls nowhere (n = 160).")
     assert stages.startswith("Stages: the data support none; general injection is not supported (")
     assert stages.count("not supported") == 3
@@ -97,10 +97,15 @@ def test_sentences_of_no_flow() -> None:
         "Pruning: all attention to the image can go altogether, from layer 0 on, "
         "at a cost below 2 points (95 % confidence)."
     )
+    # The largest p of 160 questions with P(at least 6 lost) = 0.8, and the same for 2 points: no answer is gained.
+    assert power == (
+        "Power: 160 questions on 160 images (design effect 1.0) could show a loss of accuracy of 4.9 points in a layer "
+        "(95 % confidence, 80 % power); 2 points would need 396 questions."
+    )
 
 
 def test_sentences_of_few_questions() -> None:
-    critical, stages, pruning = findings(recommended(rows_of(TWO_STEPS, questions=8), None)).lines()
+    critical, stages, pruning, _ = findings(recommended(rows_of(TWO_STEPS, questions=8), None)).lines()
     assert "Question->Last in layer 8" in critical
     assert "told from chance by 8 questions" in stages
     assert "8 questions cannot show a cost below 31.2 points" in pruning
@@ -118,11 +123,12 @@ def test_several_tasks_are_told_together() -> None:
     found = recommended(rows)
     assert [stages.task for stages in found.stages] == ["All tasks", "A", "B"]
     assert len(found.critical) == 3 * 5
-    critical, stages, pruning = findings(found).lines()
+    critical, stages, pruning, power = findings(found).lines()
     assert "n = 320" in critical
     assert critical.endswith(f"{STRAIGHT} only in single tasks (B 7); none of {GENERAL}.")
     assert "answer aggregation in layer 8" in stages
     assert "(95 % confidence, in each of 2 tasks)" in pruning
+    assert power.startswith("Power: 320 questions on 320 images (design effect 1.0) could show ")
 
 
 def test_controls_and_margins_change_no_finding() -> None:
@@ -152,16 +158,17 @@ def test_cross_attention_sentences() -> None:
 
 def test_no_rows() -> None:
     found = recommended(ROW_SCHEMA.empty_table().to_pandas())
-    critical, stages, pruning = findings(found).lines()
+    critical, stages, pruning, power = findings(found).lines()
     assert critical.endswith("nothing was measured but the pruning.")
     assert stages == "Stages: no question has rows."
     assert "the run has no rows of Image->All" in pruning
+    assert power == "Power: no edges were blocked, from which it would be told."
     assert json.loads(recommendation_json(found))["critical"] == []
 
 
 def test_one_question() -> None:
     found = recommended(rows_of(TWO_STEPS, questions=1))
-    assert len(findings(found).lines()) == 3
+    assert len(findings(found).lines()) == 4
     assert json.loads(recommendation_json(found))["critical"][0]["low"] is None
 
 

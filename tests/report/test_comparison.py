@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from tests.report.written_run import data_of, write_run
+from tests.report.written_run import TASKS, data_of, write_run
 from xmflow_jax.measures.accuracy import ACCURACY
 from xmflow_jax.report.__main__ import main
-from xmflow_jax.report.comparison import Comparison, comparison_data, write_comparison
+from xmflow_jax.report.comparison import Comparison, comparison_data, run_differences, write_comparison
 from xmflow_jax.report.figures.comparison import comparison_figure
 from xmflow_jax.report.figures.curves import CRITICAL
+from xmflow_jax.report.run_content import read_content
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +169,20 @@ def test_runs_of_one_depth_are_compared_by_layer(runs: dict[Path, dict[str, Any]
 
     one, other = runs.values()
     assert [depth([one, one]), depth([one, other])] == ["layer", "percent"]
+
+
+def test_runs_on_the_same_questions_are_paired(tmp_path: Path) -> None:
+    """One beside a run in which nothing is lost, and one of another depth."""
+    folders = [write_run(tmp_path / "shallow", layers=4), write_run(tmp_path / "deep", layers=5)]
+    own = read_content(folders[0]).rows
+    data = comparison_data([data_of(folders[place]) for place in (0, 0, 1)], ["one", "same", "deep"])
+    table, lines = run_differences(data, [own, own.assign(knockout_score=own["base_score"]), own])
+    assert set(table["second_run"]) == {"same"}
+    where = table[(table["measure"] == "delta_accuracy") & (table["task"] == TASKS[0]) & (table["layer"] == 1)]
+    assert where.set_index("pathway")["difference"].to_dict() == {
+        "Image->All": -100, "Image->Question": 0, "Question->Last": -100
+    }  # fmt: skip
+    assert lines[0].startswith("same beside one: paired by question, the accuracy lost differs most for ")
+    assert "by -100.0 points" in lines[0]
+    assert "(n = 8 on 8 images, " in lines[0]
+    assert lines[1] == "deep beside one: 5 and 4 layers are not compared one by one."

@@ -3,17 +3,32 @@
 import math
 from typing import Final
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
+
+from xmflow_jax.analysis.bootstrap import CONFIDENCE, t_quantile
+from xmflow_jax.analysis.clusters import IMAGE, design_effects, effective_images, image_codes, image_sums
 
 # Two-sided 95 % of the normal distribution.
 Z: Final = 1.959963984540054
 
 OVERALL: Final = "all"
 GROUPINGS: Final = ("task", "question_type", "answer_type")
-ACCURACY_COLUMNS: Final = ("grouping", "group", "n", "accuracy", "accuracy_low", "accuracy_high", "scorer")
+ACCURACY_COLUMNS: Final = (
+    "grouping",
+    "group",
+    "n",
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "scorer",
+    "images",
+    "design_effect",
+)
 
 
-def wilson_interval(mean: float, n: int) -> tuple[float, float]:
+def wilson_interval(mean: float, n: float) -> tuple[float, float]:
     """The 95 % interval of a share (Wilson 1927).
 
     Also of a mean of scores between 0 and 1, as VQA's are: their variance is at most that of right and wrong with the
@@ -21,7 +36,7 @@ def wilson_interval(mean: float, n: int) -> tuple[float, float]:
 
     Args:
         mean: 0 to 1.
-        n: values averaged, at least 1.
+        n: values averaged, at least 1; where they share images, as many as they are worth (`effective_questions`).
     """
     centre = mean + Z**2 / (2 * n)
     half = Z * math.sqrt(mean * (1 - mean) / n + Z**2 / (4 * n**2))
@@ -29,15 +44,38 @@ def wilson_interval(mean: float, n: int) -> tuple[float, float]:
     return max(0.0, (centre - half) / total), min(1.0, (centre + half) / total)
 
 
+def effective_questions(scores: Float[np.ndarray, " questions"], images: Int[np.ndarray, " questions"]) -> float:
+    """How many questions, each about its own image, would tell the mean as well as these: 1 to their number.
+
+    Their number over the design effect, which is taken as at least 1, times the squared ratio of Student's quantiles
+    for so many questions and for so many images, since the design effect of few images is itself not well known (Korn
+    and Graubard 1998, Survey Methodology 24). Where all questions agree, and there is no such effect, it is the number
+    of effective images; one image counts as one question.
+    """
+    sizes = image_sums(scores[:, None], images)[1][:, 0]
+    n, number = len(scores), effective_images(sizes)
+    if len(sizes) == n:
+        return n
+    if len(sizes) == 1:
+        return 1
+    effect = design_effects(scores[:, None], images)[0]
+    if np.isnan(effect):
+        return number
+    tails = [t_quantile((1 - CONFIDENCE) / 2, degrees) for degrees in (n - 1, number - 1)]
+    return float(np.clip(n / max(effect, 1.0) * (tails[0] / tails[1]) ** 2, 1.0, n))
+
+
 def accuracy_table(answers: pd.DataFrame) -> pd.DataFrame:
     """Accuracy of all scored answers, then of each group of each grouping that the questions tell, sorted by name.
 
     Args:
         answers: `task`, `question_type` and `answer_type` (which may be null), `score` (0 to 1; NaN where there is no
-            gold answer) and `scorer`.
+            gold answer) and `scorer`; `image_id` where it is known which questions share an image.
 
     Returns:
-        `ACCURACY_COLUMNS`: accuracies in percent, `scorer` naming the rules that the group was scored by. Empty where
+        `ACCURACY_COLUMNS`: accuracies in percent, `scorer` naming the rules that the group was scored by,
+        `images` how many images its questions are about, and `design_effect` what their sharing images does to the
+        variance of the accuracy (NaN: not known). Empty where
         nothing was scored.
     """
     scored = answers[answers["score"].notna()]
@@ -49,12 +87,15 @@ def accuracy_table(answers: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(ACCURACY_COLUMNS))
 
 
-def _row(grouping: str, group: str, scored: pd.DataFrame) -> tuple[str, str, int, float, float, float, str]:
+def _row(grouping: str, group: str, scored: pd.DataFrame) -> tuple[str, str, int, float, float, float, str, int, float]:
     # Summed exactly, so that the order of the answers does not matter.
     mean, n = math.fsum(scored["score"]) / len(scored), len(scored)
-    low, high = wilson_interval(mean, n)
+    images = image_codes(scored[IMAGE]) if IMAGE in scored else np.arange(n)
+    scores = scored["score"].to_numpy(np.float64)
+    low, high = wilson_interval(mean, effective_questions(scores, images))
+    effect = float(design_effects(scores[:, None], images)[0])
     scorers = " and ".join(sorted(set(scored["scorer"])))
-    return grouping, group, n, 100 * mean, 100 * low, 100 * high, scorers
+    return grouping, group, n, 100 * mean, 100 * low, 100 * high, scorers, len(set(images)), effect
 
 
 def accuracy_lines(table: pd.DataFrame) -> list[str]:
@@ -68,8 +109,9 @@ def accuracy_lines(table: pd.DataFrame) -> list[str]:
             lines.append(f"by {str(grouping).replace('_', ' ')}:")
         for one in groups.to_dict("records"):
             interval = f"{one['accuracy_low']:.2f} to {one['accuracy_high']:.2f}"
+            images = f" on {one['images']} images" if one["images"] < one["n"] else ""
             lines.append(
                 f"{'' if grouping == OVERALL else '  '}{one['group']:<{width}} accuracy {one['accuracy']:6.2f} % "
-                f"(95 %: {interval}), n = {one['n']}, {one['scorer']}"
+                f"(95 %: {interval}), n = {one['n']}{images}, {one['scorer']}"
             )
     return lines

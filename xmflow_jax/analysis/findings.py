@@ -1,10 +1,12 @@
-"""The three sentences that a person wants from a run, each with its uncertainty."""
+"""The sentences that a person wants from a run, each with its uncertainty: three findings, and what could have been
+found."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from xmflow_jax.analysis.critical import CriticalLayers, layer_ranges, ranges_text
 from xmflow_jax.analysis.model_shape import Saving
+from xmflow_jax.analysis.power import Power
 from xmflow_jax.analysis.pruning import Pruning, is_pruning
 from xmflow_jax.analysis.question_matrix import ALL_TASKS
 from xmflow_jax.analysis.recommendation import Recommendation
@@ -19,19 +21,21 @@ class Findings:
     critical: str
     stages: str
     pruning: str
+    power: str
 
-    def lines(self) -> tuple[str, str, str]:
+    def lines(self) -> tuple[str, str, str, str]:
         """In the order in which they are told."""
-        return self.critical, self.stages, self.pruning
+        return self.critical, self.stages, self.pruning, self.power
 
 
 def findings(recommendation: Recommendation) -> Findings:
-    """What a run says in three sentences; those of all tasks together where it has several."""
+    """What a run says in four sentences; those of all tasks together where it has several."""
     percent = f"{100 * recommendation.resampling.confidence:g} %"
     return Findings(
         critical=_critical_line(recommendation.critical, recommendation.tau, percent),
         stages=_stages_line(recommendation.stages, recommendation.resampling.confidence),
         pruning=_pruning_line(recommendation.pruning),
+        power=_power_line(recommendation.power),
     )
 
 
@@ -139,6 +143,25 @@ def _pruning_line(pruning: Pruning) -> str:
         ranges = _layers(layer_ranges(pruning.estimated_layers))
         line += f". The estimates alone, without confidence, stay below the cost {ranges}"
     return f"{line}."
+
+
+def _power_line(every: Sequence[Power]) -> str:
+    if not every:
+        return "Power: no edges were blocked, from which it would be told."
+    one = every[0]  # all tasks together, where there are several
+    asked = f"{one.questions} questions on {one.images} images"
+    effect = "not known" if one.design_effect is None else f"{one.design_effect:.1f}"
+    terms = f"{100 * one.confidence:g} % confidence, {100 * one.power:g} % power"
+    needed = f"{one.small_loss:g} points would need {one.needed} questions"
+    if one.smallest_loss is None:
+        return (
+            f"Power: {asked} (design effect {effect}) are too few to show any loss of accuracy in a layer ({terms}); "
+            f"{needed}."
+        )
+    return (
+        f"Power: {asked} (design effect {effect}) could show a loss of accuracy of {one.smallest_loss:.1f} points in a "
+        f"layer ({terms}); {needed}."
+    )
 
 
 def _saved(saving: Saving) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from xmflow_jax.analysis.critical import CriticalLayers, critical_layers
 from xmflow_jax.analysis.model_shape import ModelShape
+from xmflow_jax.analysis.power import Power, find_power
 from xmflow_jax.analysis.pruning import COST, Pruning, find_pruning
 from xmflow_jax.analysis.question_matrix import pathway_rows, pool_tasks
 from xmflow_jax.analysis.stages import TaskStages, find_stages
@@ -33,6 +34,7 @@ class Recommendation:
         critical: every curve; those of all tasks together, under `All tasks`, only where there are several.
         stages: of every task, and of all together, as above.
         pruning: over all tasks, and of each.
+        power: what the questions could have shown; of all tasks together first, as above.
     """
 
     tau: float
@@ -40,6 +42,7 @@ class Recommendation:
     critical: tuple[CriticalLayers, ...]
     stages: tuple[TaskStages, ...]
     pruning: Pruning
+    power: tuple[Power, ...]
 
 
 def recommend(
@@ -62,12 +65,14 @@ def recommend(
     """
     resampling = resampling or Resampling()
     critical, stages = critical_layers(summary), find_stages(rows, summary, resampling)
+    power = find_power(rows, resampling)
     if len(set(summary["task"])) > 1:
         pooled = pooled_rows(rows)
         together = summarize(pooled, tau, resampling, _READ)
         critical = (*critical_layers(together), *critical)
         stages = (*find_stages(pooled, together, resampling), *stages)
-    return Recommendation(tau, resampling, critical, stages, find_pruning(rows, cost, shape, resampling))
+        power = (*find_power(pooled, resampling), *power)
+    return Recommendation(tau, resampling, critical, stages, find_pruning(rows, cost, shape, resampling), power)
 
 
 def pooled_rows(rows: pd.DataFrame) -> pd.DataFrame:

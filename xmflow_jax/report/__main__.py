@@ -13,11 +13,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xmflow_jax.cli.frame import complain, run_command, say
 from xmflow_jax.cli.sweep_arguments import Parser
 from xmflow_jax.errors import OptionError, RunFolderError
+
+if TYPE_CHECKING:  # takes seconds to import
+    import pandas as pd
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,6 +58,7 @@ def rebuild_runs(folders: Sequence[Path], tau: float, out: Path, depth: str | No
         check_folder(out)
     wrong: list[str] = []
     pages: dict[Path, dict[str, Any]] = {}
+    rows: dict[Path, pd.DataFrame] = {}
     for run in folders:
         try:
             rebuilt = rebuild_from_folder(run, tau)
@@ -66,9 +70,11 @@ def rebuild_runs(folders: Sequence[Path], tau: float, out: Path, depth: str | No
             say(line)
         if rebuilt.damage:
             wrong.append(f"{'; '.join(rebuilt.damage)} (the report {rebuilt.page} is made of the rest)")
-        pages[run] = rebuilt.data
+        pages[run], rows[run] = rebuilt.data, rebuilt.rows
     if len(pages) > 1:
-        made = write_comparison(out, pages, depth)
+        made = write_comparison(out, pages, depth, rows)
+        for line in made.lines:
+            say(line)
         say(f"comparison of {len(pages)} runs {made.page}, {len(made.figures)} figures in {out / 'figures'}")
     return wrong
 

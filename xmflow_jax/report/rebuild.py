@@ -33,9 +33,10 @@ class Rebuilt:
     Attributes:
         summary: the content of `summary.csv`.
         figures: the files drawn.
-        lines: the three findings, in plain words; then what could not be made, and why.
+        lines: the findings, in plain words; then what could not be made, and why.
         page: `report.html`.
         data: what the page shows (`xmflow_jax.report.page.data.run_data`).
+        rows: those that all of it was made of.
         damage: what of the folder is missing or damaged, a sentence without full stop each.
     """
 
@@ -44,6 +45,7 @@ class Rebuilt:
     lines: tuple[str, ...]
     page: Path
     data: dict[str, Any]
+    rows: pd.DataFrame
     damage: tuple[str, ...]
 
 
@@ -71,7 +73,7 @@ def _rebuild(content: RunContent, shape: ModelShape | None, seed: int, tau: floa
     if not len(summary):
         page, data = _write_page(content, summary, None, None)
         line = "No question has rows, so there is nothing to find."
-        return Rebuilt(summary, (), (line,), page, data, content.damage)
+        return Rebuilt(summary, (), (line,), page, data, rows, content.damage)
     recommendation = recommend(rows, summary, shape, tau, resampling=resampling)
     write_atomically(folder / "recommendation.json", recommendation_json(recommendation).encode())
     reading = () if shape is None else shape.cross_attention_layers
@@ -99,7 +101,7 @@ def _rebuild(content: RunContent, shape: ModelShape | None, seed: int, tau: floa
     shown = _with_all_tasks(summary, rows, partial(summarize, tau=tau, resampling=resampling))
     page, data = _write_page(content, shown, recommendation, tracking, heads)
     lines = findings(recommendation).lines() + missing
-    return Rebuilt(summary, tuple(figures), lines, page, data, content.damage)
+    return Rebuilt(summary, tuple(figures), lines, page, data, rows, content.damage)
 
 
 def _with_all_tasks(

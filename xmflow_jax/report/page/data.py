@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from xmflow_jax.analysis.clusters import IMAGE, image_codes
 from xmflow_jax.analysis.critical import layer_ranges, ranges_text
 from xmflow_jax.analysis.curve import CURVE, Curve, curves_of, of_curve
 from xmflow_jax.analysis.findings import findings
@@ -50,6 +51,7 @@ def run_data(
     """
     shape = content.shape
     layers = shape.layers if shape is not None else int(summary["layer"].max()) + 1 if len(summary) else 0
+    answered = content.rows.drop_duplicates(["task", "question_id"])
     found = None if recommendation is None else json.loads(recommendation_json(recommendation))
     return {
         "name": content.folder.absolute().name,
@@ -62,7 +64,8 @@ def run_data(
         "findings": [] if recommendation is None else _findings(recommendation),
         "layers": layers,
         "cross_attention_layers": list(_told(shape)),
-        "questions_answered": len(content.rows[["task", "question_id"]].drop_duplicates()),
+        "questions_answered": len(answered),
+        "images_answered": len(set(image_codes(answered[IMAGE]).tolist())),
         "confidence": None if recommendation is None else recommendation.resampling.confidence,
         "tau": None if recommendation is None else recommendation.tau,
         "subjects": list(curve_looks(curve.subject for curve in curves_of(summary))),

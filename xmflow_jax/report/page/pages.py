@@ -36,7 +36,7 @@ def run_page(data: Mapping[str, Any]) -> str:
         data["model"] and f"model {data['model']}",
         data["data"] and f"data {data['data']}",
         data["template"] and f"prompt {data['template']}",
-        _counted(data["questions_answered"]),
+        _counted(data["questions_answered"], data["images_answered"]),
     ]
     values = {
         "title": _escaped(f"Attention knockout: {data['name']}"),
@@ -60,6 +60,8 @@ def comparison_page(data: Mapping[str, Any]) -> str:
         "subtitle": _escaped(" · ".join(names)),
         "notices": "".join(_notices(run, f"{run['name']}: ") for run in data["runs"]),
         "findings": "".join(told),
+        "differences": "".join(f"<p>{_unbroken(line)}</p>" for line in data.get("differences", []))
+        or "<p>Not computed.</p>",
     }
     return _page(_filled("comparison.html", values), values["title"], data, data["subjects"], _COMPARISON_SCRIPTS)
 
@@ -118,8 +120,9 @@ def _unbroken(text: str) -> str:
     return _escaped(text).replace("-&gt;", '<span class="arrow">-&gt;</span>')
 
 
-def _counted(questions: int) -> str:
-    return f"{questions} question{'' if questions == 1 else 's'}"
+def _counted(questions: int, images: int) -> str:
+    asked = f"{questions} question{'' if questions == 1 else 's'}"
+    return f"{asked} on {images} image{'' if images == 1 else 's'}" if questions else asked
 
 
 def _filled(name: str, values: Mapping[str, str]) -> str:

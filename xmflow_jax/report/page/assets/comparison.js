@@ -51,7 +51,7 @@ function drawTable() {
     ["Data", (run) => run.data || "unknown"],
     ["Tasks", (run) => [...new Set(run.curves.map((curve) => curve.task))].filter((task) => task !== ALL_TASKS).join(", ") || "none"],
     ["Prompt template", (run) => `${run.template || "unknown"}: ${entry(run, "Prompt template", "text")}`],
-    ["Questions in the results", (run) => String(run.questions_answered)],
+    ["Questions in the results", (run) => `${run.questions_answered} on ${run.images_answered} images`],
     ["Layers", (run) => String(run.layers)],
     ...kinds.map(({ label }) => [`Critical layers, ${label}`, (run) => criticalText(run, label)]),
     ...stages.map((name) => [`Stage, ${name}`, (run) => stageText(run, name)]),
