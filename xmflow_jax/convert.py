@@ -47,17 +47,18 @@ def convert(source: str | Path, target: str | Path, dtype: str | None = None, vo
     check_settings()
     check_devices()
     # Imported here because these take seconds to import.
-    from flax import nnx
-
     from xmflow_jax.families.checkpoint import read_checkpoint
     from xmflow_jax.weights import orbax
     from xmflow_jax.weights.safetensors_files import INDEX
 
+    orbax.check_installed()
     target = expanded(target)
     if os.path.lexists(target):
         raise CheckpointError(f"{target} exists; name a folder that does not")
     checkpoint = read_checkpoint(source, (vouch,) if isinstance(vouch, str) else vouch)
     model = checkpoint.load(dtype)
+    from flax import nnx
+
     arrays = {tuple(map(str, path)): variable.get_value() for path, variable in nnx.to_flat_state(model.state)}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ _MALLOC = {
 }
 if __name__ == "__main__" and not _MALLOC.keys() <= os.environ.keys():
     os.execve(sys.executable, [sys.executable, "-m", "experiments.shapes.train", *sys.argv[1:]], os.environ | _MALLOC)
+if __name__ == "__main__" and find_spec("optax") is None:
+    sys.exit("training needs optax, not installed here: pip install '.[train]' in this program's folder")
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402

@@ -158,11 +158,11 @@ def test_every_command_that_computes_says_which_platforms_are_here(study: Study,
 
 @pytest.mark.slow
 def test_question_files_and_images_of_odd_names(tmp_path: Path) -> None:
-    plain = study_of(tmp_path / ODD)
+    plain = study_of(tmp_path / "study")
     file = Path(plain.arguments[plain.arguments.index("--data") + 1])
-    file = file.rename(file.with_name(f"-{ODD}" + "y" * 150 + ".csv"))
     table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    images = Path(plain.arguments[plain.arguments.index("--images") + 1])
+    file = tmp_path / (f"-{ODD}" + "y" * 150 + ".csv")
+    images = Path(plain.arguments[plain.arguments.index("--images") + 1]).rename(tmp_path / ODD)
     (images / f"{table['img_id'][0]}.jpg").rename(images / "\u8d64 a'b\"(c)*.jpg")
     table.loc[0, "img_id"] = "\u8d64 a'b\"(c)*"
     table.to_csv(file, index=False)

@@ -2,10 +2,14 @@
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from xmflow_jax.study.batches import prepared_ahead, timed, waiting_line
+from xmflow_jax.data.question import Question
+from xmflow_jax.run.folder import SET_ASIDE
+from xmflow_jax.run.parts import table_of
+from xmflow_jax.study.batches import prepared_ahead, skipped_row, timed, waiting_line
 
 
 def test_everything_comes_in_order_and_no_more_than_so_many_ahead() -> None:
@@ -76,3 +80,10 @@ def test_waiting_is_told() -> None:
     assert list(timed(iter(()), waits.append)) == []  # where nothing runs, nobody waited: no "0.0 s of 0.0 s (55.7%)"
     assert len(waits) == 3
     assert waiting_line([1.0, 0.5], 30.0) == "the engine waited for questions and images 1.5 s of 30.0 s (5.0%)"
+
+
+def test_a_reason_with_a_path_that_is_no_utf8_lands_as_text() -> None:
+    question = Question("q", "i", Path("caf\udce9/i.jpg"), "What?", "red", "Task")
+    row = skipped_row(question, SET_ASIDE, f"image {question.image_path} does not exist \u8d64")
+    (landed,) = table_of([row], "skipped").to_pylist()
+    assert landed["reason"] == "image caf?/i.jpg does not exist \u8d64"

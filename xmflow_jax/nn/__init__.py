@@ -8,3 +8,7 @@ Letters in shapes and einsums, here and in `knockout/`:
     S source positions       G query heads per key-value head (H = K * G)
     R suffix rows            P prefix positions    A actions of a study
 """
+
+from xmflow_jax.nn.without_optax import import_flax_without_optax
+
+import_flax_without_optax()

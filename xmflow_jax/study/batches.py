@@ -188,6 +188,7 @@ def skipped_row(question: Question, kind: str, reason: str, base_answer: str = "
         "question_id": question.question_id,
         "task": question.task,
         "kind": kind,
-        "reason": reason,
+        # A path in it need not be UTF-8; a table's text is.
+        "reason": reason.encode(errors="replace").decode(),
         "base_answer": base_answer,
     }

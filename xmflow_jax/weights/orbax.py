@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,19 @@ def read_marker(directory: Path, family: str) -> Marker | None:
     return Marker(**content)
 
 
+def check_installed() -> None:
+    """Refuse to go on where Orbax is missing, without which everything but converted checkpoints works.
+
+    Raises:
+        CheckpointError: it is not installed.
+    """
+    if find_spec("orbax") is None or find_spec("orbax.checkpoint") is None:
+        raise CheckpointError(
+            "converted checkpoints need orbax-checkpoint, not installed here: pip install orbax-checkpoint; or take "
+            "the checkpoint that it was converted from"
+        )
+
+
 def save(directory: Path, arrays: Mapping[Keys, jax.Array], dtype: str, digest: str, family: str) -> None:
     """Write parameters and marker into a directory that holds neither."""
     from orbax.checkpoint import SaveArgs
@@ -115,6 +129,7 @@ def restore(
     Raises:
         CheckpointError: files are missing or damaged, or hold other parameters than those expected.
     """
+    check_installed()
     check_files(directory, marker)
     folder = (directory / PARAMETERS).resolve()
     with _checkpointer() as checkpointer:
