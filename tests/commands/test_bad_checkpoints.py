@@ -176,7 +176,7 @@ BAD: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "tokenizer of another format": (overwrite("tokenizer.json", "{}"), ("{model}: the tokenizer cannot be read",)),
     "image processor truncated": (
         cut("preprocessor_config.json", 50),
-        ("the image processor cannot be read", "{model}/preprocessor_config.json"),
+        ("{model}/preprocessor_config.json cannot be read as JSON",),
     ),
     "unknown image processor": (
         processor(image_processor_type="WarpImageProcessor"),

@@ -179,10 +179,15 @@ def test_the_part_of_another_study_survives_the_refusal(
 
 @pytest.fixture(name="run", scope="module")
 def fixture_run(given: Given, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, in no time: its images are gone, so all its questions are set aside."""
+    """A finished run, in no time: its images are empty files, so all its questions are set aside."""
     folder = tmp_path_factory.mktemp("run")
     (folder / "images").mkdir()
-    assert main(given.command(folder / "out", "--images", str(folder / "images"))) == 0
+    for image in given.images.iterdir():
+        (folder / "images" / image.name).touch()
+    with pytest.MonkeyPatch.context() as patch:
+        # Which would refuse a run of nothing.
+        patch.setattr("xmflow_jax.study.sweeping.check_usable", lambda *_: None)
+        assert main(given.command(folder / "out", "--images", str(folder / "images"))) == 0
     return folder / "out"
 
 
@@ -298,11 +303,16 @@ def test_a_process_of_its_own_says_no_more_than_the_line(given: Given, tmp_path:
     """Nor do the libraries: the model is refused behind all of their imports."""
     model = given.copied_model(tmp_path / "model")
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
-    for words, named in ((["--window", "wide"], "'wide'"), (["--model", str(model)], "pytorch_model.bin")):
+    prompt = "prompt vicuna_v1: the usual one of its family; its files name none; --template gives another\n"
+    for words, said, named in (
+        (["--window", "wide"], "", "'wide'"),
+        (["--model", str(model)], prompt, "pytorch_model.bin"),
+    ):
         done = process(given.command(tmp_path / "out", *words), tmp_path / "home")
-        assert (done.returncode, done.stdout) == (2, "")
+        assert (done.returncode, done.stdout) == (2, said)
         assert done.stderr.startswith("error: ")
         assert done.stderr.count("\n") == 1
         assert named in done.stderr
-    assert content(tmp_path / "home") == {}
+    # Where compiled programs would be kept is there, without any.
+    assert not any(content(tmp_path / "home").values())
     assert not (tmp_path / "out").exists()

@@ -17,6 +17,7 @@ def test_no_arguments_are_the_defaults() -> None:
 
 GIVEN: dict[str, tuple[list[str], Any]] = {
     "model": (["owner/name"], "owner/name"),
+    "vouch": (["text_config.gate"], ("text_config.gate",)),
     "data": (["a.csv", "b"], ("a.csv", "b")),
     "images": (["pictures"], Path("pictures")),
     "annotations": (["answers.json"], Path("answers.json")),

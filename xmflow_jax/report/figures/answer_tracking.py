@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
+from xmflow_jax.report.figures.backend import new_figure
 from xmflow_jax.report.figures.curves import BAND, add_legend, mark_layers, plain_text, set_layer_ticks
 from xmflow_jax.report.figures.files import ANSWER_TRACKING, figure_style, save_figure
 from xmflow_jax.run.schemas import TRACKED, TRACKED_LABELS
@@ -57,7 +58,6 @@ def answer_tracking_figure(tracking: pd.DataFrame, cross_attention_layers: Seque
     Raises:
         ValueError: there are no rows.
     """
-    from matplotlib.figure import Figure
 
     tasks = sorted(set(tracking["task"]))
     if not tasks:
@@ -65,7 +65,7 @@ def answer_tracking_figure(tracking: pd.DataFrame, cross_attention_layers: Seque
     columns = 2 if len(tasks) == 4 else min(len(tasks), 3)
     rows = math.ceil(len(tasks) / columns)
     with figure_style():
-        figure = Figure(figsize=(max(3.4 * columns, 7.0), 4.4 * rows + 0.4), layout="constrained")
+        figure = new_figure(max(3.4 * columns, 7.0), 4.4 * rows + 0.4)
         grid = figure.subplots(2 * rows, columns, sharex=True, sharey=True, squeeze=False)
         for place in range(rows * columns):
             row, column = divmod(place, columns)

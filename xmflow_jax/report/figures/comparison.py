@@ -16,6 +16,7 @@ import numpy as np
 from xmflow_jax.measures.measure import COMPARISON, Measure
 from xmflow_jax.measures.probability import PROBABILITY
 from xmflow_jax.measures.registry import measures_in
+from xmflow_jax.report.figures.backend import new_figure
 from xmflow_jax.report.figures.curves import (
     BAND,
     CRITICAL,
@@ -73,7 +74,6 @@ def comparison_figure(data: Mapping[str, Any], task: str, measure: Measure = PRO
     Raises:
         ValueError: no run has such curves.
     """
-    from matplotlib.figure import Figure
 
     curves = _curves(data, task, measure)
     if not curves:
@@ -83,7 +83,7 @@ def comparison_figure(data: Mapping[str, Any], task: str, measure: Measure = PRO
     columns = {1: 1, 2: 2, 4: 2}.get(len(labels), 3 if len(labels) < 7 else 4)
     rows = math.ceil(len(labels) / columns)
     with figure_style():
-        figure = Figure(figsize=(max(3.4 * columns, 7.0), 2.6 * rows + 0.8), layout="constrained")
+        figure = new_figure(max(3.4 * columns, 7.0), 2.6 * rows + 0.8)
         panels: list[Axes] = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
         figure.suptitle(plain_text("\n".join(textwrap.wrap(task, 34 * max(columns, 2)))), fontsize=12)
         for place, (axes, label) in enumerate(zip(panels, labels, strict=False)):

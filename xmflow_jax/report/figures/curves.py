@@ -18,6 +18,7 @@ from xmflow_jax.analysis.curve import curves_of, of_curve
 from xmflow_jax.measures.measure import Measure
 from xmflow_jax.measures.probability import PROBABILITY
 from xmflow_jax.measures.registry import is_measured
+from xmflow_jax.report.figures.backend import new_figure
 from xmflow_jax.report.figures.files import figure_names, figure_style, save_figure
 from xmflow_jax.report.figures.looks import curve_label, curve_looks, in_legend_order
 
@@ -98,10 +99,9 @@ def task_figure(
     """
     if not (summary["task"] == task).any():
         raise ValueError(f"the summary has no task {task!r}; it has {', '.join(sorted(set(summary['task'])))}")
-    from matplotlib.figure import Figure
 
     with figure_style():
-        figure = Figure(figsize=(7.0, 3.8), layout="constrained")
+        figure = new_figure(7.0, 3.8)
         axes = figure.add_subplot()
         _draw_lines(axes, summary, task, measure, marker_size=4.0, title_characters=70)
         set_layer_ticks(axes, summary, most=17)
@@ -120,7 +120,6 @@ def overview_figure(
     Raises:
         ValueError: the summary has no number of the measure.
     """
-    from matplotlib.figure import Figure
 
     tasks = sorted(str(task) for task, own in summary.groupby("task") if is_measured(measure, own))
     if not tasks:
@@ -128,7 +127,7 @@ def overview_figure(
     columns = 2 if len(tasks) == 4 else min(len(tasks), 3)
     rows = math.ceil(len(tasks) / columns)
     with figure_style():
-        figure = Figure(figsize=(max(3.4 * columns, 7.0), 2.6 * rows + 0.4), layout="constrained")
+        figure = new_figure(max(3.4 * columns, 7.0), 2.6 * rows + 0.4)
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         panels: list[Axes] = list(grid.flat)
         for place, (axes, task) in enumerate(zip(panels, tasks, strict=False)):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from xmflow_jax.measures.registry import MEASURES
+from xmflow_jax.report.figures.backend import import_matplotlib
 from xmflow_jax.run.folder import write_atomically
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ _METADATA: Final = {
 @contextmanager
 def figure_style() -> Iterator[None]:
     """Draw and save under this: matplotlib's defaults with ours on top, whatever the user's own settings are."""
+    import_matplotlib()
     import matplotlib.style
 
     with matplotlib.style.context(_STYLE, after_reset=True):

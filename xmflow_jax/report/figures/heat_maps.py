@@ -17,6 +17,7 @@ from xmflow_jax.analysis.curve import curves_of, of_curve
 from xmflow_jax.measures.measure import FALLS, RISES, Measure
 from xmflow_jax.measures.probability import PROBABILITY
 from xmflow_jax.measures.registry import is_measured
+from xmflow_jax.report.figures.backend import new_figure
 from xmflow_jax.report.figures.curves import (
     CRITICAL,
     axis_label,
@@ -99,11 +100,10 @@ def heat_map_figure(summary: pd.DataFrame, task: str, measure: Measure = PROBABI
         columns = np.searchsorted(layers, own["layer"])
         values[row, columns], critical[row, columns] = own[measure.key], own["critical"].astype(bool)
     labels = ["\n".join(textwrap.wrap(curve_label(curve), 30)) for curve in curves]
-    from matplotlib.figure import Figure
 
     with figure_style():
         height = 0.32 * sum(label.count("\n") + 1 for label in labels)
-        figure = Figure(figsize=(7.0, 1.2 + max(height, 0.6)), layout="constrained")
+        figure = new_figure(7.0, 1.2 + max(height, 0.6))
         axes = figure.add_subplot()
         image = _draw_map(axes, values, critical, _limit(summary, measure), measure)
         axes.set_yticks(range(len(labels)), [plain_text(label) for label in labels])
@@ -123,11 +123,10 @@ def head_map_figure(heads: pd.DataFrame, task: str, measure: Measure = PROBABILI
     layers, numbers = _layers(heads), np.unique(heads["head"])
     columns = min(len(curves), 2)
     rows = math.ceil(len(curves) / columns)
-    from matplotlib.figure import Figure
 
     with figure_style():
         height = min(1.0 + 0.14 * len(numbers), 5.0)
-        figure = Figure(figsize=(max(3.8 * columns, 5.0), rows * height + 0.4), layout="constrained")
+        figure = new_figure(max(3.8 * columns, 5.0), rows * height + 0.4)
         grid = figure.subplots(rows, columns, squeeze=False)
         panels: list[Axes] = list(grid.flat)
         for axes, curve in zip(panels, curves, strict=False):
