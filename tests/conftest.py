@@ -39,6 +39,7 @@ install_import_hook(
 
 # Where files of figures are the subject.
 REPORT = Path(__file__).parent / "report"
+DRAWN = (*(REPORT / "figures").glob("test_*.py"), REPORT / "test_comparison.py")
 
 # Every compiled program takes some of a process's memory mappings, of which Linux allows 65,530; XLA aborts the process
 # that has no more, and a worker that runs a thousand tests gets there.
@@ -69,12 +70,12 @@ def blank_figure(kind: str) -> bytes:
 def _quick_figures(request: pytest.FixtureRequest) -> Iterator[None]:
     """Figures are made, but their files are blank where files are not the subject: a fifth of the commands' tests.
 
-    In the report's own tests they are drawn, with whole fonts, which takes less time than the letters in use.
+    There they are drawn, with whole fonts, which takes less time than the letters in use.
     """
     from xmflow_jax.report.figures import files
 
     with pytest.MonkeyPatch.context() as patch:
-        if REPORT not in request.path.parents:
+        if request.path not in DRAWN:
             patch.setattr(files, "_file_content", lambda _, kind: blank_figure(kind))
         elif request.path.name != "test_curves.py":
             patch.setitem(files._STYLE, "pdf.fonttype", 3)

@@ -205,8 +205,9 @@ def spread_answers(family: Family, mesh: tuple[int, int] | None) -> Answered:
         return answered(Network(loaded.graphdef, nnx.from_flat_state(leaves)), prompts, request)
 
 
-@second_slower
-@pytest.mark.parametrize("mesh", [(1, 2), pytest.param((2, 1), marks=pytest.mark.slow)], ids=["model=2", "data=2"])
+@pytest.mark.slow  # `tests/machine/test_passes.py` spreads models of the usual forms
+@each_family
+@pytest.mark.parametrize("mesh", [(1, 2), (2, 1)], ids=["model=2", "data=2"])
 def test_several_devices_give_what_one_gives(family: Family, mesh: tuple[int, int]) -> None:
     found, expected = spread_answers(family, mesh), spread_answers(family, None)
     assert found.measured is not None

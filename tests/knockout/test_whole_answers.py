@@ -140,6 +140,7 @@ def lengths(tokens: np.ndarray, ends: tuple[int, ...]) -> np.ndarray:
     return np.where(ended.any(-1), ended.argmax(-1) + 1, tokens.shape[-1])
 
 
+@pytest.mark.slow  # `test_whole_answers_torch.py` has the like of it
 @pytest.mark.parametrize("family", SECOND_SLOWER)
 def test_equal_to_greedy_decoding_without_a_draft(family: str) -> None:
     """Answers of 1 to 8 tokens, that end by either of two tokens or not at all, for every configuration."""

@@ -101,6 +101,7 @@ def test_the_layers_that_were_built_are_found(tmp_path: Path, flow: Flow) -> Non
     assert found["pruning"]["layer"] == max(flow.rest, flow.objects) + 1
 
 
+@pytest.mark.slow
 def test_other_patches_are_no_matched_control_of_the_objects(tmp_path: Path) -> None:
     """The answer needs the object's patches: blocking as many others costs nothing, in any layer. And of two heads in
     one layer the first reads these patches alone, the second the others."""

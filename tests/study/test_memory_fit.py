@@ -77,7 +77,12 @@ def fixture_roomy() -> Answered:
 
 @pytest.mark.parametrize(
     ("room", "portion"),
-    [(2 * len(ROWS), Portion(2)), (len(ROWS), Portion(1)), (3, Portion(1, 2)), (1, Portion(1, len(ROWS)))],
+    [
+        (2 * len(ROWS), Portion(2)),
+        (3, Portion(1, 2)),
+        pytest.param(len(ROWS), Portion(1), marks=pytest.mark.slow),
+        pytest.param(1, Portion(1, len(ROWS)), marks=pytest.mark.slow),
+    ],
 )
 def test_less_at_a_time_gives_the_same(roomy: Answered, room: int, portion: Portion) -> None:
     said: list[str] = []
