@@ -29,7 +29,7 @@ from xmflow_jax.study.options import (
 )
 from xmflow_jax.study.shipped import shipped_checkpoint, write_demo, write_preset, write_random_tiny
 from xmflow_jax.study.task_studies import TaskStudy, choose_samples
-from xmflow_jax.weights.config_checks import shown
+from xmflow_jax.weights.config_checks import shown, spelt
 from xmflow_jax.weights.load import ModelIdentity
 
 
@@ -105,10 +105,10 @@ def config_lines(checkpoint: Checkpoint) -> list[str]:
     """What people are told of config.json's keys that are no part of the computation, or that someone vouched for."""
     lines = []
     if checkpoint.passed_over:
-        told = ", ".join(f"{key} ({why})" for key, why in checkpoint.passed_over.items())
+        told = ", ".join(f"{spelt(key)} ({why})" for key, why in checkpoint.passed_over.items())
         lines.append(f"passed over in config.json: {told}")
     if checkpoint.vouched:
-        told = ", ".join(f"{key} = {shown(value)}" for key, value in checkpoint.vouched.items())
+        told = ", ".join(f"{spelt(key)} = {shown(value)}" for key, value in checkpoint.vouched.items())
         lines.append(f"vouched for, not understood: {told}; the results hold if the model computes the same without")
     return lines
 

@@ -16,6 +16,9 @@ from xmflow_jax.errors import CheckpointError
 from xmflow_jax.nn.layers import ACTIVATIONS
 from xmflow_jax.weights.config_sections import Section
 
+# More than any model has of anything.
+MOST = 10**8
+
 # Most letters of a value that stands in a message; values can be whole tables.
 SHOWN = 60
 
@@ -36,6 +39,11 @@ class KeysNotUnderstood(CheckpointError):
 def shown(value: Any) -> str:
     """A value for a message, cut where it is long."""
     return shorten(repr(value), SHOWN, placeholder=" ...") if len(repr(value)) > SHOWN else repr(value)
+
+
+def spelt(key: str) -> str:
+    """A key for a message or a line: what would move a terminal's cursor, or has no letters at all, is spelt out."""
+    return key if key.isprintable() else repr(key)[1:-1]
 
 
 def check_keys(path: Path, section: Section, part: Any, supported: str) -> None:
@@ -59,8 +67,8 @@ def check_keys(path: Path, section: Section, part: Any, supported: str) -> None:
     known = section.read | section.fixed.keys() | section.harmless.keys()
     unknown = sorted(part.keys() - known)
     if unknown:
-        named = ", ".join(f"{prefix}{key} = {shown(part[key])}" for key in unknown[:4])
-        vouch = " ".join(f"--vouch {shlex.quote(f'{prefix}{key}')}" for key in unknown[:4])
+        named = ", ".join(f"{prefix}{spelt(key)} = {shown(part[key])}" for key in unknown[:4])
+        vouch = " ".join(f"--vouch {shlex.quote(spelt(f'{prefix}{key}'))}" for key in unknown[:4])
         raise KeysNotUnderstood(
             f"{path}: {len(unknown)} field(s) not understood: {named}; "
             f"if you know that the model computes the same without, say so with {vouch}",
@@ -98,7 +106,10 @@ def one_of(path: Path, key: str, value: Any, supported: Mapping[str, Any]) -> An
 
 def size(path: Path, key: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """A whole number within bounds."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if whole and most is None and value > MOST:
+        most = MOST
+    if not whole or value < least or (most is not None and value > most):
         bound = f"an integer from {least}" + (" up" if most is None else f" to {most}")
         raise CheckpointError(f"{path}: {key} is {value!r}; supported: {bound}")
     return value
