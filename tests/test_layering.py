@@ -1,6 +1,7 @@
-"""The house: which room may import which, no circle of modules, and few modules at the top."""
+"""The house: which room may import which, no circle of modules, few modules at the top, nothing oversized."""
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,9 @@ FOLDER = Path(xmflow_jax.__file__).parent
 # The modules at the top that commands or callers name; each may import everything.
 DOORS: Final = {"__init__", "__main__", "sweep", "evaluate", "convert", "prepare"}
 MOST_AT_THE_TOP: Final = 9
+# Of a function.
+MOST_LINES: Final = 60
+MOST_PARAMETERS: Final = 8
 
 # What each room may import beside itself. Data flows one way, from question files to the report: no room imports a
 # later one, and families and engines know nothing of each other.
@@ -113,6 +117,7 @@ def test_rooms_import_none_that_comes_after_them() -> None:
         for module, others in IMPORTS.items()
         for other in others
         if (room := room_of(module)) not in DOORS
+        and not module.endswith(".__main__")  # a room's own command
         and (there := room_of(other)) != room
         and there not in ALLOWED[room]
         and (room, there) not in REMAINING
@@ -131,3 +136,49 @@ def test_every_room_has_its_place(room: str) -> None:
 
 def test_few_modules_at_the_top() -> None:
     assert len(list(FOLDER.glob("*.py"))) <= MOST_AT_THE_TOP
+
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def oversized(source: str) -> Iterator[str]:
+    """The functions of a source text, methods and inner ones too, that are too long or take too much."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, Function):
+            given = node.args
+            names = [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+            count = len([name for name in names if name not in ("self", "cls")])
+            count += (given.vararg is not None) + (given.kwarg is not None)
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > MOST_LINES or count > MOST_PARAMETERS:
+                yield f"{node.name}: {lines} lines, {count} parameters"
+
+
+def test_no_function_is_too_long_or_takes_too_much() -> None:
+    """Of the package and of the experiments beside it."""
+    given = ", ".join(f"p{number}" for number in range(MOST_PARAMETERS))
+    body = "\n".join(["    def inner(self): pass"] * (MOST_LINES - 1))
+    assert list(oversized(f"def most({given}):\n{body}")) == []
+    assert list(oversized(f"class A:\n  def over(self, {given}, **more): pass")) == ["over: 1 lines, 9 parameters"]
+    assert list(oversized(f"def over():\n{body}\n    pass")) == ["over: 61 lines, 0 parameters"]
+    paths = [*FILES.values(), *(FOLDER.parent / "experiments").rglob("*.py")]
+    assert len(paths) > len(FILES)
+    found = [(path.name, one) for path in paths for one in oversized(path.read_text(encoding="utf-8"))]
+    assert found == []
+
+
+def only_children(sources: Iterator[str]) -> list[str]:
+    """Classes with a body of their own that one other class alone is made from; protocols say a shape, and are none."""
+    bases: dict[str, list[str]] = {}
+    for source in sources:
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ClassDef):
+                # `Generic[T]` is `Generic`, `nnx.Module` is `Module`.
+                bases[node.name] = [ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases]
+    children = Counter(base for own in bases.values() for base in own if base in bases)
+    return sorted(name for name, count in children.items() if count == 1 and "Protocol" not in bases[name])
+
+
+def test_no_class_has_one_child() -> None:
+    assert only_children(iter(["class A: ...\nclass B(A): ...", "class C(Protocol): ...\nclass D(C): ..."])) == ["A"]
+    assert only_children(path.read_text(encoding="utf-8") for path in FILES.values()) == []

@@ -3,12 +3,16 @@
 import sys
 from importlib import import_module
 
+from xmflow_jax.cli.early import end_quietly
+
 COMMANDS = ("sweep", "evaluate", "convert", "prepare")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; exit code 2 and one line where there is none of that name."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        arguments = sys.argv[1:]
+        end_quietly()
     if arguments and arguments[0] in COMMANDS:
         return int(import_module(f"xmflow_jax.{arguments[0]}").main(arguments[1:]))
     usage = f"usage: xmflow {{{','.join(COMMANDS)}}} ...; each command explains itself with --help"

@@ -2,9 +2,15 @@
 
 run.json                       configuration, digests, a provenance entry per session, set-aside questions
 results/answers-NNNNN.parquet  one row per question (`ANSWER_SCHEMA`), landed batch by batch
+skipped/skipped-NNNNN.parquet  questions set aside, with their reasons
 accuracy.csv                   accuracy and its 95 % interval, overall, by task, question type and answer type
 predictions.json               the results file that VQA's or GQA's server takes, where all questions are theirs
 """
+
+if __name__ == "__main__":
+    from xmflow_jax.cli.early import end_quietly
+
+    end_quietly()
 
 import json
 import sys
@@ -13,12 +19,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 from xmflow_jax.cli.evaluate_arguments import parse_evaluate_arguments
 from xmflow_jax.cli.frame import prepare_process, progress_bar, run_command, say
 from xmflow_jax.machine.compiled_cache import remove_unfinished_programs
+from xmflow_jax.machine.scratch import scratch_folder
 from xmflow_jax.study.evaluation_options import EvaluationOptions, evaluation_options
 from xmflow_jax.study.shown_images import OWN
 
@@ -72,35 +78,42 @@ def evaluate_model(say: Say = lambda line: None, progress: bool = False, **optio
 
 def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack) -> EvaluationResult:
     """Everything is examined first: options, folder, data, model; weights are read after that."""
+    from xmflow_jax.machine.backend import check_devices, check_settings
+
+    check_settings()
+    check_devices()
     from xmflow_jax.machine.layout import default_dtype, devices_in_force, full_precision
-    from xmflow_jax.run.folder import check_folder, open_run
+    from xmflow_jax.run.folder import check_folder, finished_questions, open_run
     from xmflow_jax.study.batches import waiting_line
-    from xmflow_jax.study.evaluation import answer_questions, by_task, evaluation_configuration
-    from xmflow_jax.study.inputs import read_inputs, short_name
-    from xmflow_jax.study.session import lay_out, load_prompted, machine
+    from xmflow_jax.study.estimate import count
+    from xmflow_jax.study.evaluation import answer_questions, by_task, evaluation_configuration, foreseen
+    from xmflow_jax.study.inputs import read_inputs, usual_folder
+    from xmflow_jax.study.session import examined, lay_out, load_prompted, machine
     from xmflow_jax.study.setting import News
     from xmflow_jax.study.shown_images import SHUFFLED, shuffled_images
 
     shared = options.shared
     shown = "" if options.shown == OWN else f"-{options.shown}"
-    out = shared.out or Path("runs") / f"evaluate-{short_name(shared.model)}-{short_name(shared.data[0])}{shown}"
+    out = shared.out or usual_folder(shared.model, shared.data[0], "evaluate-", shown)
     check_folder(out)
-    scratch = Path(stack.enter_context(TemporaryDirectory(prefix="xmflow-")))
+    scratch = stack.enter_context(scratch_folder())
     inputs = read_inputs(shared, scratch, say)
     if options.shown == SHUFFLED:
         shuffled_images(inputs.questions, shared.seed)  # refused before any work
     identity = inputs.checkpoint.identify(shared.dtype or default_dtype())
     configuration = evaluation_configuration(options, inputs, identity)
     check_folder(out, configuration)
+    known = foreseen(options, inputs, identity.anatomy, finished_questions(out), say)
     largest_task = max((len(own) for own in by_task(inputs.questions).values()), default=1)
     # With nothing blocked there are no configurations to spread over devices, however few questions there are.
     layout, batching = lay_out(shared, identity, largest_task, max(1, len(inputs.questions)))
     stack.enter_context(full_precision(identity.dtype))
     stack.enter_context(devices_in_force(layout))
-    with open_run(out, configuration, machine(batching.size)) as run:
+    with open_run(out, configuration, {**machine(batching.size), **examined(inputs)}) as run:
         done = run.finished_questions()
         left = sum((one.task, one.question_id) not in done for one in inputs.questions)
-        say(f"{len(inputs.questions)} questions, {len(inputs.questions) - left} of them done")
+        asked = f"{count(len(inputs.questions), 'question')}, {len(inputs.questions) - left} of them done"
+        say("; ".join((asked, *known.words())))
         if layout.line:
             say(layout.line)
         if left:
@@ -110,7 +123,8 @@ def _run(options: EvaluationOptions, say: Say, progress: bool, stack: ExitStack)
             with progress_bar(left, progress) as advance:
                 news = News(advance, waits.append, say)
                 answer_questions(inputs.questions, options, prompted, batching, run, news)
-            say(waiting_line(waits, time.perf_counter() - started))
+            if waits:
+                say(waiting_line(waits, time.perf_counter() - started))
         return _report(run, inputs.questions, options, say)
 
 
@@ -121,6 +135,7 @@ def _report(
     from xmflow_jax.analysis.accuracy import accuracy_lines, accuracy_table
     from xmflow_jax.run.parts import write_atomically
     from xmflow_jax.scoring.answers import submission
+    from xmflow_jax.study.estimate import count
 
     run.write_record()
     rows, aside = run.read_answers(), run.read_skipped()
@@ -134,12 +149,12 @@ def _report(
     for line in accuracy_lines(table):
         say(line)
     if rows["score"].isna().any():
-        say(f"{int(rows['score'].isna().sum())} questions have no gold answer and are in no accuracy")
+        say(f"without a gold answer, and in no accuracy: {count(int(rows['score'].isna().sum()), 'question')}")
     if options.shown != OWN:
         say(f"a blind baseline: the images were {'blanked' if options.blank_images else 'shuffled'}")
-    say(f"{len(rows)} questions answered, {len(aside)} set aside")
-    for reason, count in aside["reason"].value_counts().head(REASONS).items():
-        say(f"  {count} set aside: {reason}")
+    say(f"{count(len(rows), 'question')} answered, {len(aside)} set aside")
+    for reason, number in aside["reason"].value_counts().head(REASONS).items():
+        say(f"  {number} set aside: {reason}")
     if len(rest := aside["reason"].value_counts().iloc[REASONS:]):
         say(f"  {rest.sum()} set aside for other reasons, in {run.path / 'run.json'}")
     if predictions is not None and len(aside):

@@ -4,7 +4,11 @@ The files are those that the benchmark's authors publish, unpacked or (the image
 `--data NAME` stands for the data set. Nothing is downloaded.
 """
 
-import argparse
+if __name__ == "__main__":
+    from xmflow_jax.cli.early import end_quietly
+
+    end_quietly()
+
 import contextlib
 import io
 import os
@@ -14,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xmflow_jax.cli.frame import say
+from xmflow_jax.cli.frame import run_command, say
+from xmflow_jax.cli.sweep_arguments import Parser
 from xmflow_jax.data.sources.prepared import BENCHMARKS, benchmark_builder, is_prepared
-from xmflow_jax.errors import DataError, OptionError, XmflowError
+from xmflow_jax.errors import DataError, OptionError
+from xmflow_jax.machine.home import expanded
 
 if TYPE_CHECKING:  # TFDS takes seconds to import.
     from xmflow_jax.data.sources.tfds.question_builder import QuestionBuilder
@@ -56,10 +62,14 @@ def prepare(
     """
     if name not in BENCHMARKS:
         raise OptionError(f"there is no benchmark {name!r} to prepare; expected one of {', '.join(BENCHMARKS)}")
-    source = Path(manual_dir).expanduser()
-    if not source.is_dir():
+    source = expanded(manual_dir)
+    try:
+        there, empty = source.is_dir(), source.is_dir() and not any(source.iterdir())
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read: {error.strerror}") from None
+    if not there:
         raise DataError(f"{source}: no such folder; --manual-dir names the folder of the downloaded files")
-    if not any(source.iterdir()):
+    if empty:
         raise DataError(f"{source}: the folder is empty; --manual-dir names the folder of the downloaded files")
     builder = benchmark_builder(name, None if out is None else Path(out))
     if is_prepared(builder) and not rebuild:
@@ -92,30 +102,20 @@ def _build(builder: "QuestionBuilder", source: Path, rebuild: bool, progress: bo
         tfds.display_progress_bar(True)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Bad arguments end like every other bad input: one line, exit code 2."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise OptionError(message)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit codes: 0 done, 2 bad input (one line on standard error), 130 interrupted."""
-    parser = _Parser(prog="python -m xmflow_jax.prepare", description=(__doc__ or "").split("\n\n")[1])
-    parser.add_argument("name", help=f"the benchmark: {', '.join(BENCHMARKS)}")
-    parser.add_argument("--manual-dir", type=Path, required=True, help="folder of the downloaded files")
-    parser.add_argument("--out", type=Path, help="where data sets lie (default: ~/tensorflow_datasets)")
-    parser.add_argument("--rebuild", action="store_true", help="build it anew where it is built already")
-    try:
+    arguments = sys.argv[1:] if arguments is None else arguments
+
+    def work() -> None:
+        parser = Parser(prog="python -m xmflow_jax.prepare", description=(__doc__ or "").split("\n\n")[1])
+        parser.add_argument("name", help=f"the benchmark: {', '.join(BENCHMARKS)}")
+        parser.add_argument("--manual-dir", type=Path, required=True, help="folder of the downloaded files")
+        parser.add_argument("--out", type=Path, help="where data sets lie (default: ~/tensorflow_datasets)")
+        parser.add_argument("--rebuild", action="store_true", help="build it anew where it is built already")
         given = parser.parse_args(arguments)
         prepare(given.name, given.manual_dir, given.out, given.rebuild, progress=True, say=say)
-    except XmflowError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; nothing was built", file=sys.stderr)
-        return 130
-    return 0
+
+    return run_command("prepare", arguments, work, after_interrupt="nothing was built")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,10 @@
 """The command `python -m xmflow_jax.sweep`: an attention-knockout study, from one line to its figures."""
 
+if __name__ == "__main__":
+    from xmflow_jax.cli.early import end_quietly
+
+    end_quietly()
+
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -7,15 +12,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from xmflow_jax.cli.frame import prepare_process, progress_bar, run_command, say
 from xmflow_jax.cli.replay import command_line
 from xmflow_jax.cli.sweep_arguments import parse_sweep_arguments
+from xmflow_jax.errors import DataError
 from xmflow_jax.machine.compiled_cache import remove_unfinished_programs
 from xmflow_jax.machine.mesh import check_mesh, parse_mesh
 from xmflow_jax.machine.processes import ALONE, Processes, join
+from xmflow_jax.machine.scratch import scratch_folder
 from xmflow_jax.study.options import SweepOptions, check_options, sweep_options
 
 if TYPE_CHECKING:  # What takes seconds to import is imported where it is used, so that --help answers at once.
@@ -63,27 +69,39 @@ def run_sweep(
 
 def _run(options: SweepOptions, say: Say, progress: bool, colour: bool, stack: ExitStack) -> SweepResult:
     """Everything is examined first: options, machine, folder, data, model; weights are read after that."""
+    from xmflow_jax.machine.backend import check_devices, check_settings
+
+    check_settings()
     from xmflow_jax.machine.layout import devices_in_force, full_precision
-    from xmflow_jax.run.folder import check_folder, open_run
+    from xmflow_jax.run.folder import check_folder, finished_questions, open_run
     from xmflow_jax.run.sharing import gather, share
     from xmflow_jax.study import sweeping
-    from xmflow_jax.study.inputs import read_inputs, short_name
+    from xmflow_jax.study.foreseen import check_images
+    from xmflow_jax.study.inputs import read_inputs, usual_folder
     from xmflow_jax.study.preview import write_preview
 
+    if options.preview is None and not options.distributed:
+        check_devices()
     processes = _join(options)
     if not processes.first:
         say, progress = _quiet, False
-    out = options.out or Path("runs") / f"{short_name(options.model)}-{short_name(options.data[0])}"
+    out = options.out or usual_folder(options.model, options.data[0])
     check_folder(out)
-    scratch = Path(stack.enter_context(TemporaryDirectory(prefix="xmflow-")))
+    scratch = stack.enter_context(scratch_folder())
     inputs = read_inputs(options, scratch, say)
+    if not finished_questions(out):
+        check_images(inputs.questions)
     if options.preview is not None:
         asked = (inputs.questions, inputs.processing, inputs.template)
-        return _without_work(out, write_preview(*asked, options.preview, out / "preview", say, colour))
+        drawn = write_preview(*asked, options.preview, out / "preview", say, colour)
+        if not drawn:
+            raise DataError(f"none of the {len(inputs.questions)} question(s) can be shown; the lines above say why")
+        return _without_work(out, drawn)
     sweep = sweeping.examine(options, inputs, out, processes, say)
     stack.enter_context(full_precision(sweep.identity.dtype))
     typical = sweeping.typical_prompts(sweep)
-    say(sweeping.estimate(sweep, typical, out).line())
+    known = sweeping.foreseen(sweep, typical, out, say)
+    say("; ".join((sweeping.estimate(sweep, typical, known, out).line(), *known.words())))
     if sweep.layout.line:
         say(sweep.layout.line)
     if options.dry_run:
@@ -139,6 +157,7 @@ def _report(
     """Summary and figures, from the landed rows alone."""
     from xmflow_jax.report.rebuild import rebuild
     from xmflow_jax.run.folder import NOT_SELECTED, SET_ASIDE
+    from xmflow_jax.study.estimate import count
     from xmflow_jax.study.task_studies import missing_pathways
 
     run.write_record()
@@ -148,7 +167,8 @@ def _report(
     aside, unselected = (int((skipped["kind"] == kind).sum()) for kind in (SET_ASIDE, NOT_SELECTED))
     for line in missing_pathways(rows, studies):
         say(line)
-    say(f"{answered} questions in the results, {aside} set aside (reasons in run.json), {unselected} not selected")
+    usable = f"{count(answered, 'question')} in the results"
+    say(f"{usable}, {aside} set aside (reasons in run.json), {unselected} not selected")
     say(f"results {run.path}, summary {run.path / 'summary.csv'}, figures {run.figures}")
     for line in rebuilt.lines:
         say(line)
@@ -166,10 +186,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         options = parse_sweep_arguments(arguments)
-        prepare_process()
         if options.dry_run:
             _write_nothing()
-        else:
+        prepare_process()
+        if not options.dry_run:
             remove_unfinished_programs()
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         run_sweep(say=say, progress=True, colour=colour, **vars(options))

@@ -46,7 +46,8 @@ def measure(model: str, questions: int, swept: int, scratch: Path) -> None:
     files, images = shapes_questions(scratch / "shapes", per_task=-(-questions // len(STUDY_TASKS)))
     read = read_questions(files, images)[:questions]
     checkpoint = read_checkpoint(shipped_checkpoint(model))
-    processing, template = checkpoint.processing(), checkpoint.template()
+    processing = checkpoint.processing()
+    template = checkpoint.prompt(processing).template
     begin = time.perf_counter()
     for question in read:
         prepare_question(question, processing, template)

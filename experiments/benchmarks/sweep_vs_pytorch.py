@@ -86,7 +86,7 @@ def _run_side(options: argparse.Namespace) -> dict[str, Any]:
     if options.side == "pytorch":
         from experiments.benchmarks.pytorch_side import run_pytorch
 
-        return run_pytorch(preset, options.checkpoint, questions[:1], options.threads, options.token)
+        return run_pytorch(preset, options.checkpoint, questions[0], options.threads, options.token)
     import jax
 
     from experiments.benchmarks.jax_side import run_jax

@@ -107,7 +107,8 @@ def shipped_work(name: str, questions: int, batch_size: int, scratch: Path) -> I
     from xmflow_jax.study.task_studies import plan_studies
 
     checkpoint = read_checkpoint(shipped_checkpoint(name))
-    processing, template, model = checkpoint.processing(), checkpoint.template(), checkpoint.load("float32")
+    processing, model = checkpoint.processing(), checkpoint.load("float32")
+    template = checkpoint.prompt(processing).template
     read = read_questions(*shapes_questions(scratch / "shapes"))
     studies = plan_studies(read, SweepOptions(model=name), checkpoint.anatomy, print)
     for one in studies:

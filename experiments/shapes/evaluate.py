@@ -90,7 +90,8 @@ def evaluate(directory: Path, per_task: int) -> pd.DataFrame:
     blocked in every layer; `text_guess`.
     """
     checkpoint = read_checkpoint(directory)
-    processing, template, model = checkpoint.processing(), checkpoint.template(), checkpoint.load("float32")
+    processing, model = checkpoint.processing(), checkpoint.load("float32")
+    template = checkpoint.prompt(processing).template
     with TemporaryDirectory() as scratch:
         questions = read_questions(*shapes_questions(Path(scratch), "test", per_task))
         layout = processing.image_layout((1, 1))

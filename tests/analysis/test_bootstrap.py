@@ -83,15 +83,19 @@ def test_ends_are_those_of_scipys_percentile_bootstrap(n: int) -> None:
     np.testing.assert_allclose([ours.low[0], ours.high[0]], [theirs.low, theirs.high], atol=noise)
 
 
-@pytest.mark.parametrize("n", [5, 6, 10, 50, 1000])
+@pytest.mark.parametrize("n", [2, 3, 5, 6, 10, 50, 1000])
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
 def test_level_of_few_questions(n: int, confidence: float) -> None:
     tail = (1 - confidence) / 2
     exact = stats.t.ppf(tail, n - 1)
-    np.testing.assert_allclose(t_quantile(tail, n - 1), exact, rtol=0.01)
+    np.testing.assert_allclose(t_quantile(tail, n - 1), exact, rtol=1e-9)
     np.testing.assert_allclose(
-        percentile_level(n, confidence), stats.norm.cdf(exact * np.sqrt(n / (n - 1))), rtol=0.15, atol=1e-6
+        percentile_level(n, confidence), stats.norm.cdf(exact * np.sqrt(n / (n - 1))), rtol=1e-6, atol=1e-12
     )
+
+
+def test_the_t_quantile_at_one_degree_is_cauchys() -> None:
+    assert t_quantile(0.025, 1) == pytest.approx(-12.7062047, abs=1e-6)
 
 
 @pytest.mark.parametrize("n", [2, 40, 1000])

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from xmflow_jax.analysis.permutation import EXACT_QUESTIONS, holm, sign_flip_p_values
+from xmflow_jax.analysis.permutation import EXACT_IMAGES, holm, sign_flip_p_values
 
 
-@pytest.mark.parametrize("n", [2, 5, 9, EXACT_QUESTIONS])
+@pytest.mark.parametrize("n", [2, 5, 9, EXACT_IMAGES])
 def test_few_questions_are_exact(n: int) -> None:
     values = np.random.default_rng(n).normal(0.5, 1.0, (n, 3))
     for column, ours in enumerate(sign_flip_p_values(values)):

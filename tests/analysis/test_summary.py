@@ -98,7 +98,7 @@ def test_every_measure_has_its_columns(measure: Measure) -> None:
 def test_one_question_has_no_intervals_and_nothing_critical() -> None:
     text = summarize(rows([1], [0], [-10])).to_csv(index=False)
     assert text.splitlines()[1] == (
-        "ChooseAttr,edges,mask,Image->Question,centred,0,1,100.0,0.0,100.0,,,-10.0,,,False,1.0,1.0,1.0,1.0"
+        "ChooseAttr,edges,mask,Image->Question,centred,0,1,100.0,0.0,100.0,,,-10.0,,,False,1.0,1.0,1.0,1.0,1,,"
     )
 
 
@@ -172,7 +172,7 @@ def test_margins() -> None:
     pd.testing.assert_frame_equal(summary[list(summary_columns(BOTH))], summarize(table))
     ends = bootstrap_intervals(np.array([[-1.0], [-2.0]]))
     # Of two questions that both fall, two of the four flips are as far from zero.
-    expected = [2, 1.5, 0.0, -1.5, ends.low[0], ends.high[0], 0.5, 0.5]
+    expected = [2, 1.5, 0.0, -1.5, ends.low[0], ends.high[0], 0.5, 0.5, 1.0]
     np.testing.assert_allclose(summary[list(measure_columns(MARGIN))].to_numpy(float)[0], expected)
     none = summarize(table.assign(base_margin=np.nan, knockout_margin=np.nan))
     assert none["margin_n"].tolist() == [0]
@@ -269,3 +269,39 @@ def test_no_rows_give_an_empty_table_with_its_columns() -> None:
 def test_the_order_of_the_rows_does_not_matter() -> None:
     table = pd.concat([rows([1, 0.3], [0.6, 0.9], [-1.5, 2.25], layer=layer) for layer in range(4)])
     pd.testing.assert_frame_equal(summarize(table), summarize(table.sample(frac=1, random_state=1)))
+
+
+def test_questions_about_one_image_are_taken_together() -> None:
+    """Three questions on each of ten images: of intervals and p-values those of the images, if questions are copies."""
+    random = np.random.default_rng(3)
+    lost, change = (random.random(10) < 0.4).astype(float), random.normal(-5, 10, 10)
+    alone = rows([1] * 10, list(1 - lost), list(change))
+    copies = rows([1] * 30, list(1 - np.repeat(lost, 3)), list(np.repeat(change, 3)))
+    copies = copies.assign(question_id=[f"q{place:02}" for place in range(30)])  # in the images' order
+    known = summarize(copies.assign(image_id=[f"image {place // 3}" for place in range(30)])).iloc[0]
+    assert (known["n"], known["images"]) == (30, 10)
+    for name in ("delta_accuracy", "relative_change"):
+        assert known[f"{name}_design_effect"] == pytest.approx(29 / 9)
+    one, unknown = summarize(alone).iloc[0], summarize(copies).iloc[0]
+    assert (unknown["images"], unknown["delta_accuracy_design_effect"]) == (30, 1)
+    for name in ("delta_accuracy", "relative_change"):
+        ends = [f"{name}_low", f"{name}_high"]
+        np.testing.assert_allclose(known[ends].to_numpy(float), one[ends].to_numpy(float))
+        assert np.diff(unknown[ends].to_numpy(float)) < 0.8 * np.diff(known[ends].to_numpy(float))
+    assert known[["p_value", "relative_change_p_value"]].equals(one[["p_value", "relative_change_p_value"]])
+
+
+def test_controls_are_resampled_with_their_images() -> None:
+    own, draw = rows([1] * 8, [0, 0, 1, 1, 0, 0, 1, 1], [-9] * 8), rows([1] * 8, [1] * 8, [0] * 8)
+    table = pd.concat([own.assign(control=0), draw.assign(control=1)]).assign(control_overlap=0.0)
+    apart, shared = (
+        summarize(
+            table.assign(image_id=table["question_id"] if alone else table["question_id"].str[-1].astype(int) // 2)
+        )
+        for alone in (True, False)
+    )
+    widths = [
+        float((one["delta_accuracy_over_control_high"] - one["delta_accuracy_over_control_low"]).iloc[0])
+        for one in (apart, shared)
+    ]
+    assert widths[1] > 1.3 * widths[0]

@@ -187,13 +187,26 @@ def test_the_run_goes_on_behind_them_and_counts_them(run: Path, given: Given) ->
     assert record(run)["counts"] == {"finished": 2, "set_aside": len(ASIDE), "not_selected": {}}
 
 
-def test_a_run_of_unusable_questions_alone_ends_well(
-    given: Given, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("more", [[], ["--dry-run"], ["--preview", "2"]], ids=["", "dry run", "preview"])
+def test_a_run_of_unusable_questions_alone_is_refused(
+    given: Given, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
 ) -> None:
     (tmp_path / "images").mkdir()
-    assert main(given.command(tmp_path / "out", "--images", str(tmp_path / "images"))) == 0
-    assert "0 questions in the results, 2 set aside (reasons in run.json)" in capsys.readouterr().out
-    assert set(read_skipped(tmp_path / "out")["question_id"]) == set(given.table()["question_id"])
+    command = given.command(tmp_path / "out", "--images", str(tmp_path / "images"), *more)
+    first = f"{given.table().loc[0, 'img_id']}.jpg"
+    assert Refusal(capsys, tmp_path)(command) == (
+        f"no image of 2 questions is there; the first looked for is {tmp_path / 'images' / first}"
+    )
+    for image in given.table()["img_id"]:
+        (tmp_path / "images" / f"{image}.jpg").write_text("version https://git-lfs.github.com/spec/v1\n")
+    if "--preview" in more:
+        assert main(command) == 2
+        assert "none of the 2 question(s) can be shown" in capsys.readouterr().err
+    else:
+        line = Refusal(capsys, tmp_path)(command)
+        assert line.startswith("no question of 2 can be used; the first: image ")
+        assert first in line
+        assert "git-lfs pointer" in line
 
 
 def record(run: Path) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def test_command(tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str
     assert main([str(source), str(target)]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == f"{target} exists; name a folder that does not\n"
+    assert captured.err == f"error: {target} exists; name a folder that does not\n"
 
 
 def test_a_refused_source_leaves_nothing(tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,14 +74,12 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_answers_and_scores_are_those_of_a_sweeps_base_run(
-    options: dict[str, Any], questions: list[Question], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], questions: list[Question], tmp_path: Path
 ) -> None:
     # Of one bucket, since a sweep compiles much; prompts of two lengths, and a last batch that is not full.
     asked = [one for one in questions if one.task == "CompareAttr"]
     assert len(asked) % options["batch_size"] == 1
     own = {**options, "data": asked, "images": None}
-    # Most of a small sweep's time goes into its figures, which do not matter here.
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **options: None)
     study = {"select": "all", "pathways": "Last->Last", "self_check": False, "whole_answers": False}
     swept = run_sweep(**own, **study, out=tmp_path / "sweep").rows
     found = evaluate_model(**own, out=tmp_path / "evaluation").rows

@@ -53,7 +53,7 @@ def ended(process: "subprocess.Popen[str]") -> str:
 def assert_intact(out: Path, undisturbed: Path) -> None:
     """Every part can be read, nothing that is half of one is there, and the rows are the undisturbed run's."""
     assert not list(out.rglob(TEMPORARY))
-    for path in part_paths(out / "results", "part"):
+    for path in part_paths(out, "part"):
         assert read_part(path, "part") is not None
     assert_some_rows(out, whole_rows(undisturbed))
 
@@ -66,7 +66,7 @@ def test_a_part_that_finds_no_room_ends_the_run(study: Study, tmp_path: Path) ->
     process.send_signal(signal.SIGSTOP)
     landed = len(parts(out))
     for number in range(landed, 30):
-        name = out / "results" / f".part-{number:05d}.parquet.xmflow-partial"
+        name = out / f".part-{number:05d}.parquet.xmflow-partial"
         if not name.exists():
             name.symlink_to("/dev/full")
     process.send_signal(signal.SIGCONT)
@@ -74,7 +74,7 @@ def test_a_part_that_finds_no_room_ends_the_run(study: Study, tmp_path: Path) ->
     assert line.endswith(".parquet: No space left on device"), line
     assert f"cannot write {out}/results/part-" in line
     assert landed <= len(parts(out)) < 9
-    for name in out.glob(f"results/{TEMPORARY}"):  # of the later parts
+    for name in out.glob(TEMPORARY):  # of the later parts
         assert name.is_symlink()
         name.unlink()
     assert_intact(out, undisturbed)

@@ -58,7 +58,7 @@ def test_two_kills_lose_and_repeat_nothing(undisturbed: Undisturbed, tmp_path: P
     print(f"killed {delay:.3f} s after the second part, with {len(parts(out))} parts")
     assert_some_rows(out, expected)
     process = study.start(out)
-    wait_until(lambda: list(out.glob(f"results/{TEMPORARY}")), process)
+    wait_until(lambda: list(out.glob(TEMPORARY)), process)
     assert kill(process) == -signal.SIGKILL
     print(f"killed while it wrote, with {len(parts(out))} parts")
     assert_some_rows(out, expected)
@@ -146,7 +146,7 @@ def test_twenty_kills_lose_and_repeat_nothing(long: Undisturbed, tmp_path: Path)
         if stage == COMPUTE:
             time.sleep(delay)
         elif stage == WRITE:
-            wait_until(lambda: list(out.glob(f"results/.part-{TEMPORARY}")), process)
+            wait_until(lambda: list(out.glob(f".part-{TEMPORARY}")), process)
         elif stage == REPORT:
             named = str(rng.choice(["run.json", "summary.csv", "recommendation.json", "figures/QueryAttr.png"]))
             wait_until(lambda: len(parts(out)) == total, process)

@@ -7,21 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands.missing_packages import without
 from tests.data.sources.benchmark_files import gqa_study_folder
 from xmflow_jax.prepare import main
 
 # `importlib_resources` stays: other packages import it.
-HIDE_THE_EXTRA = """
-import importlib.util, sys
-gone = ("tensorflow_datasets", "array_record")
-real = importlib.util.find_spec
-importlib.util.find_spec = lambda name, package=None: None if name in gone else real(name, package)
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in gone:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Missing())
-"""
+HIDE_THE_EXTRA = without("tensorflow_datasets", "array_record")
 
 
 def test_the_command_builds_and_says_where(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.commands.missing_packages import without
 from tests.commands.sweep_words import command
 from xmflow_jax import run_sweep
 from xmflow_jax.data.sources.demo import write_demo_questions
@@ -93,7 +94,7 @@ def test_a_report_of_a_part_of_the_run_says_how_far_it_has_come(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     half = shutil.copytree(run, tmp_path / "half")
-    for path in (half / "results").glob("*-00001.parquet"):
+    for path in half.glob("*/*-00001.parquet"):
         path.unlink()
     left = read_rows(half)["question_id"].nunique()
     assert 0 < left < 4
@@ -127,9 +128,9 @@ def test_answers_are_tracked_to_what_the_base_run_says(run: Path) -> None:
 def test_the_same_command_again_computes_nothing(
     given: dict[str, Any], run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = {path.name: path.read_bytes() for path in (run / "results").iterdir()}
+    before = {path: path.read_bytes() for path in run.glob("*/*.parquet")}
     assert main(command(given, run)) == 0
-    assert {path.name: path.read_bytes() for path in (run / "results").iterdir()} == before
+    assert {path: path.read_bytes() for path in run.glob("*/*.parquet")} == before
     assert "4 questions done" in capsys.readouterr().out
 
 
@@ -261,17 +262,7 @@ def start(given: dict[str, Any], out: Path, home: Path, program: str = "") -> su
 
 
 # Nor the packages of the extra `prepare`.
-BLOCK_PYTORCH = """
-import importlib.util, sys
-gone = ("torch", "torchvision", "tensorflow", "tensorflow_datasets", "array_record")
-real = importlib.util.find_spec
-importlib.util.find_spec = lambda name, package=None: None if name in gone else real(name, package)
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in gone:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Missing())
-"""
+BLOCK_PYTORCH = without("torch", "torchvision", "tensorflow", "tensorflow_datasets", "array_record")
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.pictures import upright
 from tests.data.tiny_processing import CENTRE_CROP, PAD_TO_SQUARE, load_processing, write_tiny_processing
 from xmflow_jax.data import roles
 from xmflow_jax.data.processing import Processing
@@ -274,3 +275,51 @@ def test_unusable_question_is_set_aside(
 
 def test_stated_size_does_not_matter_without_boxes(question: Question, processing: Processing) -> None:
     prepare_question(replace(question, image_size=(28, 56), boxes=()), processing, PLAIN)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_are_in_the_upright_image_or_in_the_stored_one_by_its_stated_size(
+    question: Question, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, orientation: int
+) -> None:
+    """The same photo is stored in eight ways; a person, and so the model, sees one."""
+    processing = load(tmp_path_factory, CENTRE_CROP)
+    seen = np.zeros((56, 28, 3), np.uint8)
+    seen[30:38, 2:10] = 255  # the object: in the lower left patch
+    stored = next(
+        turned
+        for turned in (np.rot90(flipped, turns) for flipped in (seen, seen[:, ::-1]) for turns in range(4))
+        if np.array_equal(upright(turned, orientation), seen)
+    )
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / "1.png", exif=exif)
+    rows, columns = np.nonzero(stored[..., 0])
+    in_stored = Box(int(columns.min()), int(rows.min()), 8, 8)
+    given = [(Box(2, 30, 8, 8), None), (Box(2, 30, 8, 8), (28, 56))]
+    if stored.shape[:2] == (28, 56):
+        given.append((in_stored, (56, 28)))
+    for box, size in given:
+        asked = replace(question, image_path=tmp_path / "1.png", boxes=(box,), image_size=size)
+        prepared = prepare_question(asked, processing, PLAIN)
+        assert np.flatnonzero(prepared.roles[roles.IMAGE_CENTRAL_OBJECT]).tolist() == [3], (box, size)
+        # The crop keeps lines 14 to 41, so that the object lies in the lower left of what the model reads.
+        levels = prepared.pixels[0, ..., 0]
+        assert levels[14:, :14].mean() > levels.mean()
+    with pytest.raises(QuestionSetAside, match="is 28x56, but the object's box was drawn for 57x28"):
+        prepare_question(replace(question, image_path=tmp_path / "1.png", image_size=(57, 28)), processing, PLAIN)
+
+
+def test_pixels_are_those_of_the_upright_image_on_white(question: Question, tmp_path: Path) -> None:
+    folder = tmp_path / "processing"
+    write_tiny_processing(folder, 28, 14, CENTRE_CROP)
+    processing = load_processing(folder)
+    noise = np.random.default_rng(0).integers(0, 256, (28, 28, 4), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise).save(tmp_path / "1.png", exif=exif)
+    seen = upright(noise, 6).astype(float)
+    share = seen[..., 3:] / 255
+    expected = seen[..., :3] * share + 255 * (1 - share)
+    mean, deviation = (np.array([0.48145466, 0.4578275, 0.40821073]), np.array([0.26862954, 0.26130258, 0.27577711]))
+    found = prepare_question(replace(question, boxes=(), image_path=tmp_path / "1.png"), processing, PLAIN)
+    assert np.abs(found.pixels[0] * deviation * 255 + mean * 255 - expected).max() <= 2

@@ -2,10 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from xmflow_jax.data.templates import NAMED_TEMPLATES, default_template, resolve_template, write_prompt_file
+from xmflow_jax.data.templates import NAMED_TEMPLATES, Template, recorded_template, resolve_template, write_prompt_file
 from xmflow_jax.errors import CheckpointError, OptionError
-
-VICUNA, TEXT_ONLY = NAMED_TEMPLATES["vicuna_v1"], NAMED_TEMPLATES["plain_text"]
 
 
 def test_vicuna_prompt_is_the_studys() -> None:
@@ -54,16 +52,15 @@ def test_a_template_fits_the_way_in_which_the_image_is_read() -> None:
         with_image.for_model(image_in_prompt=False)
 
 
-def test_the_default_is_the_checkpoints_own_prompt_or_its_familys(tmp_path: Path) -> None:
-    assert default_template(tmp_path, VICUNA, image_in_prompt=True).name == "vicuna_v1"
-    assert default_template(tmp_path, TEXT_ONLY, image_in_prompt=False).images == 0
+def test_the_prompt_that_a_checkpoint_records(tmp_path: Path) -> None:
+    assert recorded_template(tmp_path, image_in_prompt=True) is None
     write_prompt_file(tmp_path, "<image>{question} A:")
-    assert default_template(tmp_path, VICUNA, image_in_prompt=True).text == "<image>{question} A:"
+    assert recorded_template(tmp_path, image_in_prompt=True) == Template("checkpoint", "<image>{question} A:")
     with pytest.raises(CheckpointError, match=r"prompt\.json: template .* holds <image>"):
-        default_template(tmp_path, TEXT_ONLY, image_in_prompt=False)
+        recorded_template(tmp_path, image_in_prompt=False)
     (tmp_path / "prompt.json").write_text('{"template": 3}', encoding="utf-8")
     with pytest.raises(CheckpointError, match="template is 3"):
-        default_template(tmp_path, VICUNA, image_in_prompt=True)
+        recorded_template(tmp_path, image_in_prompt=True)
 
 
 def test_unknown_name_lists_the_choices() -> None:

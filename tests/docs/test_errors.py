@@ -28,7 +28,8 @@ VALUE = "..."
 LEAST_LETTERS = 5
 LEAST_SHARE = 0.25
 # argparse wraps what a type refuses, and the command's parser makes an `OptionError` of it.
-ALIASES = {"ArgumentTypeError": "OptionError"}
+# `KeysNotUnderstood` is a `CheckpointError` that says which keys.
+ALIASES = {"ArgumentTypeError": "OptionError", "KeysNotUnderstood": "CheckpointError"}
 # Messages that another message is all of: argparse's own, and an `OptionError` about a checkpoint's prompt.
 CARRIED = {("OptionError", "message"), ("CheckpointError", "f'{path}: {error}'")}
 

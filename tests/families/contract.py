@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.families.proof_family.family import PROOF
-from tests.knockout.tiny_study import TinyPrompt
+from tests.knockout.tiny_study import TinyPrompt, mark_question
 from xmflow_jax.data import roles
 from xmflow_jax.data.images import FEATURE, ImageLayout
 from xmflow_jax.families.checkpoint import load_model
@@ -86,13 +86,7 @@ def make_prompt(family: Family, seed: int, words: Words = Words(), images: int =
     mask[roles.IMAGE_CENTRAL_OBJECT][visual[1:3]] = True
     mask[roles.IMAGE_WITHOUT_CENTRAL_OBJECT] = is_image & ~mask[roles.IMAGE_CENTRAL_OBJECT]
     mask[roles.IMAGE_PAD][visual[0]] = True
-    mask[roles.QUESTION][asked : asked + words.question] = True
-    mask[roles.TRUE_OPTION][asked + 1] = True
-    mask[roles.FALSE_OPTION][asked + 2] = True
-    mask[roles.QUESTION_WITHOUT_OPTIONS] = mask[roles.QUESTION] & ~mask[roles.TRUE_OPTION] & ~mask[roles.FALSE_OPTION]
-    mask[roles.CENTRAL_OBJECT][asked] = True
-    mask[roles.LAST][-1] = True
-    mask[roles.ALL][:] = True
+    mark_question(mask, asked, words.question)
     side = layout.rows * layout.side
     pixels = rng.normal(size=(images, side, side, 3)).astype(np.float32)
     place = family.place(config, tokens, (layout,) * images if anatomy.image_in_prompt else ())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.families.llava.torch_llava import build_torch_llava, make_prompts
+from tests.families.llava.torch_llava import TextSizes, build_torch_llava, make_prompts
 from tests.families.vision_encoder_decoder.torch_encoder_decoder import IMAGE, LAYERS, WORDS, build_encoder_decoder
 from xmflow_jax.data.batch import Batch, StackInput
 from xmflow_jax.data.place import plain_place, stack_places
@@ -69,7 +69,7 @@ def assert_equal(ours: Lens, published: np.ndarray) -> None:
 
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 def test_llava(tmp_path: Path, tied: bool) -> None:
-    model, folder = build_torch_llava(tmp_path, tied=tied)
+    model, folder = build_torch_llava(tmp_path, TextSizes(tied=tied))
     prompts = make_prompts(read_checkpoint(folder).config)
     pixels = torch.tensor(prompts.pixels.transpose(0, 3, 1, 2))
     text = model.model.language_model
@@ -104,7 +104,7 @@ def test_encoder_decoder(tmp_path: Path, tied: bool) -> None:
 
 
 def test_a_vocabulary_smaller_than_the_list_of_words(tmp_path: Path) -> None:
-    _, folder = build_torch_llava(tmp_path, layers=1)
+    _, folder = build_torch_llava(tmp_path, TextSizes(layers=1))
     loaded = load_model(folder, "float32")
     states = np.ones((2, 2, 32), np.float32)
     assert read_lens(loaded.net, states, FOLLOWED, top=1000).top_tokens.shape == (2, 2, 2, 99)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.families.llava.torch_llava import HEAD_LAYOUTS, build_torch_llava
+from tests.families.llava.torch_llava import HEAD_LAYOUTS, TextSizes, VisionSizes, build_torch_llava
 from tests.knockout.anatomies import prompt_anatomy
 from tests.knockout.tiny_study import LLAVA_OUTPUTS, TinyPrompt, arrays, run_plain, tiny_prompt
 from xmflow_jax.families.checkpoint import load_model
@@ -35,9 +35,8 @@ PROMPTS = [tiny_prompt(0, grid=3), tiny_prompt(1, grid=3, before=5, question=7, 
 
 
 def build(folder: Path, kv_heads: int = 2, tied: bool = False) -> tuple[Any, Any]:
-    model, directory = build_torch_llava(
-        folder, vocabulary=50, layers=LAYERS, heads=HEADS, kv_heads=kv_heads, tied=tied, image_size=42, patch_size=14
-    )
+    text = TextSizes(vocabulary=50, layers=LAYERS, heads=HEADS, kv_heads=kv_heads, tied=tied)
+    model, directory = build_torch_llava(folder, text, VisionSizes(image_size=42, patch_size=14))
     return model, load_model(directory, "float32")
 
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 from flax import nnx
 
-from tests.knockout.tiny_study import VOCABULARY, TinyPrompt
+from tests.knockout.tiny_study import VOCABULARY, TinyPrompt, mark_question
 from xmflow_jax.data import roles
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig, CrossAttentionModel
 from xmflow_jax.nn.clip import ClipVisionConfig
@@ -43,13 +43,7 @@ def tiny_text_prompt(
     mask[roles.IMAGE_CENTRAL_OBJECT][class_positions + 1 : class_positions + 3] = True
     mask[roles.IMAGE_WITHOUT_CENTRAL_OBJECT] = mask[roles.IMAGE] & ~mask[roles.IMAGE_CENTRAL_OBJECT]
     mask[roles.IMAGE_PAD][class_positions] = True
-    mask[roles.QUESTION][before : before + question] = True
-    mask[roles.TRUE_OPTION][before + 1] = True
-    mask[roles.FALSE_OPTION][before + 2] = True
-    mask[roles.QUESTION_WITHOUT_OPTIONS] = mask[roles.QUESTION] & ~mask[roles.TRUE_OPTION] & ~mask[roles.FALSE_OPTION]
-    mask[roles.CENTRAL_OBJECT][before] = True
-    mask[roles.LAST][-1] = True
-    mask[roles.ALL][:] = True
+    mark_question(mask, before, question)
     tokens = rng.integers(1, VOCABULARY, length).astype(np.int32)
     pixels = rng.normal(size=(1, 14 * grid, 14 * grid, 3)).astype(np.float32)
     return TinyPrompt(tokens, pixels, mask)

@@ -80,17 +80,23 @@ def tiny_prompt(
     mask[roles.IMAGE_CENTRAL_OBJECT][image + 1 : image + 3] = True
     mask[roles.IMAGE_WITHOUT_CENTRAL_OBJECT] = mask[roles.IMAGE] & ~mask[roles.IMAGE_CENTRAL_OBJECT]
     mask[roles.IMAGE_PAD][image] = True
-    mask[roles.QUESTION][asked : asked + question] = True
-    mask[roles.TRUE_OPTION][asked + 1] = True
-    mask[roles.FALSE_OPTION][asked + 2] = True
-    mask[roles.QUESTION_WITHOUT_OPTIONS] = mask[roles.QUESTION] & ~mask[roles.TRUE_OPTION] & ~mask[roles.FALSE_OPTION]
-    mask[roles.CENTRAL_OBJECT][asked] = True
-    mask[roles.LAST][-1] = True
-    mask[roles.ALL][:] = True
+    mark_question(mask, asked, question)
     tokens = rng.integers(1, IMAGE_TOKEN, length).astype(np.int32)
     tokens[mask[roles.IMAGE]] = IMAGE_TOKEN
     pixels = rng.normal(size=(1, 14 * grid, 14 * grid, 3)).astype(np.float32)
     return TinyPrompt(tokens, pixels, mask)
+
+
+def mark_question(mask: dict[str, np.ndarray], begin: int, words: int) -> None:
+    """The roles of a question of so many words, the second and third of which are the options, and those that every
+    prompt has."""
+    mask[roles.QUESTION][begin : begin + words] = True
+    mask[roles.TRUE_OPTION][begin + 1] = True
+    mask[roles.FALSE_OPTION][begin + 2] = True
+    mask[roles.QUESTION_WITHOUT_OPTIONS] = mask[roles.QUESTION] & ~mask[roles.TRUE_OPTION] & ~mask[roles.FALSE_OPTION]
+    mask[roles.CENTRAL_OBJECT][begin] = True
+    mask[roles.LAST][-1] = True
+    mask[roles.ALL][:] = True
 
 
 def arrays(prompts: Sequence[TinyPrompt], study: Study) -> tuple[Batch, Positions]:

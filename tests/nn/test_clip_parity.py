@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.families.llava.torch_llava import build_torch_llava, largest_difference, make_prompts
+from tests.families.llava.torch_llava import VisionSizes, build_torch_llava, largest_difference, make_prompts
 from xmflow_jax.families.checkpoint import load_model
 
 HIDDEN_STATE = 1e-5
@@ -17,7 +17,8 @@ HIDDEN_STATE = 1e-5
 def test_every_hidden_state(tmp_path: Path, activation: str) -> None:
     import torch
 
-    model, directory = build_torch_llava(tmp_path, vision_activation=activation, vision_layers=4, image_size=42)
+    sizes = VisionSizes(activation=activation, layers=4, image_size=42)
+    model, directory = build_torch_llava(tmp_path, vision=sizes)
     loaded = load_model(directory, "float32")
     tower = nnx.merge(loaded.graphdef, loaded.state).vision_tower
     pixels = make_prompts(loaded.config, batch=3).pixels

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.families.full_pass import full_pass
-from tests.families.llava.torch_llava import HEAD_LAYOUTS, build_torch_llava, largest_difference
+from tests.families.llava.torch_llava import HEAD_LAYOUTS, TextSizes, build_torch_llava, largest_difference
 from xmflow_jax.families.checkpoint import load_model
 
 HIDDEN_STATE = 1e-5
@@ -19,7 +19,7 @@ LOGITS = 1e-4
 def test_every_layer_and_logits(tmp_path: Path, heads: str, tied: bool) -> None:
     import torch
 
-    model, directory = build_torch_llava(tmp_path, kv_heads=HEAD_LAYOUTS[heads], tied=tied, layers=4)
+    model, directory = build_torch_llava(tmp_path, TextSizes(kv_heads=HEAD_LAYOUTS[heads], tied=tied, layers=4))
     tokens = np.random.default_rng(0).integers(0, 98, (2, 40))
     with torch.no_grad():
         output = model(input_ids=torch.tensor(tokens), output_hidden_states=True)

@@ -13,12 +13,13 @@ from xmflow_jax.errors import RunFolderError
 from xmflow_jax.report.page.pages import run_page
 from xmflow_jax.report.run_content import TOLD_PARTS, read_content
 from xmflow_jax.run.folder import open_run, read_cards, read_lens, read_rows, read_skipped
-from xmflow_jax.run.parts import read_part, table_of, write_part
+from xmflow_jax.run.parts import part_path, read_part, table_of, write_part
 from xmflow_jax.run.record import PLANNED_KEY, SHAPE_KEY
+from xmflow_jax.run.schemas import FOLDERS
 
 
 def part(folder: Path, kind: str, place: int = 0) -> Path:
-    return sorted((folder / "results").glob(f"{kind}-*.parquet"))[place]
+    return sorted((folder / FOLDERS[kind]).glob(f"{kind}-*.parquet"))[place]
 
 
 def truncate(path: Path) -> None:
@@ -148,7 +149,7 @@ def test_a_half_finished_run_is_reported_while_it_runs(tmp_path: Path) -> None:
     with open_run(tmp_path / "run", {"seed": 0}, {"questions": {"ChooseAttr": 3}}) as run:
         run.append_part([row("a"), row("b")])
         # As left by a kill between the two files of a batch: no part of the run yet.
-        write_part(tmp_path / "run" / "results" / "cards-00001.parquet", table_of([], "cards"))
+        write_part(part_path(tmp_path / "run", "cards", 1), table_of([], "cards"))
         data = data_of(tmp_path / "run")
     assert data["progress"] == {"finished": 2, "planned": 3}
     assert data["damage"] == []
@@ -160,4 +161,4 @@ def test_many_damaged_parts_are_counted(tmp_path: Path) -> None:
         truncate(part(folder, "part", place))
     damage = read_content(folder).damage
     assert len(damage) == TOLD_PARTS + 1
-    assert damage[-1] == f"3 more part-*.parquet in {folder / 'results'} cannot be used either"
+    assert damage[-1] == f"3 more part-*.parquet in {folder} cannot be used either"

@@ -11,7 +11,7 @@ CONFIGURATION = {"model": "shapes-tiny", "window": 9, "style": "centred", "mesh"
 def row(question_id: str, layer: int = 0, task: str = "ChooseAttr", **changes: Any) -> dict[str, Any]:
     return {
         "question_id": question_id,
-        "image_id": "image-1",
+        "image_id": f"image of {question_id}",
         "task": task,
         "kind": "edges",
         "mode": "mask",

@@ -13,7 +13,7 @@ def test_cards_land_with_the_rows_and_come_back(tmp_path: Path) -> None:
     with open_run(tmp_path, CONFIGURATION) as run:
         run.append_part([row("a"), row("b")], cards=[card("b", "ChooseAttr")])
         run.append_part([row("c")])
-    assert [name for name in files(tmp_path) if "cards" in name] == ["results/cards-00000.parquet"]
+    assert [name for name in files(tmp_path) if "cards" in name] == ["cards/cards-00000.parquet"]
     (one,) = read_cards(tmp_path).to_dict("records")
     assert one["question_id"] == "b"
     assert one["image"] == card("b", "ChooseAttr")["image"]
@@ -41,7 +41,7 @@ def test_cards_whose_rows_never_landed_do_not_count_and_go(tmp_path: Path) -> No
 def test_a_damaged_cards_part_takes_its_rows_along_so_that_both_are_made_again(tmp_path: Path) -> None:
     with open_run(tmp_path, CONFIGURATION) as run:
         run.append_part([row("a")], cards=[card("a", "ChooseAttr")])
-    path = tmp_path / "results" / "cards-00000.parquet"
+    path = tmp_path / "cards" / "cards-00000.parquet"
     path.write_bytes(path.read_bytes()[:100])
     with open_run(tmp_path, CONFIGURATION) as run:
         assert set(run.unreadable) == {"cards-00000.parquet", "part-00000.parquet"}

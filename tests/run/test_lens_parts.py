@@ -1,6 +1,5 @@
 """Lens rows in a run folder: they land with their questions' result rows, and whatever happens none is there twice."""
 
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from xmflow_jax.run.folder import (
     read_rows,
     write_lens,
 )
+from xmflow_jax.run.schemas import FOLDERS
 
 OPTION = {"false_option": "blue", "false_option_prob": 0.125, "false_option_capital_prob": None}
 
@@ -69,7 +69,7 @@ def test_lens_rows_that_do_not_fit_land_nothing(tmp_path: Path, lens: list[Any],
         with pytest.raises(ValueError, match=message):
             run.append_part([row("q1")], lens)
         assert run.finished_questions() == set()
-        assert files(tmp_path / "results") == []
+        assert not any(name.endswith(".parquet") for name in files(tmp_path))
 
 
 def test_a_kill_between_the_two_parts_neither_loses_nor_doubles_a_row(tmp_path: Path) -> None:
@@ -82,12 +82,13 @@ def test_a_kill_between_the_two_parts_neither_loses_nor_doubles_a_row(tmp_path: 
     )
     killed.communicate(timeout=60)
     assert killed.returncode == -signal.SIGKILL
-    assert "lens-00001.parquet" in os.listdir(tmp_path / "results")  # noqa: PTH208
+    assert (tmp_path / "lens" / "lens-00001.parquet").exists()
     assert list(read_lens(tmp_path)["question_id"]) == list(read_rows(tmp_path)["question_id"]) == ["q1"]
     assert finished_questions(tmp_path) == {("ChooseAttr", "q1")}
     with open_run(tmp_path, CONFIGURATION) as run:
         assert run.finished_questions() == {("ChooseAttr", "q1")}
-        assert files(tmp_path / "results") == ["lens-00000.parquet", "part-00000.parquet"]
+        assert files(tmp_path / "results") == ["part-00000.parquet"]
+        assert files(tmp_path / "lens") == ["lens-00000.parquet"]
         # Whatever comes next takes the number: it gives the old lens rows no partner.
         run.append_skipped([skipped("q3", NOT_SELECTED)])
         run.append_part([row("q2")], [lens_row("q2")])
@@ -100,14 +101,14 @@ def test_a_damaged_part_of_either_kind_has_its_questions_run_again(tmp_path: Pat
         run.append_part([row("q1")], [lens_row("q1")])
         run.append_part([row("q2")], [lens_row("q2")])
     whole = read_lens(tmp_path)
-    damaged = tmp_path / "results" / f"{kind}-00001.parquet"
+    damaged = tmp_path / FOLDERS[kind] / f"{kind}-00001.parquet"
     damaged.write_bytes(damaged.read_bytes()[:50])
     with pytest.raises(RunFolderError, match=rf"{kind}-00001\.parquet is truncated or damaged"):
         (read_lens if kind == "lens" else read_rows)(tmp_path)
     with open_run(tmp_path, CONFIGURATION) as run:
         assert damaged.name in run.unreadable
         assert run.finished_questions() == {("ChooseAttr", "q1")}
-        assert (tmp_path / "results" / f"{kind}-00001.parquet.unreadable").exists()
+        assert (tmp_path / "unreadable" / f"{kind}-00001.parquet.unreadable").exists()
         run.append_part([row("q2")], [lens_row("q2")])
     pd.testing.assert_frame_equal(read_lens(tmp_path), whole)
     assert list(read_rows(tmp_path)["question_id"]) == ["q1", "q2"]

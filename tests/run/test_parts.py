@@ -1,6 +1,5 @@
 """Rows on disk: their layout, and what kills and damage leave of them."""
 
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -78,7 +77,8 @@ def test_no_question_is_counted_twice(tmp_path: Path) -> None:
             run.append_skipped([skipped("q4", "maybe")])
         run.append_part([])
     results = tmp_path / "results"
-    assert files(results) == ["part-00000.parquet", "skipped-00001.parquet"]
+    assert files(results) == ["part-00000.parquet"]
+    assert files(tmp_path / "skipped") == ["skipped-00000.parquet"]
     (results / "part-00007.parquet").write_bytes((results / "part-00000.parquet").read_bytes())
     with pytest.raises(RunFolderError, match=r"1 rows twice.*ChooseAttr, q1"):
         read_rows(tmp_path)
@@ -101,11 +101,11 @@ def test_a_kill_before_the_rename_lands_nothing_and_loses_nothing(tmp_path: Path
     )
     killed.communicate(timeout=60)
     assert killed.returncode == -signal.SIGKILL
-    assert ".part-00001.parquet.xmflow-partial" in os.listdir(tmp_path / "results")  # noqa: PTH208
+    assert (tmp_path / ".part-00001.parquet.xmflow-partial").exists()
     assert list(read_rows(tmp_path)["question_id"]) == ["q1"]
     with open_run(tmp_path, CONFIGURATION) as run:
         assert run.finished_questions() == {("ChooseAttr", "q1")}
-        assert files(tmp_path / "results") == ["part-00000.parquet"]
+        assert files(tmp_path) == [".lock", "results/part-00000.parquet", "run.json"]
         run.append_part([row("q2", 0), row("q2", 1)])
     assert list(read_rows(tmp_path)["question_id"]) == ["q1", "q2", "q2"]
 
@@ -134,7 +134,7 @@ def test_a_damaged_part_is_never_counted(tmp_path: Path, how: str) -> None:
         assert run.unreadable == ("part-00001.parquet",)
         assert run.finished_questions() == {("ChooseAttr", "q1")}
         run.append_part([row("q2")])
-    kept = tmp_path / "results" / "part-00001.parquet.unreadable"
+    kept = tmp_path / "unreadable" / "part-00001.parquet.unreadable"
     assert kept.read_bytes() == content
     assert list(read_rows(tmp_path)["question_id"]) == ["q1", "q2"]
     record = read_record(tmp_path)

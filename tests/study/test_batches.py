@@ -73,4 +73,6 @@ def test_waiting_is_told() -> None:
 
     assert list(timed(batches(), waits.append)) == [1, 2]
     assert len(waits) == 3
+    assert list(timed(iter(()), waits.append)) == []  # where nothing runs, nobody waited: no "0.0 s of 0.0 s (55.7%)"
+    assert len(waits) == 3
     assert waiting_line([1.0, 0.5], 30.0) == "the engine waited for questions and images 1.5 s of 30.0 s (5.0%)"

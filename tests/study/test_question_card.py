@@ -13,6 +13,7 @@ from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.question import Box, Question
 from xmflow_jax.data.templates import Template
 from xmflow_jax.run.parts import table_of
+from xmflow_jax.study.preview import draw_image
 from xmflow_jax.study.question_card import THUMBNAIL_SIDE, cards_per_task, question_card
 
 
@@ -66,6 +67,18 @@ def test_the_image_is_what_the_model_sees_made_small(image_size: int, side: int,
     assert (image.format, image.size) == ("PNG", (side, side))
     assert np.asarray(image)[side // 8, -side // 8].tolist() == [250, 0, 0]
     assert np.asarray(image)[-side // 8, side // 8].tolist() == [0, 0, 0]
+
+
+def test_the_card_and_the_preview_show_the_image_upright(tmp_path: Path) -> None:
+    prompt, processing = prepared(tmp_path)
+    before = question_card(prompt, processing)["image"], np.asarray(draw_image(prompt, processing))
+    with Image.open(prompt.question.image_path) as image:
+        sideways = image.transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the stored image's first row is the right side
+    sideways.save(prompt.question.image_path, exif=exif)
+    assert question_card(prompt, processing)["image"] == before[0]
+    np.testing.assert_array_equal(np.asarray(draw_image(prompt, processing)), before[1])
 
 
 def test_an_image_that_has_gone_leaves_the_card_without_one(tmp_path: Path) -> None:

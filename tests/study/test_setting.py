@@ -1,5 +1,6 @@
 """Questions that a model has no positions or no embeddings for."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -7,8 +8,10 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
+from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.prompt import PreparedQuestion
-from xmflow_jax.errors import QuestionSetAside
+from xmflow_jax.errors import CheckpointError, QuestionSetAside
+from xmflow_jax.families.registry import LLAVA, VISION_ENCODER_DECODER
 from xmflow_jax.nn.anatomy import Anatomy
 from xmflow_jax.study.setting import PromptedModel, check_prompt
 
@@ -22,7 +25,7 @@ def given(length: int, anatomy: Anatomy, answer_length: int = 3) -> tuple[Any, A
     prompted = Mock(
         spec=PromptedModel,
         model=SimpleNamespace(anatomy=anatomy),
-        processing=SimpleNamespace(tokenizer=tokenizer, image_token_id=60),
+        processing=Mock(spec=Processing, tokenizer=tokenizer, image_token_id=60),
         answer_length=answer_length,
     )
     return Mock(spec=PreparedQuestion, token_ids=np.zeros(length, np.int32)), prompted
@@ -34,7 +37,30 @@ def test_the_answers_last_token_is_not_read_and_needs_no_position() -> None:
         check_prompt(*given(19, LEARNED))
 
 
-def test_rotary_positions_do_not_end() -> None:
+def test_every_family_ends_where_its_configuration_says() -> None:
+    """A Llama's rotary positions have no end of their own, but the model was trained on so many."""
+    for family, key, part in (
+        (LLAVA, "max_position_embeddings", "text_config"),
+        (VISION_ENCODER_DECODER, "n_positions", "decoder"),
+    ):
+        for positions in (20, 24):
+            content = family.write_config(family.tiny, "float32")
+            content[part][key] = positions
+            anatomy = family.anatomy(family.read_config(Path("config.json"), content))
+            check_prompt(*given(positions - 2, anatomy))
+            with pytest.raises(QuestionSetAside, match=f"exceed the model's {positions} positions"):
+                check_prompt(*given(positions - 1, anatomy))
+
+
+@pytest.mark.parametrize("positions", [0, -1, "many", None, 2.5])
+def test_a_limit_that_is_none_is_refused(positions: Any) -> None:
+    content = LLAVA.write_config(LLAVA.tiny, "float32")
+    content["text_config"]["max_position_embeddings"] = positions
+    with pytest.raises(CheckpointError, match=r"max_position_embeddings|LlavaConfig"):
+        LLAVA.read_config(Path("config.json"), content)
+
+
+def test_a_model_without_a_limit_has_none() -> None:
     check_prompt(*given(1000, ROTARY))
 
 

@@ -143,6 +143,9 @@ def test_tied_head_present_and_different(tmp_path: Path) -> None:
 
 def test_digest_follows_the_values(tmp_path: Path) -> None:
     digest = load_model(write_tiny(tmp_path)).digest
+    # A limit shapes no parameter: runs that began before a model's limit was read go on.
+    edit_config(tmp_path, lambda content: content["text_config"].update(max_position_embeddings=9))
+    assert load_model(tmp_path).digest == digest
     assert len(digest) == 64
     assert load_model(tmp_path).digest == digest
     assert load_model(tmp_path, "bfloat16").digest != digest

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from xmflow_jax.analysis.bootstrap import CONFIDENCE, RESAMPLES, bootstrap_intervals
+from xmflow_jax.analysis.clusters import IMAGE, image_codes
 from xmflow_jax.run.schemas import TRACKED
 
 TRACKING_COLUMNS: Final = ("task", "normed", "word", "layer", "n", "probability", "low", "high")
@@ -14,7 +15,11 @@ _STATE: Final = ["normed", "layer"]
 
 
 def track_answers(
-    lens: pd.DataFrame, confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
+    lens: pd.DataFrame,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    rows: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """`TRACKING_COLUMNS`, a row per task, `normed`, followed word (`TRACKED`) and layer.
 
@@ -24,8 +29,10 @@ def track_answers(
 
     Args:
         lens: lens rows (`LENS_SCHEMA`), as `xmflow_jax.run.folder.read_lens` gives them.
+        rows: the run's rows, which know the questions' images; a question without any is taken as one of an image of
+            its own, and so are all without `rows`.
     """
-    tables = []
+    tables, names = [], _image_names(rows)
     for task, own in lens.groupby("task", sort=True):
         # Questions by (word, normed, layer).
         wide = own.pivot(index="question_id", columns=_STATE, values=list(TRACKED))
@@ -33,7 +40,8 @@ def track_answers(
         values = wide.to_numpy(np.float64)
         if not values.size:
             continue
-        ends = bootstrap_intervals(values, confidence, resamples, seed)
+        images = image_codes([names.get((str(task), str(question))) for question in wide.index])
+        ends = bootstrap_intervals(values, confidence, resamples, seed, images=images)
         table = wide.columns.set_names(["word", *_STATE]).to_frame(index=False)
         numbers = {"n": (~np.isnan(values)).sum(0), "probability": np.nanmean(values, axis=0)}
         tables.append(table.assign(task=task, **numbers, low=ends.low, high=ends.high))
@@ -44,3 +52,11 @@ def track_answers(
     table = pd.concat(tables, ignore_index=True).astype({"normed": bool, "layer": int})
     table = table.sort_values(list(TRACKING_COLUMNS[:4]), key=lambda own: own.map(place) if own.name == "word" else own)
     return table[list(TRACKING_COLUMNS)].reset_index(drop=True)
+
+
+def _image_names(rows: pd.DataFrame | None) -> dict[tuple[str, str], str]:
+    """By task and question."""
+    if rows is None or IMAGE not in rows:
+        return {}
+    first = rows.drop_duplicates(["task", "question_id"])
+    return dict(zip(zip(first["task"], first["question_id"], strict=True), first[IMAGE], strict=True))

@@ -1,11 +1,13 @@
-"""Paired bootstrap over questions: means of many columns resampled together, and their intervals.
+"""Paired bootstrap over images: means of many columns resampled together, and their intervals.
 
-A resample draws whole questions, with everything that was measured on them, so that columns stay paired. It is a row
-of counts, and all resampled means are one matrix product.
+A resample draws whole images, with all their questions and everything that was measured on them, so that columns stay
+paired and questions about one image stay together (`xmflow_jax.analysis.clusters`). It is a row of counts, and all
+resampled means are one matrix product.
 
-Intervals are expanded percentile intervals, at levels widened for few questions (Hesterberg 2015, What Teachers Should
+Intervals are expanded percentile intervals, at levels widened for few images (Hesterberg 2015, What Teachers Should
 Know About the Bootstrap): the normal quantile is replaced by the t quantile times sqrt(n / (n - 1)), which undoes that
-a resample's spread is that of the plug-in variance. Chosen by coverage, in percent, over the plain percentile and the
+a resample's spread is that of the plug-in variance; n is the number of effective images (`effective_images`), of
+questions where each has its own. Chosen by coverage, in percent, over the plain percentile and the
 BCa interval (`experiments/analysis/interval_coverage.py`, 95 % intervals, 2,000 simulations):
 
     questions              20: ours, plain, BCa   50                   100                  300
@@ -24,15 +26,14 @@ from statistics import NormalDist
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from scipy.special import stdtrit  # type: ignore[import-untyped]
 
+from xmflow_jax.analysis.clusters import ROUNDING, effective_images, image_sums
 from xmflow_jax.analysis.question_matrix import columns_by_questions
 
 RESAMPLES: Final = 10_000
 CONFIDENCE: Final = 0.95
-
-# Scores such as VQA's 0.3 and 0.6 are no binary fractions: differences below this are none.
-ROUNDING: Final = 1e-9
 
 # Counts held at once: 32 MiB of them. A constant, so that the same seed gives the same bytes.
 _CHUNK: Final = 2**22
@@ -40,42 +41,46 @@ _CHUNK: Final = 2**22
 
 @dataclass(frozen=True)
 class Intervals:
-    """The ends of each column's interval; NaN where fewer than two questions have a value."""
+    """The ends of each column's interval; NaN where questions of fewer than two images have a value."""
 
     low: Float[np.ndarray, " columns"]
     high: Float[np.ndarray, " columns"]
 
 
 def resampling_counts(
-    questions: int, resamples: int, seed: int
-) -> Iterator[tuple[slice, Float[np.ndarray, "some questions"]]]:
-    """How often each question is drawn, in chunks of resamples: (which resamples, their counts)."""
+    images: int, resamples: int, seed: int
+) -> Iterator[tuple[slice, Float[np.ndarray, "some images"]]]:
+    """How often each image is drawn, in chunks of resamples: (which resamples, their counts)."""
     random = np.random.default_rng([seed, 0])
-    some = max(_CHUNK // questions, 1)
+    some = max(_CHUNK // images, 1)
     for start in range(0, resamples, some):
         stop = min(start + some, resamples)
-        drawn = random.integers(questions, size=(stop - start, questions))
-        drawn += questions * np.arange(stop - start)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=(stop - start) * questions)
-        yield slice(start, stop), counts.reshape(stop - start, questions).astype(np.float64)
+        drawn = random.integers(images, size=(stop - start, images))
+        drawn += images * np.arange(stop - start)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=(stop - start) * images)
+        yield slice(start, stop), counts.reshape(stop - start, images).astype(np.float64)
 
 
 def resampled_means(
-    values: Float[np.ndarray, "questions columns"], resamples: int = RESAMPLES, seed: int = 0
+    values: Float[np.ndarray, "questions columns"],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    images: Int[np.ndarray, " questions"] | None = None,
 ) -> Float[np.ndarray, "resamples columns"]:
-    """Every column's mean in every resample of the questions.
+    """Every column's mean over questions in every resample of the images.
 
     NaN values are left out of a column's mean; it is NaN in a resample that drew none of the column's questions.
+
+    Args:
+        images: a number for each question's image (`image_codes`); None: every question has its own.
     """
-    known = ~np.isnan(values)
-    filled = np.where(known, values, 0.0)
+    sums, sizes = image_sums(values, images)
     means = np.empty((resamples, values.shape[1]))
-    complete = bool(known.all())
-    weights = known.astype(np.float64)
-    for some, counts in resampling_counts(len(values), resamples, seed):
-        drawn = len(values) if complete else counts @ weights
+    equal = bool((sizes == sizes[:1, :1]).all())
+    for some, counts in resampling_counts(len(sums), resamples, seed):
+        drawn = len(sums) * sizes[0, 0] if equal and sizes.size else counts @ sizes
         with np.errstate(invalid="ignore"):  # 0 / 0 where none was drawn
-            means[some] = counts @ filled / drawn
+            means[some] = counts @ sums / drawn
     return means
 
 
@@ -85,49 +90,47 @@ def bootstrap_intervals(
     resamples: int = RESAMPLES,
     seed: int = 0,
     bounds: tuple[float, float] | None = None,
+    images: Int[np.ndarray, " questions"] | None = None,
 ) -> Intervals:
     """Two-sided intervals of the columns' means, each from the questions that have a value in it.
 
-    Where all questions agree, a resample never differs and the interval would be one point: 0 of 40 lost would claim
-    that no question ever is. With `bounds`, such a column gets the exact interval of a bounded mean instead (for right
-    and wrong that of Clopper and Pearson: 0 of 40 lost is 0 to 8.8 %).
+    Where all images have the same mean, a resample never differs and the interval would be one point: 0 of 40 lost
+    would claim that no question ever is. With `bounds`, such a column gets the exact interval of a bounded mean instead
+    (for right and wrong that of Clopper and Pearson: 0 of 40 lost is 0 to 8.8 %). Questions about one image may agree
+    because of the image: what counts there are effective images, not questions.
 
     Args:
         values: NaN where a question has no value.
         bounds: the least and largest value that a question can have, where they are known.
+        images: a number for each question's image (`image_codes`); None: every question has its own.
     """
     columns = values.shape[1]
     low, high = np.full(columns, np.nan), np.full(columns, np.nan)
     for questions, some in columns_by_questions(values):
-        n = int(questions.sum())
-        if n < 2:
+        here, own = values[np.ix_(questions, some)], None if images is None else images[questions]
+        sums, sizes = image_sums(here, own)
+        if len(sums) < 2:
             continue
-        here = values[np.ix_(questions, some)]
+        n = effective_images(sizes[:, 0])
         tail = percentile_level(n, confidence)
-        low[some], high[some] = np.quantile(resampled_means(here, resamples, seed), [tail, 1 - tail], axis=0)
-        agreed = np.ptp(here, axis=0) <= ROUNDING
-        low[some[agreed]] = high[some[agreed]] = here[0, agreed]
+        low[some], high[some] = np.quantile(resampled_means(here, resamples, seed, own), [tail, 1 - tail], axis=0)
+        common = (sums / sizes)[0]
+        agreed = np.ptp(sums / sizes, axis=0) <= ROUNDING
+        low[some[agreed]] = high[some[agreed]] = common[agreed]
         if bounds is not None:
             least, most = bounds
             share = ((1 - confidence) / 2) ** (1 / n)
-            low[some[agreed]] = least + (here[0, agreed] - least) * share
-            high[some[agreed]] = most - (most - here[0, agreed]) * share
+            low[some[agreed]] = least + (common[agreed] - least) * share
+            high[some[agreed]] = most - (most - common[agreed]) * share
     return Intervals(low, high)
 
 
-def percentile_level(n: int, confidence: float = CONFIDENCE) -> float:
-    """The lower percentile (0 to 1) of the resampled means of `n >= 2` questions at which an interval ends."""
+def percentile_level(n: float, confidence: float = CONFIDENCE) -> float:
+    """The lower percentile (0 to 1) of the resampled means of `n > 1` effective images at which an interval ends."""
     normal = NormalDist()
     return normal.cdf(t_quantile((1 - confidence) / 2, n - 1) * (n / (n - 1)) ** 0.5)
 
 
-def t_quantile(probability: float, degrees: int) -> float:
-    """Student's t, by the expansion in 1 / degrees (Abramowitz and Stegun 26.7.5): within 0.1 % from 4 degrees up."""
-    z = NormalDist().inv_cdf(probability)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / degrees**power for power, term in enumerate(terms, start=1))
+def t_quantile(probability: float, degrees: float) -> float:
+    """Student's t at a probability (0 to 1), by SciPy; degrees of freedom may be any number above 0."""
+    return float(stdtrit(degrees, probability))

@@ -17,6 +17,7 @@ class CriticalLayers:
         peak_layer: where accuracy falls most, critical or not; the first of equals.
         delta_accuracy: percentage points there, with the ends of its interval (None below two questions).
         n: questions there.
+        images: that these are about.
     """
 
     task: str
@@ -30,6 +31,7 @@ class CriticalLayers:
     low: float | None
     high: float | None
     n: int
+    images: int
 
     @property
     def curve(self) -> Curve:
@@ -53,6 +55,7 @@ def critical_layers(summary: pd.DataFrame) -> tuple[CriticalLayers, ...]:
                 low=None if pd.isna(low) else float(low),
                 high=None if pd.isna(high) else float(high),
                 n=int(peak["n"]),
+                images=int(peak["images"]),
             )
         )
     return tuple(curves)

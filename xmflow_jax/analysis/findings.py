@@ -58,7 +58,7 @@ def _critical_line(curves: Sequence[CriticalLayers], tau: float, percent: str) -
     if not parts:
         most = max(main, key=lambda curve: curve.delta_accuracy)
         if most.delta_accuracy <= 0:
-            return f"{head}: nothing is critical; accuracy falls nowhere (n = {most.n})."
+            return f"{head}: nothing is critical; accuracy falls nowhere ({_number(most)})."
         return (
             f"{head}: nothing is critical; the largest fall is {_fall(most)} ({_name(most)}, layer {most.peak_layer})."
         )
@@ -70,7 +70,7 @@ def _critical_line(curves: Sequence[CriticalLayers], tau: float, percent: str) -
 def _critical_part(curve: CriticalLayers) -> str:
     ranges = layer_ranges(curve.layers)
     peak = f"in layer {curve.peak_layer} " if len(curve.layers) > 1 else ""
-    return f"{_name(curve)} {_layers(ranges)} ({peak}{_fall(curve)}, n = {curve.n})"
+    return f"{_name(curve)} {_layers(ranges)} ({peak}{_fall(curve)}, {_number(curve)})"
 
 
 def _name(curve: CriticalLayers) -> str:
@@ -80,6 +80,10 @@ def _name(curve: CriticalLayers) -> str:
 def _fall(curve: CriticalLayers) -> str:
     interval = "" if curve.low is None or curve.high is None else f", {curve.low:.1f} to {curve.high:.1f}"
     return f"{curve.delta_accuracy:.1f} points{interval}"
+
+
+def _number(curve: CriticalLayers) -> str:
+    return f"n = {curve.n}" + (f" on {curve.images} images" if curve.images < curve.n else "")
 
 
 def _stages_line(every: Sequence[TaskStages], confidence: float) -> str:

@@ -9,7 +9,8 @@ order, so the statement as a whole has the confidence of each bound, with no cor
 Layers that are skipped one at a time (style `single`, cross-attention models) are no such order: their bounds share
 the error between them (Bonferroni).
 
-Bounds know how few the questions are: no loss in 149 of 149 shows a cost below 2 points, 1 point takes 299. What the
+Bounds know how few the questions are: no loss in 149 of 149, each about its own image, shows a cost below 2 points, 1
+point takes 299. Questions that share images count as effective images (`upper_bounds`). What the
 estimates alone would say is told beside it, as an estimate.
 """
 
@@ -19,8 +20,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from xmflow_jax.analysis.bootstrap import ROUNDING
 from xmflow_jax.analysis.bounded_mean import bound_of_agreeing, upper_bounds
+from xmflow_jax.analysis.clusters import ROUNDING, effective_images, image_sums
 from xmflow_jax.analysis.curve import Curve, edges_of
 from xmflow_jax.analysis.model_shape import ModelShape, Saving, saving
 from xmflow_jax.analysis.question_matrix import pathway_rows, question_matrix
@@ -56,7 +57,9 @@ class TaskPruning:
         layer: `to-end`: the earliest layer from which the image can go, None where none is proven.
         layers: those in which the image need not be read, proven: all from `layer` on, or single ones.
         estimated_layer, estimated_layers: the same from the estimates alone, without confidence.
-        least_provable: the smallest cost, in points, that so many questions can prove (no loss at all).
+        least_provable: the smallest cost, in points, that so many questions about so many images can prove (no loss at
+            all).
+        images: that the questions are about.
         reason: why nothing is proven; empty where something is.
         evidence: every layer's cost.
     """
@@ -70,6 +73,7 @@ class TaskPruning:
     least_provable: float
     reason: str
     evidence: tuple[LayerCost, ...]
+    images: int
 
 
 @dataclass(frozen=True)
@@ -161,11 +165,14 @@ def _task(task: str, rows: pd.DataFrame, style: str, cost: float, resampling: Re
     confidence = resampling.confidence
     if style == SINGLE:
         confidence = 1 - (1 - confidence) / len(layers)
-    upper = 100 * upper_bounds(drop, 1.0, confidence, resampling.resamples, resampling.seed)
+    upper = 100 * upper_bounds(drop, 1.0, confidence, resampling.resamples, resampling.seed, matrix.images)
     proven, estimated = upper < cost - ROUNDING, delta < cost - ROUNDING
     if style == TO_END:  # there and in every later layer
         proven, estimated = (np.logical_and.accumulate(held[::-1])[::-1] for held in (proven, estimated))
-    least = 100 * float(bound_of_agreeing(np.zeros(1), int(n.max()), 1.0, confidence)[0])
+    most = image_sums(drop[:, [n.argmax()]], matrix.images)[1][:, 0]  # questions of each image
+    least = 100 * float(bound_of_agreeing(np.zeros(1), effective_images(most), 1.0, confidence)[0])
+    images = int((most > 0).sum())
+    asked = f"{n.max()} questions" + (f" on {images} images" if images < n.max() else "")
     base = 100 * float(np.nanmean(matrix.values["base_score"]))
     if base <= cost:
         reason = f"the base run's accuracy is {base:.1f} %, so there is no more to lose than the stated cost"
@@ -173,7 +180,7 @@ def _task(task: str, rows: pd.DataFrame, style: str, cost: float, resampling: Re
     elif proven.any():
         reason = ""
     elif least >= cost:
-        reason = f"{n.max()} questions cannot show a cost below {least:.1f} points, even if none is lost"
+        reason = f"{asked} cannot show a cost below {least:.1f} points, even if none is lost"
     else:
         # to-end: the last layer is where every proof starts
         best = len(layers) - 1 if style == TO_END else int(np.argmin(upper))
@@ -191,6 +198,7 @@ def _task(task: str, rows: pd.DataFrame, style: str, cost: float, resampling: Re
         least_provable=least,
         reason=reason,
         evidence=tuple(LayerCost(int(layer), int(m), float(d), float(u)) for layer, m, d, u in costs),
+        images=images,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from xmflow_jax.analysis.clusters import IMAGE, image_codes
 from xmflow_jax.analysis.curve import CURVE
 from xmflow_jax.run.row_words import TOGETHER
 
@@ -21,11 +22,13 @@ class QuestionMatrix:
 
     Attributes:
         questions: ids, sorted: the matrices' rows.
+        images: a number for each question's image, counted from 0 in the order of the questions (`image_codes`).
         columns: `CONFIGURATION`, sorted: the matrices' columns.
         values: a matrix per measure; NaN where a question has no such row, or no such value.
     """
 
     questions: pd.Index
+    images: Int[np.ndarray, " questions"]
     columns: pd.DataFrame
     values: dict[str, Float[np.ndarray, "questions columns"]]
 
@@ -34,7 +37,8 @@ def question_matrix(rows: pd.DataFrame, measures: Sequence[str]) -> QuestionMatr
     """The matrices of some measures. Rows of one question and configuration may not repeat.
 
     Args:
-        rows: one task's rows, in any order.
+        rows: one task's rows, in any order. Without a column `image_id` every question has an image of its own, as
+            have those whose image has no name.
         measures: columns of numbers.
     """
     place, questions = pd.factorize(rows["question_id"], sort=True)
@@ -46,7 +50,12 @@ def question_matrix(rows: pd.DataFrame, measures: Sequence[str]) -> QuestionMatr
         matrix = np.full((len(questions), len(columns)), np.nan)
         matrix[place, column] = rows[measure].to_numpy(np.float64)
         values[measure] = matrix
-    return QuestionMatrix(pd.Index(questions), columns, values)
+    return QuestionMatrix(pd.Index(questions), _images(rows, place), columns, values)
+
+
+def _images(rows: pd.DataFrame, place: Int[np.ndarray, " row"]) -> Int[np.ndarray, " questions"]:
+    first = np.unique(place, return_index=True)[1]  # row of each question
+    return image_codes(rows[IMAGE].iloc[first]) if IMAGE in rows else np.arange(len(first))
 
 
 def columns_by_questions(
@@ -73,5 +82,8 @@ def pathway_rows(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def pool_tasks(rows: pd.DataFrame) -> pd.DataFrame:
-    """The same rows as those of one task, `All tasks`: every question counts once, whatever its task."""
+    """The same rows as those of one task, `All tasks`: every question counts once, whatever its task.
+
+    Images keep their names: questions of several tasks about one image stay together.
+    """
     return rows.assign(question_id=rows["task"] + "\x1f" + rows["question_id"], task=ALL_TASKS)

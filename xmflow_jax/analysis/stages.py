@@ -13,7 +13,7 @@ a window of k layers around each, an event in one layer shows in k of them, with
 
 A stage's centre is the mean layer of its curve, weighted by what each effect has above half of the largest (so that
 the many small effects elsewhere do not draw it to the middle, and no layer enters by a jump). It is computed again in
-every resample of the questions, the same for all three curves, which gives its interval and, for two stages, the share
+every resample of the images, the same for all three curves, which gives its interval and, for two stages, the share
 of resamples in which one's centre lies before the other's: the support of their order.
 """
 
@@ -198,7 +198,7 @@ def _ordered(task: str, stages: list[Stage], rows: pd.DataFrame, resampling: Res
     if here.empty:
         return TaskStages(task, tuple(stages), (), None)
     matrix = question_matrix(here, ["relative_change"])
-    means = resampled_means(-matrix.values["relative_change"], resampling.resamples, resampling.seed)
+    means = resampled_means(-matrix.values["relative_change"], resampling.resamples, resampling.seed, matrix.images)
     found: dict[str, Float[np.ndarray, " resamples"]] = {}
     tail = (1 - resampling.confidence) / 2
     for place, stage in enumerate(stages):

@@ -6,9 +6,10 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from xmflow_jax.analysis.bootstrap import CONFIDENCE, RESAMPLES, ROUNDING, bootstrap_intervals
+from xmflow_jax.analysis.bootstrap import CONFIDENCE, RESAMPLES, bootstrap_intervals
+from xmflow_jax.analysis.clusters import ROUNDING, design_effects, image_sums
 from xmflow_jax.analysis.curve import CURVE
 from xmflow_jax.analysis.permutation import holm, sign_flip_p_values
 from xmflow_jax.analysis.question_matrix import CONFIGURATION, QuestionMatrix, pathway_rows, question_matrix
@@ -45,7 +46,16 @@ def measure_columns(measure: Measure) -> tuple[str, ...]:
     """A summary's columns that are about one measure."""
     number = () if measure.number == "n" else (measure.number,)
     levels = (name for name, _ in measure.levels)
-    return (*number, *levels, measure.key, measure.low, measure.high, measure.p_value, measure.p_holm)
+    return (
+        *number,
+        *levels,
+        measure.key,
+        measure.low,
+        measure.high,
+        measure.p_value,
+        measure.p_holm,
+        measure.design_effect,
+    )
 
 
 def control_columns(measure: Measure) -> tuple[str, ...]:
@@ -60,7 +70,7 @@ def summary_columns(measures: Sequence[Measure] = MEASURES, controlled: bool = F
         measures: that its rows have.
         controlled: whether there are matched controls among its rows.
     """
-    names = [*_GROUP, "n", "critical", *(name for measure in measures for name in measure_columns(measure))]
+    names = [*_GROUP, "n", "images", "critical", *(name for measure in measures for name in measure_columns(measure))]
     if controlled:
         own = (name for measure in measures for name in control_columns(measure))
         names += ["controls", *own, "control_overlap"]
@@ -79,12 +89,15 @@ def summarize(
 ) -> pd.DataFrame:
     """Every measure of every task, kind, mode, pathway, style and layer, sorted by these (`summary_columns`).
 
-    `n` is the number of questions. A measure's effect is the mean over the questions that have one, NaN where none has:
-    accuracies are in percent (0 to 100), `delta_accuracy` is base minus knockout in percentage points,
-    `relative_change` is in percent, `margin_change` is knockout minus base over `margin_n` questions. Questions whose
-    base probability is 0 have no relative change (NaN): they count in `n`, and are left out of that mean.
+    `n` is the number of questions, about `images` images. A measure's effect is the mean over the questions that
+    have one, NaN where none has: accuracies are in percent (0 to 100), `delta_accuracy` is base minus knockout in
+    percentage points, `relative_change` is in percent, `margin_change` is knockout minus base over `margin_n`
+    questions. Questions whose base probability is 0 have no relative change (NaN): they count in `n`, and are left
+    out of that mean.
 
-    `_low` and `_high` are the ends of the 95 % intervals (`bootstrap_intervals`), NaN for fewer than two questions.
+    `_low` and `_high` are the ends of the 95 % intervals (`bootstrap_intervals`), NaN for fewer than two images. Images
+    are what is resampled and flipped, each with all its questions; `_design_effect` says what their sharing images does
+    to the variance of the mean (`design_effects`).
     `critical` is `delta_accuracy > tau` with an interval above zero; of `keep-only` rows none is critical, since a fall
     there says that the pathway is not enough, and not that it is needed. `p_value` is the sign-flip test's of
     `delta_accuracy`, `p_holm` the same corrected over the layers of a curve; the other measures' have
@@ -113,7 +126,9 @@ def summarize(
     for task, here in own.groupby("task", sort=True, observed=True):
         averaged = [name for measure in wanted for name in (measure.key, *(column for _, column in measure.levels))]
         matrix = question_matrix(here, list(dict.fromkeys(averaged)))
-        table = matrix.columns.assign(task=task, n=(~np.isnan(matrix.values[ACCURACY.key])).sum(axis=0))
+        _, sizes = image_sums(matrix.values[ACCURACY.key], matrix.images)
+        number, images = sizes.sum(axis=0).astype(int), (sizes > 0).sum(axis=0)
+        table = matrix.columns.assign(task=task, n=number, images=images)
         for measure in wanted:
             _put_effect(table, measure, matrix, here, resampling)
         falls = (table[ACCURACY.key] > tau + ROUNDING) & (table[ACCURACY.low] > ROUNDING)
@@ -149,8 +164,9 @@ def _put_effect(
     if measure.bounds is not None:
         least, most = measure.bounds(rows)
         bounds = measure.scale * least, measure.scale * most
-    _put_interval(table, measure.key, measure.scale * effect, resampling, bounds)
-    table[measure.p_value] = sign_flip_p_values(effect, seed=resampling.seed)
+    _put_interval(table, measure.key, measure.scale * effect, matrix.images, resampling, bounds)
+    table[measure.design_effect] = design_effects(effect, matrix.images)
+    table[measure.p_value] = sign_flip_p_values(effect, seed=resampling.seed, images=matrix.images)
     by_curve = table.groupby(list(CURVE), sort=False)[measure.p_value]
     table[measure.p_holm] = by_curve.transform(lambda p: holm(p.to_numpy()))
 
@@ -182,7 +198,7 @@ def _put_controls(
         beyond = measure.scale * matrix.values[measure.key] - control
         table[measure.control] = column_means(control)
         table[measure.over_control] = column_means(beyond)
-        _put_interval(table, measure.over_control, beyond, resampling)
+        _put_interval(table, measure.over_control, beyond, matrix.images, resampling)
     table["control_overlap"] = column_means(of_draws("control_overlap"))
 
 
@@ -190,10 +206,11 @@ def _put_interval(
     table: pd.DataFrame,
     name: str,
     values: Float[np.ndarray, "questions columns"],
+    images: Int[np.ndarray, " questions"],
     resampling: Resampling,
     bounds: tuple[float, float] | None = None,
 ) -> None:
-    ends = bootstrap_intervals(values, resampling.confidence, resampling.resamples, resampling.seed, bounds)
+    ends = bootstrap_intervals(values, resampling.confidence, resampling.resamples, resampling.seed, bounds, images)
     table[f"{name}_low"], table[f"{name}_high"] = ends.low, ends.high
 
 

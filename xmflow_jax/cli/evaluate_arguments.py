@@ -32,5 +32,5 @@ def parse_evaluate_arguments(arguments: Sequence[str]) -> dict[str, Any]:
     )
     add_run_arguments(parser, out="runs/evaluate-MODEL-DATA")
     parsed = vars(parser.parse_args(arguments))
-    parsed["data"] = tuple(parsed["data"])
+    parsed["data"], parsed["vouch"] = tuple(parsed["data"]), tuple(parsed["vouch"] or ())
     return parsed

@@ -23,8 +23,11 @@ def command_line(options: SweepOptions) -> str | None:
             words.append(_NEGATED.get(field.name, flag))
         elif field.name == "heads":
             words += [flag, ",".join(map(str, value))]
+        elif field.name == "vouch":
+            words += [word for key in value for word in (flag, key)]
         elif isinstance(value, tuple):
-            words += [flag, *map(str, value)]
+            # A file's name may begin as an option does.
+            words += [flag, *(f"./{one}" if str(one).startswith("-") else str(one) for one in value)]
         else:
-            words += [flag, str(value)]
+            words += [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
     return shlex.join(words)

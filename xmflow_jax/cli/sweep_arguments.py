@@ -64,6 +64,13 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"shipped ({shipped}), checkpoint directory, or hub id (default: the first)",
     )
     add(
+        "--vouch",
+        action="append",
+        metavar="KEY",
+        help="a key of the model's config.json that is not understood, such as text_config.logit_scale, for which you "
+        "take responsibility: the model computes the same without it; once for each key",
+    )
+    add(
         "--data",
         nargs="+",
         default=[SHAPES_DATA],
@@ -191,5 +198,5 @@ def parse_sweep_arguments(arguments: Sequence[str]) -> SweepOptions:
         help="do not check the engines on the first question before the work",
     )
     parsed = vars(parser.parse_args(arguments))
-    parsed["data"] = tuple(parsed["data"])
+    parsed["data"], parsed["vouch"] = tuple(parsed["data"]), tuple(parsed["vouch"] or ())
     return SweepOptions(**parsed)

@@ -4,6 +4,7 @@ transformers' PIL and NumPy image processors are asked for by name, so that pixe
 installed.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -19,12 +20,14 @@ from xmflow_jax.data.end_tokens import find_end_tokens
 from xmflow_jax.data.images import ImageLayout
 from xmflow_jax.data.place import Place
 from xmflow_jax.data.spans import PieceAlphabet, piece_alphabet
+from xmflow_jax.data.tokenizer_files import tokenizer_class
 from xmflow_jax.errors import CheckpointError
+from xmflow_jax.json_files import read_json_object, refuse_broken
 
-# Not tokenizer.model: transformers 5 converts it without the space that SentencePiece puts before every text, and so
-# gives other tokens than the model was trained with.
-_TOKENIZER_FILES: Final = ("tokenizer.json",)
 _IMAGE_PROCESSOR_FILES: Final = ("preprocessor_config.json", "processor_config.json")
+
+# What image processors were called before transformers 4.26, and still are in files that trainers saved since.
+_OLD_NAME: Final = re.compile(r"(\w+)FeatureExtractor(?:Fast|Pil)?")
 
 # Most letters of transformers' own words in a message; some of its errors list every model that it knows.
 REASON: Final = 200
@@ -83,13 +86,8 @@ def read_processing(
         CheckpointError: a file is missing or cannot be read, or the image processor's output is not what the vision
             tower reads.
     """
-    _require(directory, "tokenizer", _TOKENIZER_FILES)
-    _require(directory, "image processor configuration", _IMAGE_PROCESSOR_FILES)
-    # Imported here because transformers takes seconds to import and most of the package does without it.
-    from transformers import AutoImageProcessor, AutoTokenizer
-
-    tokenizer = _read(AutoTokenizer, directory, "the tokenizer")
-    image_processor = _read(AutoImageProcessor, directory, "the image processor", backend="pil")
+    tokenizer = _read(tokenizer_class(directory), directory, "the tokenizer", trust_remote_code=False)
+    image_processor = _read_image_processor(directory)
     processing = Processing(
         tokenizer=tokenizer,
         image_processor=image_processor,
@@ -119,14 +117,29 @@ def _picture(image_processor: Any, image: Image.Image, **options: bool) -> np.nd
     return np.moveaxis(channels_first, 0, -1)
 
 
-def _require(directory: Path, what: str, names: tuple[str, ...]) -> None:
-    if not any((directory / name).is_file() for name in names):
-        raise CheckpointError(f"{directory}: no {what}; expected {' or '.join(names)}")
+def _read_image_processor(directory: Path) -> Any:
+    # Imported here because transformers takes seconds to import and most of the package does without it.
+    import transformers
+
+    what, names = "the image processor", _IMAGE_PROCESSOR_FILES
+    for name in names:
+        refuse_broken(directory / name)
+    settings = [read_json_object(directory / name) for name in names if (directory / name).is_file()]
+    if not settings:
+        raise CheckpointError(f"{directory}: no image processor configuration; expected {' or '.join(names)}")
+    # In the order in which transformers looks for them.
+    nested = settings[-1].get("image_processor") if (directory / names[1]).is_file() else None
+    named = (nested if isinstance(nested, dict) else settings[0]).get("image_processor_type")
+    if isinstance(named, str) and (old := _OLD_NAME.fullmatch(named)):
+        today = getattr(transformers, f"{old[1]}ImageProcessorPil", None)
+        if today is not None:
+            return _read(today, directory, what)
+    return _read(transformers.AutoImageProcessor, directory, what, backend="pil", trust_remote_code=False)
 
 
-def _read(auto_class: Any, directory: Path, what: str, **options: str) -> Any:
+def _read(auto_class: Any, directory: Path, what: str, **options: Any) -> Any:
     try:
-        return auto_class.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False, **options)
+        return auto_class.from_pretrained(str(directory), local_files_only=True, **options)
     # transformers raises errors of every kind over faulty files: OSError, ValueError, KeyError, TypeError and more.
     except Exception as error:
         reason = shorten(str(error), REASON, placeholder=" ...") or type(error).__name__

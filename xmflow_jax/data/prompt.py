@@ -4,21 +4,21 @@ Prompts are tokenised as in LLaVA and so in the first study (arXiv 2411.18620): 
 on its own, the beginning-of-sequence token kept on the first chunk only, the image's positions put between the chunks.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
-from PIL import Image
 
 from xmflow_jax.data import roles
 from xmflow_jax.data.batch import Bucket, StackPrompt, padded_length
+from xmflow_jax.data.image_files import SeenImage, read_image
 from xmflow_jax.data.images import FEATURE, ImageLayout
 from xmflow_jax.data.patches import object_positions, padding_positions
 from xmflow_jax.data.place import Place
 from xmflow_jax.data.processing import Processing
-from xmflow_jax.data.question import Question
+from xmflow_jax.data.question import Box, Question
 from xmflow_jax.data.spans import PieceAlphabet, token_range
 from xmflow_jax.data.templates import IMAGE_PLACEHOLDER, QUESTION_PLACEHOLDER, Template
 from xmflow_jax.errors import QuestionSetAside
@@ -26,6 +26,9 @@ from xmflow_jax.errors import QuestionSetAside
 RoleMask = Bool[np.ndarray, " positions"]
 # A role's positions, of the prompt or of the image encoder: one question's roles need not be of one length.
 AnyRoleMask = Bool[np.ndarray, " _"]
+
+# (width, height) of an image of which only the prompt's text matters.
+_ANY_SIZE: Final = (336, 336)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +85,10 @@ def prepare_question(question: Question, processing: Processing, template: Templ
         QuestionSetAside: the image is missing or cannot be read, it is not of the size that the object's boxes were
             drawn for, a box lies outside it, or the question's text is not found in the prompt.
     """
-    if IMAGE_PLACEHOLDER in question.text:
-        raise QuestionSetAside(f"the question's text {question.text!r} holds {IMAGE_PLACEHOLDER}")
+    _check_placeholder(question)
     image_in_prompt = processing.image_token_id is not None
     template.for_model(image_in_prompt)
-    image = _read_image(question.image_path)
+    image = read_image(question.image_path)
     layout = processing.image_layout(image.size)
     images = (layout,) * max(1, template.images)
     token_ids, first_image, chunk = _tokenise(question.text, processing, template, layout)
@@ -95,7 +97,7 @@ def prepare_question(question: Question, processing: Processing, template: Templ
     token_ids = np.where(in_prompt, processing.image_token_id or 0, token_ids).astype(np.int32)
     found = {
         roles.IMAGE: is_image,
-        **_image_roles(question, processing, image.size, is_image),
+        **_image_roles(question, processing, image, is_image),
         **_text_roles(question, chunk, len(token_ids)),
         roles.LAST: _mask(len(token_ids), len(token_ids) - 1, len(token_ids)),
         roles.ALL: np.ones(len(token_ids), bool),
@@ -106,18 +108,37 @@ def prepare_question(question: Question, processing: Processing, template: Templ
         question=question,
         prompt=template.render(question.text),
         token_ids=token_ids,
-        pixels=np.stack([processing.normalised_pixels(image)] * len(images)),
+        pixels=np.stack([processing.normalised_pixels(image.picture)] * len(images)),
         roles=found,
         images=images,
         place=processing.place(token_ids, images if image_in_prompt else ()),
     )
 
 
+def tokens_without_image(
+    question: Question, processing: Processing, template: Template
+) -> Int32[np.ndarray, " positions"] | None:
+    """The prompt's tokens, told without its image, with `FEATURE` at image positions; None where that decides.
+
+    Raises:
+        QuestionSetAside: the question's text holds `<image>`, or is not found in the prompt.
+    """
+    _check_placeholder(question)
+    token_ids, _, chunk = _tokenise(question.text, processing, template, processing.image_layout(_ANY_SIZE))
+    token_range(chunk.pieces, question.text, chunk.alphabet, chunk.text_before_question)
+    return token_ids if processing.one_layout else None
+
+
+def _check_placeholder(question: Question) -> None:
+    if IMAGE_PLACEHOLDER in question.text:
+        raise QuestionSetAside(f"the question's text {question.text!r} holds {IMAGE_PLACEHOLDER}")
+
+
 def bucket_without_image(question: Question, processing: Processing, template: Template) -> Bucket | None:
     """The bucket that a question's prompt falls into, told without its image; None where that decides."""
     if not processing.one_layout:
         return None
-    layout = processing.image_layout((1, 1))
+    layout = processing.image_layout(_ANY_SIZE)
     token_ids, *_ = _tokenise(question.text, processing, template, layout)
     return _bucket(len(token_ids), (layout,) * max(1, template.images))
 
@@ -143,19 +164,6 @@ def available_roles(questions: Iterable[Question]) -> tuple[str, ...]:
         roles.CENTRAL_OBJECT: not all_have(lambda q: q.central_object),
     }
     return tuple(role for role in roles.ROLES if not missing.get(role, False))
-
-
-def _read_image(path: Path) -> Image.Image:
-    try:
-        if not path.is_file():
-            raise QuestionSetAside(f"image {path} does not exist")
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except QuestionSetAside:
-        raise
-    # Pillow's readers raise whatever their parsing runs into: OSError, SyntaxError, ValueError, struct.error and more.
-    except Exception as error:
-        raise QuestionSetAside(f"image {path} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _tokenise(
@@ -214,24 +222,35 @@ def _text_roles(question: Question, chunk: _QuestionChunk, positions: int) -> di
 
 
 def _image_roles(
-    question: Question, processing: Processing, size: tuple[int, int], is_image: RoleMask
+    question: Question, processing: Processing, image: SeenImage, is_image: RoleMask
 ) -> dict[str, RoleMask]:
     def at_image_positions(one_image: Bool[np.ndarray, " image_positions"]) -> RoleMask:
         role = np.zeros_like(is_image)
         role[is_image] = np.tile(one_image, int(is_image.sum()) // len(one_image))
         return role
 
-    found = {roles.IMAGE_PAD: at_image_positions(padding_positions(processing, size))}
+    found = {roles.IMAGE_PAD: at_image_positions(padding_positions(processing, image.size))}
     if question.boxes:
-        if question.image_size not in (None, size):
-            raise QuestionSetAside(
-                f"image {question.image_path} is {_words(size)}, "
-                f"but the object's box was drawn for {_words(question.image_size)}"
-            )
-        central = at_image_positions(object_positions(processing, size, question.boxes))
+        central = at_image_positions(object_positions(processing, image.size, _upright_boxes(question, image)))
         found[roles.IMAGE_CENTRAL_OBJECT] = central
         found[roles.IMAGE_WITHOUT_CENTRAL_OBJECT] = is_image & ~central & ~found[roles.IMAGE_PAD]
     return found
+
+
+def _upright_boxes(question: Question, image: SeenImage) -> Sequence[Box]:
+    """The question's boxes in pixels of the upright image.
+
+    In these they are given, but for those of an image whose stated size is that of its stored pixels alone: whoever
+    drew them saw it as it is stored.
+    """
+    if question.image_size in (None, image.size):
+        return question.boxes
+    if question.image_size == image.stored_size:
+        return [image.upright(box) for box in question.boxes]
+    raise QuestionSetAside(
+        f"image {question.image_path} is {_words(image.size)}, "
+        f"but the object's box was drawn for {_words(question.image_size)}"
+    )
 
 
 def _mask(positions: int, first: int, end: int) -> RoleMask:

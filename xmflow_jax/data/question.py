@@ -10,7 +10,7 @@ EXACT: Final = "exact"
 
 @dataclass(frozen=True)
 class Box:
-    """An axis-aligned box in pixels of the original image; `x`, `y` is the top-left corner."""
+    """An axis-aligned box in pixels of the image before any processing, upright; `x`, `y` is the top-left corner."""
 
     x: int
     y: int
@@ -32,7 +32,8 @@ class Question:
         true_option, false_option: the options named in the question, where it names any.
         central_object: the name of the object asked about, where the source tells it.
         boxes: the objects asked about.
-        image_size: (width, height) in pixels as the source states it, if it does.
+        image_size: (width, height) in pixels as the source states it, if it does. Where that is the size of the image
+            as it is stored alone, not of the upright one, boxes are in stored pixels.
         answers: what each human asked answered, where the benchmark scores against several; `answer` is then the one
             that its authors chose. Both are empty where a test set keeps its answers back.
         answer_type, question_type: the benchmark's own groups for its tables of accuracy.

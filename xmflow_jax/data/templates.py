@@ -20,7 +20,8 @@ QUESTION_PLACEHOLDER: Final = "{question}"
 PROMPT_FILE: Final = "prompt.json"
 
 # The space before the line end is the study's; it is part of the prompt that the published numbers were made with.
-_STUDY_TURN: Final = "<image>\n{question} \nAnswer the question using a single word or phrase."
+STUDY_QUESTION: Final = "{question} \nAnswer the question using a single word or phrase."
+_STUDY_TURN: Final = f"<image>\n{STUDY_QUESTION}"
 
 _VICUNA_SYSTEM: Final = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -97,7 +98,7 @@ NAMED_TEMPLATES: Final = {
         ),
         Template("plain", f"{_STUDY_TURN}\n"),
         # For models that read the image by cross-attention.
-        Template("plain_text", f"{_STUDY_TURN.removeprefix(f'{IMAGE_PLACEHOLDER}{chr(10)}')}\n"),
+        Template("plain_text", f"{STUDY_QUESTION}\n"),
     )
 }
 
@@ -121,20 +122,19 @@ def resolve_template(text: str) -> Template:
     return Template("custom", text.replace("\\n", "\n"))
 
 
-def default_template(directory: Path, usual: Template, image_in_prompt: bool) -> Template:
-    """The prompt that a checkpoint was made for: the one in its `prompt.json`, else its family's usual one.
+def recorded_template(directory: Path, image_in_prompt: bool) -> Template | None:
+    """The prompt in a checkpoint's `prompt.json`; None where there is no such file.
 
     Args:
         directory: the checkpoint's.
-        usual: the family's.
         image_in_prompt: whether the model reads the image in its prompt.
 
     Raises:
         CheckpointError: `prompt.json` is there and holds no template for such a model.
     """
     path = directory / PROMPT_FILE
-    if not path.exists():
-        return usual
+    if not path.exists() and not path.is_symlink():
+        return None
     text = read_json_object(path).get("template")
     if not isinstance(text, str):
         raise CheckpointError(f"{path}: template is {text!r}; expected a text with {QUESTION_PLACEHOLDER} in it")

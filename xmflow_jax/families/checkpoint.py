@@ -1,12 +1,14 @@
 """A checkpoint whose `config.json` has been read: its family, and what the family makes of it."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from jax.sharding import Mesh
 
+from xmflow_jax.data.chosen_prompt import ChosenPrompt, choose_prompt
 from xmflow_jax.data.processing import Processing
-from xmflow_jax.data.templates import Template, default_template
 from xmflow_jax.families.family import Family
 from xmflow_jax.families.registry import find_family
 from xmflow_jax.json_files import read_json_object
@@ -14,6 +16,7 @@ from xmflow_jax.nn.anatomy import Anatomy
 from xmflow_jax.weights.load import LoadedModel, ModelIdentity, check_dtype, identify_weights, load_weights
 from xmflow_jax.weights.published import ModelConfig
 from xmflow_jax.weights.source import resolve_source
+from xmflow_jax.weights.unlisted_keys import read_keys
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,15 @@ class Checkpoint:
 
     Attributes:
         config: the family's own; generic code asks `anatomy`.
+        passed_over: keys of config.json that cannot change the computation and that no table names, and why.
+        vouched: values of the keys of config.json that a person vouched for.
     """
 
     directory: Path
     family: Family
     config: ModelConfig
+    passed_over: Mapping[str, str] = field(default_factory=dict)
+    vouched: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def anatomy(self) -> Anatomy:
@@ -41,14 +48,17 @@ class Checkpoint:
         """
         return self.family.processing(self.directory, self.config)
 
-    def template(self) -> Template:
-        """The prompt that the checkpoint was made for: its own, or its family's usual one.
+    def prompt(self, processing: Processing) -> ChosenPrompt:
+        """The prompt that the checkpoint was made for, as its files tell it, else its family's usual one.
+
+        Args:
+            processing: the checkpoint's.
 
         Raises:
-            CheckpointError: its `prompt.json` holds no template for such a model.
+            CheckpointError: its `prompt.json` holds no template for such a model, or a file is broken.
         """
         usual = self.family.template(self.directory, self.config)
-        return default_template(self.directory, usual, self.anatomy.image_in_prompt)
+        return choose_prompt(self.directory, usual, processing, self.anatomy.image_in_prompt)
 
     def identify(self, dtype: str | None = None) -> ModelIdentity:
         """What `load` would load: its checks, but for those that need all values, in the time of reading headers.
@@ -77,33 +87,40 @@ class Checkpoint:
         return load_weights(self.directory, self.family, self.config, dtype, mesh)
 
 
-def read_checkpoint(source: str | Path) -> Checkpoint:
+def read_checkpoint(source: str | Path, vouch: Iterable[str] = ()) -> Checkpoint:
     """The checkpoint of a known family that `source` names: the one place where `config.json` is read.
 
     Args:
         source: a directory, or a hub id, which is downloaded into the hub's own cache first.
+        vouch: keys of config.json that are not understood and that the caller vouches for: the model computes the same
+            without them. One of a part is spelt `text_config.logit_scale`.
 
     Raises:
         CheckpointError: there is no such checkpoint; or its config.json is missing or no JSON, names another family,
-            holds a key that is not known, or a value that the models here do not compute.
+            holds a key that could change the computation, or a value that the models here do not compute.
+        OptionError: a key of `vouch` is not there, or is understood as it is.
     """
     directory = resolve_source(source)
     path = directory / "config.json"
     published = read_json_object(path)
     family = find_family(published.get("model_type"), path)
-    return Checkpoint(directory, family, family.read_config(path, published))
+    keys = read_keys(path, published, family.read_config, vouch)
+    return Checkpoint(directory, family, keys.config, keys.passed_over, keys.vouched)
 
 
-def load_model(source: str | Path, dtype: str | None = None, mesh: Mesh | None = None) -> LoadedModel:
+def load_model(
+    source: str | Path, dtype: str | None = None, mesh: Mesh | None = None, vouch: Iterable[str] = ()
+) -> LoadedModel:
     """A checkpoint of a known family, read from its configuration to its weights.
 
     Args:
         source: a directory, or a hub id.
         dtype, mesh: as of `Checkpoint.load`.
+        vouch: as of `read_checkpoint`.
 
     Raises:
-        OptionError: another dtype.
+        OptionError: another dtype, or a key that nobody needs to vouch for.
         CheckpointError: files, keys, shapes or configuration are missing or not fully understood.
     """
     check_dtype(dtype)  # before anything is downloaded
-    return read_checkpoint(source).load(dtype, mesh)
+    return read_checkpoint(source, vouch).load(dtype, mesh)

@@ -9,6 +9,10 @@ positions, the same ones for every target row that sees the whole image, and the
 others. For any other source it is drawn, for every target row on its own, uniformly from all that the row may see
 except its own position; where a model reads the image by cross-attention, these are the text before it and the visual
 positions. A row that sees fewer others than the pathway blocks (itself among them) has all of them blocked.
+
+What a row sees is what it sees without a sliding window, which some layers of a model may have and others not. In a
+layer with one, edges from beyond the window are not there to be blocked, neither the pathway's nor the drawn ones; how
+many of each lie within it may differ.
 """
 
 import hashlib

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from xmflow_jax.data.batch import Batch, StackInput
 from xmflow_jax.knockout.arrays import Positions, Switches, site_dropped, site_edges
 from xmflow_jax.knockout.kinds.kind import View
-from xmflow_jax.knockout.positions import blocks_at, ids_at
+from xmflow_jax.knockout.positions import everywhere, ids_at
 from xmflow_jax.nn.anatomy import VISUAL, Site
 from xmflow_jax.nn.attention import attend, drop
 from xmflow_jax.nn.interfaces import Block, KeysValues, Model
@@ -21,7 +21,9 @@ from xmflow_jax.nn.layers import layer_slice
 from xmflow_jax.nn.network import Network
 from xmflow_jax.nn.stacks import (
     every_row,
+    group_begins,
     layer_count,
+    layers_before,
     next_logits,
     read_layers,
     reading_site,
@@ -59,15 +61,13 @@ def run_stack(
         knockout: one configuration's switches, with a leading axis over the layers of all stacks.
     """
     stack = model.stacks[number]
-    before = sum(layer_count(one) for one in model.stacks[:number])
-    begins = [before + sum(group.layers for group in stack.groups[:place]) for place in range(len(stack.groups))]
+    begins = group_begins(stack, layers_before(model, number))
     sites = [reading_site(group) for group in stack.groups]
     sources = [
         None if site is None else read_layers(group, left[site.reads])
         for group, site in zip(stack.groups, sites, strict=True)
     ]
-    rows = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
-    rotation, blocks = stack.rotation(ids_at(inputs, rows)), blocks_at(inputs, rows)
+    rows, rotation, blocks = everywhere(stack, inputs, x.shape[:2])
 
     def layer(x: Array, block: Block, group: int, index: Any) -> tuple[Array, None]:
         on = layer_slice(knockout, begins[group] + index)

@@ -1,12 +1,40 @@
 """Position ids and block numbers of any rows of a batch, those of generated tokens among them; which are padding."""
 
+from typing import Any, NamedTuple
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from xmflow_jax.data.batch import Batch, StackInput
 from xmflow_jax.nn.anatomy import VISUAL
-from xmflow_jax.nn.interfaces import Model
+from xmflow_jax.nn.interfaces import Model, Stack
 from xmflow_jax.nn.stacks import stack_name
+
+Tree = Any
+
+
+class Everywhere(NamedTuple):
+    """All positions of a stack, as a pass over the whole of it takes them.
+
+    Attributes:
+        rows: 0, 1, ... of each prompt.
+        rotation: what the stack's blocks need to know of them (`interfaces.Stack`).
+        blocks: their block numbers; None where there are none.
+    """
+
+    rows: Int[Array, "batch position"]
+    rotation: Tree
+    blocks: Int[Array, "batch position"] | None
+
+
+def everywhere(stack: Stack, inputs: StackInput, shape: tuple[int, ...]) -> Everywhere:
+    """Every position of a stack.
+
+    Args:
+        shape: prompts and positions, room for generated ones among them.
+    """
+    rows = jnp.broadcast_to(jnp.arange(shape[1]), shape)
+    return Everywhere(rows, stack.rotation(ids_at(inputs, rows)), blocks_at(inputs, rows))
 
 
 def ids_at(inputs: StackInput, rows: Int[Array, "batch row"]) -> Int[Array, "batch axis row"]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from xmflow_jax.errors import OptionError
+from xmflow_jax.machine.backend import check_devices
 from xmflow_jax.machine.mesh import AUTO
 
 T = TypeVar("T")
@@ -114,6 +115,7 @@ def join(coordinator: str | None, count: int | None, index: int | None, model_de
             f"--distributed: {reason}; under Slurm, Open MPI or on a TPU pod JAX finds the processes itself, elsewhere "
             "give --coordinator HOST:PORT, --processes N and --process I"
         ) from None
+    check_devices()
     own = len(jax.local_devices())
     in_step = max(1, -(-model_devices // own))
     processes = Processes(jax.process_index(), jax.process_count(), in_step)

@@ -142,6 +142,11 @@ class Measure:
         return f"{self.key}_high"
 
     @property
+    def design_effect(self) -> str:
+        """The summary's column of what questions that share images do to the mean's variance."""
+        return f"{self.key}_design_effect"
+
+    @property
     def control(self) -> str:
         """The summary's column of the matched controls' mean effect."""
         return f"control_{self.key}"

@@ -7,6 +7,7 @@ Nothing here needs JAX, so that a command line can name sites before it is loade
 """
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 # What a site's sources are: the stack's own positions; the image encoder's; or, by its name, an earlier stack's.
@@ -41,6 +42,9 @@ MAIN: Final = "decoder"
 SELF: Final = Site(MAIN, "self", OWN)
 CROSS: Final = Site(MAIN, "cross", VISUAL)
 MLP: Final = Site(MAIN, "mlp", NOTHING)
+
+# Metadata of a configuration's field that limits prompts and shapes no parameter: a model's digest leaves it out.
+LIMIT: Final = MappingProxyType({"limit": True})
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,17 @@ Mistral (`MistralForCausalLM`) adds a sliding window, Qwen2 (`Qwen2ForCausalLM`)
 The decoder is a stack (`interfaces.Stack`) of one group of blocks: whoever runs it says how its site attends.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from xmflow_jax.nn.anatomy import MLP, SELF
+from xmflow_jax.nn.anatomy import LIMIT, MLP, SELF
 from xmflow_jax.nn.attention import wide_einsum
 from xmflow_jax.nn.interfaces import Attend, Drop, Rows
 from xmflow_jax.nn.layers import ACTIVATIONS, DType, RMSNorm, StackedBlocks, stack_blocks
-from xmflow_jax.nn.rotary import Rotation, RotaryScaling, rotary, rotate
+from xmflow_jax.nn.rotary import RotaryScaling, Rotation, rotary, rotate
 
 Tree = Any
 
@@ -25,6 +24,8 @@ class LlamaConfig:
     """Sizes of a Llama decoder, or of one of its form.
 
     Attributes:
+        positions: of prompt and answer together, at most, as trained; rotary angles have no end of their own. It shapes
+            no parameter.
         model_type: the decoder's own name in published files (`weights.text_decoder`); nothing here depends on it.
         rope_scaling: of the rotary frequencies; None: none.
         qkv_bias: queries, keys and values have biases.
@@ -42,6 +43,7 @@ class LlamaConfig:
     rope_theta: float = 10000.0
     activation: str = "silu"
     tied: bool = False
+    positions: int = field(default=4096, metadata=LIMIT)
     model_type: str = "llama"
     rope_scaling: RotaryScaling | None = None
     qkv_bias: bool = False

@@ -21,6 +21,16 @@ def layer_count(stack: Stack) -> int:
     return sum(group.layers for group in stack.groups)
 
 
+def layers_before(model: Model, number: int) -> int:
+    """Layers of the stacks that run before one of a model's (-1: the main one)."""
+    return sum(layer_count(stack) for stack in model.stacks[:number])
+
+
+def group_begins(stack: Stack, before: int = 0) -> list[int]:
+    """The number of each group's first layer, behind so many layers of the stacks before."""
+    return [before + sum(one.layers for one in stack.groups[:place]) for place in range(len(stack.groups))]
+
+
 def group_ranges(stack: Stack, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
     """Layers `start` to `stop - 1` of a stack by group: (the group's number, first and last + 1 within the group)."""
     begin = 0

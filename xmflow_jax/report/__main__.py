@@ -4,36 +4,39 @@ Of each folder: summary, recommendation, figures and `report.html`; of several t
 that compare them.
 """
 
+if __name__ == "__main__":
+    from xmflow_jax.cli.early import end_quietly
+
+    end_quietly()
+
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xmflow_jax.errors import OptionError, RunFolderError, XmflowError
-
-
-class _Parser(argparse.ArgumentParser):
-    """Bad arguments end like every other bad input: one line, exit code 2."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise OptionError(message)
+from xmflow_jax.cli.frame import complain, run_command, say
+from xmflow_jax.cli.sweep_arguments import Parser
+from xmflow_jax.errors import OptionError, RunFolderError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Exit codes: 0 done, 2 bad input (one line on standard error).
+    """The command. Exit codes: 0 done, 2 bad input or a full disk (one line on standard error), 130 interrupted.
 
     A folder that is damaged in part is bad input too, but its report is made of the rest, and says what is missing.
     """
-    try:
-        arguments = _arguments(argv)
-        wrong = rebuild_runs(arguments.runs, arguments.tau, arguments.out, arguments.depth)
-    except XmflowError as error:
-        wrong = [str(error)]
-    if wrong:
-        print(f"error: {'; '.join(wrong)}", file=sys.stderr)
+    given = sys.argv[1:] if argv is None else argv
+    wrong: list[str] = []
+
+    def work() -> None:
+        arguments = _arguments(given)
+        wrong.extend(rebuild_runs(arguments.runs, arguments.tau, arguments.out, arguments.depth))
+
+    code = run_command("report", given, work, after_interrupt="the rows are as they were; again: {command}")
+    if wrong and code == 0:
+        complain(f"error: {'; '.join(wrong)}")
         return 2
-    return 0
+    return code
 
 
 def rebuild_runs(folders: Sequence[Path], tau: float, out: Path, depth: str | None = None) -> list[str]:
@@ -58,20 +61,20 @@ def rebuild_runs(folders: Sequence[Path], tau: float, out: Path, depth: str | No
         except RunFolderError as error:
             wrong.append(str(error))
             continue
-        print(f"{run}: {len(rebuilt.figures)} figures in {run / 'figures'}, report {rebuilt.page}")
+        say(f"{run}: {len(rebuilt.figures)} figures in {run / 'figures'}, report {rebuilt.page}")
         for line in filter(None, (*rebuilt.lines, unfinished(rebuilt.data["progress"]))):
-            print(line)
+            say(line)
         if rebuilt.damage:
             wrong.append(f"{'; '.join(rebuilt.damage)} (the report {rebuilt.page} is made of the rest)")
         pages[run] = rebuilt.data
     if len(pages) > 1:
         made = write_comparison(out, pages, depth)
-        print(f"comparison of {len(pages)} runs {made.page}, {len(made.figures)} figures in {out / 'figures'}")
+        say(f"comparison of {len(pages)} runs {made.page}, {len(made.figures)} figures in {out / 'figures'}")
     return wrong
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(
         prog="python -m xmflow_jax.report",
         description="Summary, recommendation, figures and report.html anew from run folders, without a model.",
     )

@@ -89,7 +89,7 @@ def _rebuild(content: RunContent, shape: ModelShape | None, seed: int, tau: floa
         for measure in measures_in(HEAT_MAPS):
             figures += draw_head_maps(heads, folder / "figures", measure)
         heads = _with_all_tasks(heads, rows, partial(summarize_heads, tau=tau, resampling=resampling))
-    tracking = None if content.lens.empty else track_answers(content.lens, seed=seed)
+    tracking = None if content.lens.empty else track_answers(content.lens, seed=seed, rows=rows)
     missing: tuple[str, ...] = ()
     if tracking is None:
         missing = ("Answer tracking is left out: the run holds no lens rows.",)

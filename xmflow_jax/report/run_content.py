@@ -75,10 +75,10 @@ def read_content(folder: Path) -> RunContent:
         RunFolderError: there is neither a `run.json` nor a sound result part, `run.json` is another program's, or the
             folder is an evaluation's.
     """
-    results, damage = folder / "results", []
+    damage: list[str] = []
     tables = {}
     for kind in SCHEMAS:
-        tables[kind], harm = _sound_parts(results, kind)
+        tables[kind], harm = _sound_parts(folder, kind)
         damage += harm
     if len(tables["answers"]) and not len(tables["part"]):
         raise RunFolderError(

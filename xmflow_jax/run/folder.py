@@ -2,17 +2,20 @@
 
     run.json                       configuration, its digest, a provenance entry per session, set-aside questions
     results/part-NNNNN.parquet     rows (`ROW_SCHEMA`); all rows of a question lie in one part
-    results/lens-NNNNN.parquet     the answers of the same questions tracked through the layers (`LENS_SCHEMA`)
-    results/cards-NNNNN.parquet    a few of the same questions as the report shows them singly (`CARD_SCHEMA`)
-    results/answers-NNNNN.parquet  an evaluation's rows (`ANSWER_SCHEMA`), in place of all the above
-    results/skipped-NNNNN.parquet  questions that have no rows and why (`SKIPPED_SCHEMA`)
+    results/answers-NNNNN.parquet  an evaluation's rows (`ANSWER_SCHEMA`), in place of the above
+    lens/lens-NNNNN.parquet        the answers of the same questions tracked through the layers (`LENS_SCHEMA`)
+    cards/cards-NNNNN.parquet      a few of the same questions as the report shows them singly (`CARD_SCHEMA`)
+    skipped/skipped-NNNNN.parquet  questions that have no rows and why (`SKIPPED_SCHEMA`)
+    unreadable/                    parts that were found damaged
     lens.parquet                   all lens rows in one file, made by the report
     figures/                       filled by the report
 
-The parts are the only truth about progress, appended and never rewritten, so that thousands of skipped questions cost
-no more than as many rows. `run.json` repeats for people what the skipped parts say: it is rewritten from them when a
-run is opened, when it is closed, and by `RunFolder.write_record`. After a kill it may lag behind until the run is
-resumed. To have skipped questions tried again, delete the skipped parts.
+A folder holds one kind of table, so that whatever reads all Parquet files of `results/` reads the rows and no others.
+The parts are the only truth about progress. Most are written once and never again. Questions without rows come singly,
+and thousands of them: the last skipped part grows, replaced whole each time, up to a thousand of them. `run.json`
+repeats for people what the skipped parts say: it is rewritten from them when a run is opened, when it is closed, and by
+`RunFolder.write_record`. After a kill it may lag behind until the run is resumed. To have skipped questions tried
+again, delete the folder `skipped`.
 """
 
 import json
@@ -22,12 +25,17 @@ from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
+import pyarrow as pa
 
 from xmflow_jax.errors import RunFolderError
+from xmflow_jax.run.growing import growing_part, grown
 from xmflow_jax.run.parts import (
+    PLACES,
     TEMPORARY,
     drop_unpaired,
+    move_old_parts,
     next_number,
+    part_path,
     put_unreadable_away,
     questions_of,
     table_of,
@@ -39,9 +47,11 @@ from xmflow_jax.run.record import configuration_digest, read_record, refuse_othe
 from xmflow_jax.run.schemas import (
     ANSWER_SCHEMA,
     CARD_SCHEMA,
+    FOLDERS,
     LENS_SCHEMA,
     NOT_SELECTED,
     ROW_SCHEMA,
+    SCHEMAS,
     SET_ASIDE,
     SKIPPED_SCHEMA,
 )
@@ -78,8 +88,9 @@ def open_run(
 ) -> "RunFolder":
     """Create a run folder, or resume the run that lies there, and hold its lock until `close`.
 
-    Leftovers of a killed run are removed, and a part that cannot be read in full (its machine died) is renamed to
-    `*.unreadable` so that its questions are run again; `RunFolder.unreadable` and `run.json` name it.
+    Leftovers of a killed run are removed, and a part that cannot be read in full (its machine died) is moved to
+    `unreadable/` so that its questions are run again; `RunFolder.unreadable` and `run.json` name it. A folder
+    of before, in which parts of all kinds lay in `results/`, is put in order.
 
     Args:
         path: the folder; it and its parents are created.
@@ -116,7 +127,6 @@ class RunFolder:
     def __init__(self, path: Path, lock: IO[str], configuration: dict[str, Any], provenance: Mapping[str, Any]) -> None:
         self.path = path
         self.figures = path / "figures"
-        self._results = path / "results"
         self._lock = lock
         self._configuration = configuration
         record = read_record(path)
@@ -124,16 +134,18 @@ class RunFolder:
         if record is None:  # written before the folders: results without a run.json are somebody else's
             self._write_json({"counts": {}, "set_aside": []})
         try:
-            for inner in (self._results, self.figures):
-                inner.mkdir(exist_ok=True)
-            for inner in (path, self._results, self.figures):
-                for leftover in inner.glob(f".*{TEMPORARY}"):
+            for inner in {*FOLDERS.values(), self.figures.name}:
+                (path / inner).mkdir(exist_ok=True)
+            for inner in ("", *PLACES, self.figures.name):
+                for leftover in (path / inner).glob(f".*{TEMPORARY}"):
                     leftover.unlink()
-            self.unreadable = tuple(put_unreadable_away(self._results))
-            drop_unpaired(self._results)
+            move_old_parts(path)
+            self.unreadable = tuple(put_unreadable_away(path))
+            drop_unpaired(path)
         except OSError as error:
             raise RunFolderError(f"cannot write in {path}: {error.strerror}") from error
-        self._number = next_number(self._results)
+        self._number = next_number(path, SCHEMAS.keys() - {"skipped"})
+        self._growing = growing_part(path)
         self._finished = questions_of(read_rows(path)) | questions_of(read_answers(path))
         self._skipped = questions_of(read_skipped(path))
         self._sessions.append(
@@ -198,7 +210,10 @@ class RunFolder:
         for question in questions:
             if question.get("kind") not in (SET_ASIDE, NOT_SELECTED):
                 raise ValueError(f"kind is {question.get('kind')!r}; it is {SET_ASIDE!r} or {NOT_SELECTED!r}")
-        self._skipped |= self._append("skipped", questions)
+        table, found = self._checked(questions, "skipped")
+        if found:
+            self._growing = grown(self.path, self._growing, table)
+        self._skipped |= found
 
     def finished_questions(self) -> set[tuple[str, str]]:
         """`(task, question_id)` of every question that needs no more work: with rows, set aside or not selected."""
@@ -249,7 +264,8 @@ class RunFolder:
             **progress,
         }
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
-        write_atomically(self.path / "run.json", f"{text}\n".encode())
+        # A file's name need not be UTF-8: what is not is spelt `\\udc..`, which JSON's readers take back.
+        write_atomically(self.path / "run.json", f"{text}\n".encode(errors="backslashreplace"))
 
     def _append(
         self,
@@ -257,20 +273,25 @@ class RunFolder:
         rows: Iterable[Mapping[str, Any]],
         beside: Mapping[str, Iterable[Mapping[str, Any]]] | None = None,
     ) -> set[tuple[str, str]]:
-        if self._lock.closed:
-            raise ValueError(f"the run folder {self.path} is closed")
-        table = table_of(rows, kind)
-        questions = questions_of(table.to_pandas())
-        if again := (questions & self._finished) | (questions & self._skipped):
-            raise ValueError(f"question {min(again)} was finished before")
+        table, questions = self._checked(rows, kind)
         tables = {name: table_of(own, name) for name, own in (beside or {}).items()}
         for name, own in tables.items():
             if strange := questions_of(own.to_pandas()) - questions:
                 raise ValueError(f"question {min(strange)} has {name} rows but no result rows")
         for name, own in tables.items():
             if own.num_rows:
-                write_part(self._results / f"{name}-{self._number:05d}.parquet", own)
+                write_part(part_path(self.path, name, self._number), own)
         if questions:
-            write_part(self._results / f"{kind}-{self._number:05d}.parquet", table)
+            write_part(part_path(self.path, kind, self._number), table)
             self._number += 1
         return questions
+
+    def _checked(self, rows: Iterable[Mapping[str, Any]], kind: str) -> tuple[pa.Table, set[tuple[str, str]]]:
+        """New rows as a table, and their questions, of which none was finished before."""
+        if self._lock.closed:
+            raise ValueError(f"the run folder {self.path} is closed")
+        table = table_of(rows, kind)
+        questions = questions_of(table.to_pandas())
+        if again := (questions & self._finished) | (questions & self._skipped):
+            raise ValueError(f"question {min(again)} was finished before")
+        return table, questions

@@ -1,4 +1,4 @@
-"""Parquet parts: a study's rows on disk, each part whole or not there at all.
+"""Parquet parts: a study's rows on disk, each part whole or not there at all, each kind in a folder of its own.
 
 A part is written under a temporary name, fsynced and renamed. Its pages carry checksums, because a page damaged by a
 dying machine may still decode, to other numbers. `xmflow_jax.run.folder` builds the resumable run folder from these.
@@ -16,22 +16,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xmflow_jax.errors import RunFolderError
-from xmflow_jax.run.schemas import KEYS, MEASURED, SCHEMAS
+from xmflow_jax.run.schemas import FOLDERS, KEYS, MEASURED, SCHEMAS
 
 # A question in a part of these needs no more work. The others belong to the result part of their number, land just
 # before it, and count only once that is there.
 FINISHING: Final = ("part", "skipped", "answers")
 TEMPORARY: Final = ".xmflow-partial"
+
+# Where parts of every kind lay until this program gave each kind a folder; they still count there.
+OLD_PLACE: Final = "results"
+# Damaged parts go where no reader of a kind's folder comes across them.
+UNREADABLE: Final = "unreadable"
+PLACES: Final = (*dict.fromkeys(FOLDERS.values()), UNREADABLE)
 _NAME: Final = re.compile(r"(part|skipped|lens|cards|answers)-(\d{5,})\.parquet(\.unreadable)?")
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, beside: Path | None = None) -> None:
     """Write `data` to `path` so that a reader, or a later run, sees either the whole file or the old state.
+
+    Args:
+        beside: the folder, on the same disk, of the file while it is half written; None: the one where it will be.
 
     Raises:
         RunFolderError: the file cannot be written, such as on a full disk.
     """
-    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    temporary = (beside or path.parent) / f".{path.name}{TEMPORARY}"
     try:
         try:
             with temporary.open("wb") as stream:
@@ -88,7 +97,8 @@ def write_part(path: Path, table: pa.Table) -> None:
     Raises:
         RunFolderError: the part cannot be written.
     """
-    write_atomically(path, _encoded(table))
+    # Half written it is no business of those who read all files of the kind's folder.
+    write_atomically(path, _encoded(table), path.parent.parent)
 
 
 def part_bytes(rows: Iterable[Mapping[str, Any]], kind: str = "part") -> int:
@@ -119,40 +129,78 @@ def questions_of(rows: pd.DataFrame) -> set[tuple[str, str]]:
     return set(zip(unique["task"], unique["question_id"], strict=True))
 
 
-def next_number(folder: Path) -> int:
-    """One more than any part's number. Unreadable parts count, so that what may be rescued is never overwritten."""
-    return max((int(match[2]) for match, _ in _named(folder)), default=-1) + 1
+def part_path(run: Path, kind: str, number: int) -> Path:
+    """Where a part of a run folder lies."""
+    return run / FOLDERS[kind] / f"{kind}-{number:05d}.parquet"
 
 
-def part_paths(folder: Path, kind: str) -> list[Path]:
-    """The kind's parts in the order they were written; none where the folder does not exist.
+def next_number(run: Path, kinds: Iterable[str]) -> int:
+    """One more than the number of any part of these kinds. Unreadable parts count, so that what may be rescued is never
+    overwritten.
+    """
+    return max((int(match[2]) for match, _ in _named(run, PLACES) if match[1] in kinds), default=-1) + 1
+
+
+def part_paths(run: Path, kind: str) -> list[Path]:
+    """The kind's parts in the order they were written; none where the run folder does not exist.
 
     A lens or cards part without its result part is none: a killed run left it, or a running one is about to land the
     other.
     """
-    numbers = {kind: _numbered(folder, kind) for kind in SCHEMAS}
-    return [path for number, path in sorted(numbers[kind].items()) if kind in FINISHING or number in numbers["part"]]
+    rows = _numbered(run, "part")
+    return [path for number, path in sorted(_numbered(run, kind).items()) if kind in FINISHING or number in rows]
 
 
-def drop_unpaired(folder: Path) -> None:
+def parts_beside(run: Path, path: Path) -> dict[str, Path]:
+    """The lens and cards parts of the questions of a result part, by their kinds."""
+    number = _number_of(path)
+    numbered = {kind: _numbered(run, kind) for kind in SCHEMAS if kind not in FINISHING}
+    return {kind: own[number] for kind, own in numbered.items() if number in own}
+
+
+def drop_unpaired(run: Path) -> None:
     """Delete the lens and cards parts without a result part: their questions will be run again.
 
     Raises:
         OSError: one cannot be deleted.
     """
-    pairs = _numbered(folder, "part")
+    pairs = _numbered(run, "part")
     for kind in SCHEMAS.keys() - FINISHING:
-        for number, path in _numbered(folder, kind).items():
+        for number, path in _numbered(run, kind).items():
             if number not in pairs:
                 path.unlink()
 
 
-def _numbered(folder: Path, kind: str) -> dict[int, Path]:
-    return {int(match[2]): path for match, path in _named(folder) if match[1] == kind and not match[3]}
+def move_old_parts(run: Path) -> None:
+    """Give the parts of a run folder of before, in which all kinds lay together, to the folders of their kinds.
+
+    A kill in between does no harm: a part counts in either place.
+
+    Raises:
+        OSError: one cannot be moved.
+    """
+    for match, path in _named(run, [OLD_PLACE]):
+        place = UNREADABLE if match[3] else FOLDERS[match[1]]
+        if place != OLD_PLACE:
+            (run / place).mkdir(exist_ok=True)
+            path.rename(run / place / path.name)
 
 
-def _named(folder: Path) -> list[tuple[re.Match[str], Path]]:
-    return [(match, path) for path in folder.glob("*") if (match := _NAME.fullmatch(path.name))]
+def _number_of(path: Path) -> int:
+    match = _NAME.fullmatch(path.name)
+    assert match is not None, path
+    return int(match[2])
+
+
+def _numbered(run: Path, kind: str) -> dict[int, Path]:
+    # Its own folder last: there a part counts that is in both places.
+    places = dict.fromkeys((OLD_PLACE, FOLDERS[kind]))
+    return {int(match[2]): path for match, path in _named(run, places) if match[1] == kind and not match[3]}
+
+
+def _named(run: Path, places: Iterable[str]) -> list[tuple[re.Match[str], Path]]:
+    found = (path for place in places for path in (run / place).glob("*"))
+    return [(match, path) for path in found if (match := _NAME.fullmatch(path.name))]
 
 
 def read_part(path: Path, kind: str) -> pa.Table | None:
@@ -172,18 +220,21 @@ def read_part(path: Path, kind: str) -> pa.Table | None:
         return None
     if not table.schema.equals(SCHEMAS[kind]):
         differing = sorted(set(map(str, table.schema)) ^ set(map(str, SCHEMAS[kind]))) or ["their order"]
-        raise RunFolderError(f"{path} was written by another version: its columns differ in {', '.join(differing)}")
+        raise RunFolderError(
+            f"{path} was written by another version: its columns differ in {', '.join(differing)}; read it with the "
+            "version that wrote it"
+        )
     return table
 
 
-def read_parts(folder: Path, kind: str) -> pd.DataFrame:
-    """All rows of a kind, sorted by their key, whatever the order in which the parts were written.
+def read_parts(run: Path, kind: str) -> pd.DataFrame:
+    """All of a run folder's rows of a kind, sorted by their key, whatever the order in which the parts were written.
 
     Raises:
         RunFolderError: a part is unreadable or of another layout, or a row is there twice.
     """
     tables = [SCHEMAS[kind].empty_table()]
-    for path in part_paths(folder, kind):
+    for path in part_paths(run, kind):
         table = read_part(path, kind)
         if table is None:
             raise RunFolderError(f"{path} is truncated or damaged; resume the run to have its questions run again")
@@ -193,25 +244,26 @@ def read_parts(folder: Path, kind: str) -> pd.DataFrame:
     repeated = rows.loc[rows.duplicated(key), key]
     if len(repeated):
         first = ", ".join(str(value) for value in repeated.iloc[0])
-        raise RunFolderError(f"{folder} holds {len(repeated)} rows twice, the first is ({first})")
+        raise RunFolderError(f"{run} holds {len(repeated)} rows twice, the first is ({first})")
     return rows
 
 
-def put_unreadable_away(folder: Path) -> list[str]:
-    """Rename the parts that are truncated or damaged to `*.unreadable`; returns their names before that.
+def put_unreadable_away(run: Path) -> list[str]:
+    """Move the parts that are truncated or damaged to `unreadable/*.unreadable`; returns their names before that.
 
     A damaged lens or cards part takes its result part with it: both are made again.
 
     Raises:
-        OSError: a part cannot be renamed.
+        OSError: a part cannot be moved.
         RunFolderError: as for `read_part`.
     """
     names = []
     for kind in SCHEMAS:
-        for path in part_paths(folder, kind):
+        for path in part_paths(run, kind):
             if read_part(path, kind) is None:
-                pair = path if kind in FINISHING else path.with_name(path.name.replace(kind, "part"))
+                pair = path if kind in FINISHING else _numbered(run, "part")[_number_of(path)]
                 for one in dict.fromkeys((pair, path)):
-                    one.rename(one.with_name(f"{one.name}.unreadable"))
+                    (run / UNREADABLE).mkdir(exist_ok=True)
+                    one.rename(run / UNREADABLE / f"{one.name}.unreadable")
                     names.append(one.name)
     return names

@@ -22,9 +22,9 @@ def finished_questions(folder: str | Path) -> set[tuple[str, str]]:
     Raises:
         RunFolderError: a part is of another layout.
     """
-    results, finished = Path(folder) / "results", set()
+    finished = set()
     for kind in FINISHING:
-        for path in part_paths(results, kind):
+        for path in part_paths(Path(folder), kind):
             if (table := read_part(path, kind)) is not None:  # a damaged part's questions are run again
                 finished |= questions_of(table.to_pandas())
     return finished

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from xmflow_jax.errors import RunFolderError
+from xmflow_jax.run.parts import PLACES
 
-# Where a session's entry in `run.json` holds the fields of its `ModelShape`, how many questions each task has, and the
-# command that started it.
+# Where a session's entry in `run.json` holds the fields of its `ModelShape`, how many questions each task has, the
+# command that started it, which keys of the model's config.json were passed over, with the reasons, and which prompt
+# was taken, and why.
 SHAPE_KEY: Final = "model_shape"
 PLANNED_KEY: Final = "questions"
 COMMAND_KEY: Final = "command"
+PASSED_OVER_KEY: Final = "passed_over"
+PROMPT_KEY: Final = "prompt"
 
 
 def configuration_digest(configuration: Mapping[str, Any]) -> str:
@@ -53,7 +57,7 @@ def refuse_other_content(folder: Path, configuration: Mapping[str, Any]) -> None
     """
     record = read_record(folder)
     if record is None:
-        for name in ("results", "figures"):
+        for name in (*PLACES, "figures"):
             inner = folder / name
             try:
                 taken = inner.exists() and not (inner.is_dir() and not any(inner.iterdir()))

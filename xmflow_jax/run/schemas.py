@@ -129,13 +129,21 @@ ANSWER_SCHEMA: Final = pa.schema(
     ]
 )
 
-# The kinds of part: the first word of their file names, with their columns and what makes a row unique.
+# The kinds of part: the first word of their file names, with their columns, the folder within the run folder that holds
+# them and nothing else, and what makes a row unique. A run has rows or an evaluation's answers, never both.
 SCHEMAS: Final = {
     "part": ROW_SCHEMA,
     "skipped": SKIPPED_SCHEMA,
     "lens": LENS_SCHEMA,
     "cards": CARD_SCHEMA,
     "answers": ANSWER_SCHEMA,
+}
+FOLDERS: Final = {
+    "part": "results",
+    "skipped": "skipped",
+    "lens": "lens",
+    "cards": "cards",
+    "answers": "results",
 }
 KEYS: Final = {
     "part": ["task", "question_id", "kind", "mode", "pathway", "style", "layer", "control", "head"],

@@ -9,15 +9,15 @@ and then removes `processes/`.
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from xmflow_jax.errors import ProcessLost, RunFolderError
 from xmflow_jax.machine.processes import Processes, meet
 from xmflow_jax.run.folder import RunFolder
-from xmflow_jax.run.parts import drop_unpaired, part_paths, put_unreadable_away, read_part
+from xmflow_jax.run.parts import drop_unpaired, part_paths, parts_beside, put_unreadable_away, read_part
 from xmflow_jax.run.place import is_locked, lock_folder
 
 FOLDER: Final = "processes"
@@ -53,32 +53,38 @@ def adopt(run: RunFolder, folder: Path) -> None:
     Raises:
         RunFolderError: a running process holds the folder, or one of the folders cannot be written.
     """
-    results, lock = folder / "results", lock_folder(folder)
+    lock = lock_folder(folder)
     try:
-        put_unreadable_away(results)
-        drop_unpaired(results)
-        for kind in ("part", "skipped"):
-            for path in part_paths(results, kind):
-                _adopt_part(run, path, kind)
+        put_unreadable_away(folder)
+        drop_unpaired(folder)
+        for path in part_paths(folder, "part"):
+            _adopt_rows(run, path, parts_beside(folder, path))
+        for path in part_paths(folder, "skipped"):
+            _adopt_skipped(run, path)
     except OSError as error:
         raise RunFolderError(f"cannot take over {folder}: {error.strerror}") from error
     finally:
         lock.close()
 
 
-def _adopt_part(run: RunFolder, path: Path, kind: str) -> None:
-    tables = {kind: read_part(path, kind)}
-    beside = {name: path.with_name(path.name.replace(kind, name)) for name in ("lens", "cards") if kind == "part"}
-    tables |= {name: read_part(own, name) for name, own in beside.items() if own.exists()}
-    rows = {name: [] if table is None else table.to_pylist() for name, table in tables.items()}
-    if not {(row["task"], row["question_id"]) for row in rows[kind]} & run.finished_questions():
-        if kind == "part":
-            run.append_part(rows[kind], rows.get("lens", []), rows.get("cards", []))
-        else:
-            run.append_skipped(rows[kind])
+def _adopt_rows(run: RunFolder, path: Path, beside: Mapping[str, Path]) -> None:
+    rows = _rows_of(path, "part")
+    if not {(row["task"], row["question_id"]) for row in rows} & run.finished_questions():
+        run.append_part(rows, **{kind: _rows_of(own, kind) for kind, own in beside.items()})
     # The part first: without it the others count no more.
     for one in (path, *beside.values()):
-        one.unlink(missing_ok=True)
+        one.unlink()
+
+
+def _adopt_skipped(run: RunFolder, path: Path) -> None:
+    done = run.finished_questions()
+    run.append_skipped(row for row in _rows_of(path, "skipped") if (row["task"], row["question_id"]) not in done)
+    path.unlink()
+
+
+def _rows_of(path: Path, kind: str) -> list[dict[str, Any]]:
+    table = read_part(path, kind)
+    return [] if table is None else list(table.to_pylist())
 
 
 def say_finished(run: Path, index: int) -> None:

@@ -16,7 +16,7 @@ def read_rows(folder: str | Path) -> pd.DataFrame:
     Raises:
         RunFolderError: a part is unreadable or of another layout, or a row is there twice.
     """
-    return read_parts(Path(folder) / "results", "part")
+    return read_parts(Path(folder), "part")
 
 
 def read_skipped(folder: str | Path) -> pd.DataFrame:
@@ -25,7 +25,7 @@ def read_skipped(folder: str | Path) -> pd.DataFrame:
     Raises:
         RunFolderError: as for `read_rows`.
     """
-    return read_parts(Path(folder) / "results", "skipped")
+    return read_parts(Path(folder), "skipped")
 
 
 def read_lens(folder: str | Path) -> pd.DataFrame:
@@ -35,7 +35,7 @@ def read_lens(folder: str | Path) -> pd.DataFrame:
     Raises:
         RunFolderError: as for `read_rows`.
     """
-    return read_parts(Path(folder) / "results", "lens")
+    return read_parts(Path(folder), "lens")
 
 
 def read_cards(folder: str | Path) -> pd.DataFrame:
@@ -44,7 +44,7 @@ def read_cards(folder: str | Path) -> pd.DataFrame:
     Raises:
         RunFolderError: as for `read_rows`.
     """
-    return read_parts(Path(folder) / "results", "cards")
+    return read_parts(Path(folder), "cards")
 
 
 def read_answers(folder: str | Path) -> pd.DataFrame:
@@ -54,7 +54,7 @@ def read_answers(folder: str | Path) -> pd.DataFrame:
     Raises:
         RunFolderError: as for `read_rows`.
     """
-    return read_parts(Path(folder) / "results", "answers")
+    return read_parts(Path(folder), "answers")
 
 
 def write_lens(folder: str | Path, lens: pd.DataFrame) -> None:

@@ -27,6 +27,23 @@ def score_answer(question: Question, answer: str, scorer: str) -> float | None:
     return scorer_named(scorer).score(answer, golds) if golds else None
 
 
+def can_match(question: Question, scorer: str) -> bool:
+    """Whether any answer can score a point; True where there is no gold answer.
+
+    No rule makes of a gold answer what it would not make of the same answer of a model's, so that it is enough to try
+    the gold answers themselves, without surrounding space, as a model's answers are decoded.
+
+    Args:
+        scorer: the rule's name.
+
+    Raises:
+        OptionError: there is no rule of this name.
+    """
+    golds = gold_answers(question)
+    rule = scorer_named(scorer)
+    return not golds or any(rule.score(gold.strip(), golds) > 0 for gold in dict.fromkeys(golds))
+
+
 def submission(questions: Sequence[Question], answers: Mapping[tuple[str, str], str]) -> list[dict[str, Any]] | None:
     """What a benchmark's server takes, in the order of the questions; None where they are not all of one of them.
 

@@ -155,15 +155,18 @@ def timed(batches: Iterable[T], waited: Callable[[float], None]) -> Iterator[T]:
     """The batches, unchanged.
 
     Args:
-        waited: told for how many seconds each batch kept its reader waiting, and how long the end did.
+        waited: told for how many seconds each batch kept its reader waiting, and how long the end did; nothing where
+            there is no batch.
     """
-    iterator = iter(batches)
+    iterator, begun = iter(batches), False
     while True:
         start = time.perf_counter()
         batch = next(iterator, None)
-        waited(time.perf_counter() - start)
+        if begun or batch is not None:
+            waited(time.perf_counter() - start)
         if batch is None:
             return
+        begun = True
         yield batch
 
 

@@ -21,13 +21,12 @@ from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.knockout.arrays import Positions, Switches, build_switches, site_edges, stack_roles
 from xmflow_jax.knockout.controls import Prompt, question_key
 from xmflow_jax.knockout.fast.attention import Reads, Rows, SharedKeys, Under
-from xmflow_jax.knockout.fast.base_run import BaseRun, read_outside
+from xmflow_jax.knockout.fast.base_run import BaseRun, attend_outside, run_stack
 from xmflow_jax.knockout.fast.placement import PREFIX_STEP, round_up
 from xmflow_jax.knockout.kinds import kind_of
 from xmflow_jax.knockout.kinds.kind import View
 from xmflow_jax.knockout.modes import MODES
-from xmflow_jax.knockout.plain import enter_main, run_earlier
-from xmflow_jax.knockout.positions import blocks_at, ids_at
+from xmflow_jax.knockout.positions import everywhere, ids_at, real_positions
 from xmflow_jax.knockout.study import Study
 from xmflow_jax.knockout.study_rows import StudyRow
 from xmflow_jax.machine.passes import to_host
@@ -36,8 +35,8 @@ from xmflow_jax.nn.attention import attend
 from xmflow_jax.nn.interfaces import Attend, Block, KeysValues, Model
 from xmflow_jax.nn.layers import layer_slice
 from xmflow_jax.nn.network import Network
-from xmflow_jax.nn.stacks import every_row, group_ranges, layer_count, nothing_dropped, run_layers
-from xmflow_jax.nn.visibility import sees, self_attend
+from xmflow_jax.nn.stacks import every_row, group_begins, group_ranges, layers_before, nothing_dropped, stack_name
+from xmflow_jax.nn.visibility import sees
 from xmflow_jax.weights.load import LoadedModel
 
 
@@ -111,12 +110,13 @@ def key_of(prompt: PreparedQuestion) -> int:
 
 
 def blocked_weights_plain(
-    model: LoadedModel, batch: Batch, features: Any, positions: Positions, probe: Probe
+    model: LoadedModel, base: BaseRun, batch: Batch, positions: Positions, probe: Probe
 ) -> Float[np.ndarray, "pair head target"]:
     """Of a batch's first prompt, through the plain engine's dense masks."""
-    one = jax.tree.map(lambda part: part[:1], (batch, features, positions))
+    one = jax.tree.map(lambda part: part[:1], (batch, positions))
     source = _padded(probe, batch.tokens.shape[1])
-    weights = _plain(model.net, *one, probe.switches, probe.layer, source, place=(probe.site, probe.group))
+    place = probe.site, probe.group
+    weights = _plain(model.net, _first_prompt(base), *one, probe.switches, probe.layer, source, place=place)
     return np.asarray(to_host(weights))[..., : int(batch.length[0])]
 
 
@@ -156,6 +156,11 @@ def _like(source: Float[Array, " source"], keys: Array) -> Array:
     return jnp.broadcast_to(source[: keys.shape[-3], None, None], keys.shape).astype(keys.dtype)
 
 
+def _with_sources(key: Float[Array, "1 kv_heads head_width source"], values: Float[Array, " longest"]) -> SharedKeys:
+    """The keys, and as many of the sources' values."""
+    return SharedKeys(key, jnp.swapaxes(_like(values, jnp.moveaxis(key, 3, 1)), 1, 2))
+
+
 def _seen(block: Block, x: Array, rotation: Any, probed: Site, attend_at: Attend) -> Float[Array, "head row"]:
     """What the first number of every head gets at a site of a block, of the first prompt."""
     kept: list[Array] = []
@@ -175,8 +180,8 @@ def _seen(block: Block, x: Array, rotation: Any, probed: Site, attend_at: Attend
 @partial(jax.jit, static_argnames=("place",))
 def _plain(
     net: Network,
+    base: BaseRun,
     batch: Batch,
-    features: Array,
     positions: Positions,
     switches: Switches,
     layers: Int[Array, " pair"],
@@ -184,14 +189,10 @@ def _plain(
     place: tuple[Site, int],
 ) -> Float[Array, "pair head row"]:
     model, (site, group) = net.module(), place
-    stack, inputs = model.stacks[-1], batch.inputs[-1]
-    left, _ = run_earlier(model, batch, features, positions, {})
-    rows = jnp.arange(inputs.tokens.shape[1])[None]
-    rotation, blocks = stack.rotation(ids_at(inputs, rows)), blocks_at(inputs, rows)
-    hidden = _layer_inputs(model, batch, dict(left))[group]
-    outside = read_outside(stack, dict(left))[group]
-    before = sum(layer_count(one) for one in model.stacks[:-1])
-    begin = before + sum(one.layers for one in stack.groups[:group])
+    stack, outside = model.stacks[-1], base.main.outside[group]
+    rows, rotation, blocks = everywhere(stack, batch.inputs[-1], batch.tokens.shape)
+    hidden, within = _layer_inputs(model, base, batch), group_begins(stack)[group]
+    begin = layers_before(model, -1) + within
 
     def one(pair: tuple[Switches, Array, Array]) -> Array:
         switch, layer, source = pair
@@ -210,34 +211,23 @@ def _plain(
                 allowed = sees(rows, rows, span, blocks, blocks)[:, None]
                 return attend(query, own[0], _like(source, own[0]), scale, allowed, edges, softcap)
             assert outside is not None, "the site reads what is outside its stack"
-            key = jnp.moveaxis(outside.key[layer], 3, 1)
-            return attend(query, key, _like(source, key), scale, None, edges, softcap)
+            keys = _with_sources(outside.key[layer], source)
+            return attend_outside(query, keys, scale, softcap, real_positions(model, batch, site.reads), edges)
 
-        return _seen(stack.groups[group].block(layer), hidden[layer], rotation, site, attend_at)
+        return _seen(stack.groups[group].block(layer), hidden[within + layer], rotation, site, attend_at)
 
     return jax.lax.map(one, (switches, layers, sources))
 
 
-def _layer_inputs(model: Model, batch: Batch, left: dict[str, Array]) -> list[Float[Array, "layer 1 position width"]]:
-    """The main stack's layers' inputs with nothing blocked, by group of blocks."""
+def _layer_inputs(model: Model, base: BaseRun, batch: Batch) -> Float[Array, "layer 1 position width"]:
+    """The base run's, of the main stack at all positions: it has kept those of some rows alone."""
     stack, inputs = model.stacks[-1], batch.inputs[-1]
-    rows = jnp.arange(inputs.tokens.shape[1])[None]
-    rotation, blocks = stack.rotation(ids_at(inputs, rows)), blocks_at(inputs, rows)
-    outside = read_outside(stack, left)
-
-    def layer(x: Array, block: Block, group: int, index: Any) -> tuple[Array, Array]:
-        def attend_at(
-            site: Site, query: Array, own: KeysValues | None, scale: float, span: Any = None, softcap: Any = None
-        ) -> Array:
-            if own is not None:
-                return self_attend(query, *own, scale, blocks, span, softcap)
-            keys = layer_slice(outside[group], index)
-            key, value = jnp.moveaxis(keys.key, 3, 1), jnp.swapaxes(keys.value, 1, 2)
-            return attend(query, key, value, scale, softcap=softcap)
-
-        return block(x, rotation, attend_at, nothing_dropped, every_row), x
-
-    return run_layers(stack, enter_main(model, batch, left), layer, 0, layer_count(stack))[1]
+    before = base.left[-1] if base.left else None
+    x = model.enter(len(model.stacks) - 1, inputs.tokens, inputs.ids, base.features, before)
+    names = [stack_name(one) for one in model.stacks[:-1]]
+    real = {name: known for name in names if (known := real_positions(model, batch, name)) is not None}
+    first = jnp.zeros_like(inputs.length)
+    return run_stack(stack, x, inputs, base.main.outside, real, first, x.shape[1], answer_only=False)[1].hidden
 
 
 class Shown(NamedTuple):
@@ -265,29 +255,24 @@ def _fast(
     first = base.first[-1]
     at = Rows(first[:, None] + jnp.arange(rows), first, rows)
     rotation = stack.rotation(ids_at(inputs, at.query)[:, None])
-    before = sum(one.layers for one in stack.groups[:group])
-    begin = sum(layer_count(one) for one in model.stacks[:-1]) + before
+    within = group_begins(stack)[group]
+    begin = layers_before(model, -1) + within
     own, outside = main.own[group], main.outside[group]
+    real = real_positions(model, batch, site.reads) if site.reads != OWN else None
 
     def one(pair: tuple[Switches, Array, Array]) -> Array:
         switch, layer, source = pair
         on = jax.tree.map(lambda part: part[begin + layer][None, None], switch)
-        shared = None
-        if own is not None:
-            key = own.key[layer, ..., :prefix]
-            value = _like(source[:prefix], jnp.moveaxis(key, 3, 1)) if site.reads == OWN else None
-            shared = SharedKeys(key, own.value[layer, :, :, :prefix] if value is None else jnp.swapaxes(value, 1, 2))
-        read = None
-        if outside is not None:
-            key = outside.key[layer]
-            read = SharedKeys(key, jnp.swapaxes(_like(source, jnp.moveaxis(key, 3, 1)), 1, 2))
+        # Of the block's other site, which reads something else, nothing is looked at.
+        mine = source if site.reads == OWN else jnp.zeros(inputs.tokens.shape[1])
+        shared = None if own is None else _with_sources(own.key[layer, ..., :prefix], mine)
+        read = None if outside is None else _with_sources(outside.key[layer], source)
 
         def own_rows(given: KeysValues) -> KeysValues:
-            mine = jax.lax.dynamic_slice_in_dim(source, first[0], rows) if site.reads == OWN else jnp.zeros(rows)
-            return given[0], _like(mine, given[0])
+            return given[0], _like(jax.lax.dynamic_slice_in_dim(mine, first[0], rows), given[0])
 
         under = Under(at, inputs, on, positions)
-        attend_at = under.attend(Reads(shared, read), own_rows)
-        return _seen(stack.groups[group].block(layer), main.hidden[before + layer][:, None], rotation, site, attend_at)
+        attend_at = under.attend(Reads(shared, read, None, real), own_rows)
+        return _seen(stack.groups[group].block(layer), main.hidden[within + layer][:, None], rotation, site, attend_at)
 
     return jax.lax.map(one, (switches, layers, sources))

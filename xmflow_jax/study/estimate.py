@@ -7,7 +7,7 @@ a prompt's rows.
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -49,12 +49,12 @@ REPORT_BYTES = 4_000_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left to do, if every question left can be used and is selected.
+    """What is left to do, if every question left is selected and can be used, as far as is known.
 
     Attributes:
         questions, done: questions of the study, and how many of them the run folder holds already.
         tasks, pathways, layers: of the study.
-        knockouts: configurations of the questions left.
+        knockouts: configurations of the questions left that can be used.
         operations: necessary floating-point operations of the questions left.
         seconds: estimated; compilation is not in it.
         bytes: of the results that will be written.
@@ -106,6 +106,7 @@ def estimate_work(
     done: set[tuple[str, str]],
     identity: ModelIdentity,
     batch_size: int,
+    unusable: Collection[tuple[str, str]] = (),
 ) -> Estimate:
     """The work that is left of these studies.
 
@@ -114,14 +115,16 @@ def estimate_work(
         identity: of the model.
         done: `(task, question_id)` of what the run folder holds.
         batch_size: questions in a part.
+        unusable: `(task, question_id)` of what will be set aside, as far as is known.
     """
     anatomy, layers = identity.anatomy, identity.anatomy.main.layers
     costs: ModelCosts | None = None
     operations, written, knockouts, total, finished = 0.0, 0.0, 0, 0, 0
     for study in studies:
-        left = sum((question.task, question.question_id) not in done for question in study.questions)
+        asked = {(question.task, question.question_id) for question in study.questions}
+        left = len(asked.difference(done, unusable))
         total += len(study.questions)
-        finished += len(study.questions) - left
+        finished += len(asked.intersection(done))
         knockouts += left * len(study.rows)
         if study.task not in representatives or not left:
             continue

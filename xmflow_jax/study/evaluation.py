@@ -1,6 +1,6 @@
 """Answers questions with nothing blocked and lands their scores, batch by batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -10,12 +10,14 @@ import numpy as np
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.base_answers import BaseAnswers, answer_base
+from xmflow_jax.nn.anatomy import Anatomy
 from xmflow_jax.run.folder import SET_ASIDE, RunFolder
 from xmflow_jax.scoring.answers import score_answer
 from xmflow_jax.scoring.scorers import scorer_named
 from xmflow_jax.study.batches import BatchEntry, skipped_row, timed, unanswered_batches
 from xmflow_jax.study.evaluation_options import EvaluationOptions
-from xmflow_jax.study.inputs import Inputs, short_name
+from xmflow_jax.study.foreseen import Foreseen, Reading, check_images, check_usable, foresee, unmatched_lines
+from xmflow_jax.study.inputs import Inputs, short_name, vouched_settings
 from xmflow_jax.study.memory_fit import Bounds, Portion, within_memory
 from xmflow_jax.study.setting import Batching, News, PromptedModel, prepare
 from xmflow_jax.study.shown_images import (
@@ -43,6 +45,7 @@ def evaluation_configuration(options: EvaluationOptions, inputs: Inputs, identit
     return {
         "command": "evaluate",
         "model": {"name": short_name(shared.model), "digest": identity.digest, "dtype": identity.dtype},
+        **vouched_settings(inputs.checkpoint),
         "data": inputs.digests(),
         "template": asdict(inputs.template),
         "end_tokens": list(inputs.processing.end_tokens),
@@ -57,6 +60,33 @@ def evaluation_configuration(options: EvaluationOptions, inputs: Inputs, identit
 def scorer_of(question: Question, options: EvaluationOptions) -> str:
     """The name of the rule that the question's answer is scored by."""
     return options.scorer or question.scorer
+
+
+def foreseen(
+    options: EvaluationOptions,
+    inputs: Inputs,
+    anatomy: Anatomy,
+    done: Collection[Key],
+    say: Callable[[str], None],
+) -> Foreseen:
+    """What is known of the questions before any work.
+
+    Args:
+        done: `(task, question_id)` of those that need no more work.
+        say: told of every file with gold answers that no answer can match.
+
+    Raises:
+        DataError: nothing can be used, and nothing was finished.
+    """
+    reading = Reading(inputs.processing, inputs.template, anatomy, options.shared.answer_length)
+    scorer = partial(scorer_of, options=options)
+    if not done:
+        check_images(inputs.questions)
+        check_usable(inputs.questions, reading)
+    found = foresee(inputs.questions, done, reading, scorer)
+    for line in unmatched_lines(found.unmatched, inputs.questions, inputs.file_of, scorer):
+        say(line)
+    return found
 
 
 def by_task(questions: Sequence[Question]) -> dict[str, list[Question]]:

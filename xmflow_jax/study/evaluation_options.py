@@ -10,7 +10,7 @@ from xmflow_jax.study.shown_images import BLANK, OWN, SHUFFLED
 
 # The fields of `SweepOptions` that mean something without knockouts.
 SHARED: Final = (
-    *("model", "data", "images", "annotations", "scene_graphs", "split", "data_dir", "questions", "template"),
+    *("model", "vouch", "data", "images", "annotations", "scene_graphs", "split", "data_dir", "questions", "template"),
     *("samples", "dtype", "batch_size", "mesh", "answer_length", "seed", "out"),
 )
 

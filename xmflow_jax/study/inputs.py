@@ -1,15 +1,16 @@
 """What a sweep reads before its weights: question files, images folder, processing files, the prompt."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from xmflow_jax.data.chosen_prompt import ChosenPrompt
 from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.question import Question
-from xmflow_jax.data.sources.files import question_files, questions_digest, read_questions
+from xmflow_jax.data.sources.files import question_files, questions_digest, read_question_files
 from xmflow_jax.data.sources.prepared import DEFAULT_SPLIT, read_benchmark
 from xmflow_jax.data.sources.shapes.source import shapes_questions
 from xmflow_jax.data.templates import Template, resolve_template
@@ -28,6 +29,7 @@ from xmflow_jax.study.options import (
 )
 from xmflow_jax.study.shipped import shipped_checkpoint, write_demo, write_preset, write_random_tiny
 from xmflow_jax.study.task_studies import TaskStudy, choose_samples
+from xmflow_jax.weights.config_checks import shown
 from xmflow_jax.weights.load import ModelIdentity
 
 
@@ -41,6 +43,7 @@ class Inputs:
         data_name: names the questions where there are no files.
         questions: those asked for, in the order of their source.
         checkpoint: the model's files, of which config.json has been read.
+        origins: the file of each question, by `(task, question_id)`; none where there are no files.
     """
 
     files: tuple[Path, ...]
@@ -48,7 +51,17 @@ class Inputs:
     questions: tuple[Question, ...]
     checkpoint: Checkpoint
     processing: Processing
-    template: Template
+    prompt: ChosenPrompt
+    origins: Mapping[tuple[str, str], Path] = field(default_factory=dict)
+
+    @property
+    def template(self) -> Template:
+        """The prompt around every question."""
+        return self.prompt.template
+
+    def file_of(self, question: Question) -> str:
+        """The name of the question's file, or of the source of all."""
+        return str(self.origins.get((question.task, question.question_id), self.data_name))
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of the files by name; files of one name, in different folders, stand behind each other.
@@ -75,11 +88,29 @@ def read_inputs(options: SweepOptions, scratch: Path, say: Callable[[str], None]
         XmflowError: any of them is missing, faulty or does not fit the others.
     """
     named = None if options.template is None else resolve_template(options.template)
-    files, questions = _read_data(options, scratch)
-    checkpoint = read_checkpoint(_model_source(options.model, scratch, say))
+    files, questions, origins = _read_data(options, scratch)
+    checkpoint = read_checkpoint(_model_source(options.model, scratch, say), options.vouch)
     processing = checkpoint.processing()
-    template = (named or checkpoint.template()).for_model(checkpoint.anatomy.image_in_prompt)
-    return Inputs(files, _data_name(options), questions, checkpoint, processing, template)
+    for line in config_lines(checkpoint):
+        say(line)
+    if named is not None:
+        prompt = ChosenPrompt(named.for_model(checkpoint.anatomy.image_in_prompt), "given by --template")
+    else:
+        prompt = checkpoint.prompt(processing)
+    say(prompt.line())
+    return Inputs(files, _data_name(options), questions, checkpoint, processing, prompt, origins)
+
+
+def config_lines(checkpoint: Checkpoint) -> list[str]:
+    """What people are told of config.json's keys that are no part of the computation, or that someone vouched for."""
+    lines = []
+    if checkpoint.passed_over:
+        told = ", ".join(f"{key} ({why})" for key, why in checkpoint.passed_over.items())
+        lines.append(f"passed over in config.json: {told}")
+    if checkpoint.vouched:
+        told = ", ".join(f"{key} = {shown(value)}" for key, value in checkpoint.vouched.items())
+        lines.append(f"vouched for, not understood: {told}; the results hold if the model computes the same without")
+    return lines
 
 
 def short_name(text: str) -> str:
@@ -94,12 +125,19 @@ def short_name(text: str) -> str:
     return text.rsplit("/", 1)[-1]
 
 
+def usual_folder(model: str, data: str, lead: str = "", end: str = "") -> Path:
+    """The run folder where none is named: `runs/MODEL-DATA`, of both as much as a folder's name can hold."""
+    names = (short_name(text).encode(errors="surrogateescape")[:90].decode(errors="ignore") for text in (model, data))
+    return Path("runs") / f"{lead}{'-'.join(names)}{end}"
+
+
 def run_configuration(
     options: SweepOptions, inputs: Inputs, identity: ModelIdentity, studies: Sequence[TaskStudy]
 ) -> dict[str, Any]:
     """What decides the results, as JSON values: a run is resumed with an equal one alone."""
     return {
         "model": {"name": short_name(options.model), "digest": identity.digest, "dtype": identity.dtype},
+        **vouched_settings(inputs.checkpoint),
         "data": inputs.digests(),
         "template": asdict(inputs.template),
         "end_tokens": list(inputs.processing.end_tokens),
@@ -125,6 +163,11 @@ def run_configuration(
     }
 
 
+def vouched_settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The part of a run's configuration about keys that a person vouched for; empty where there are none."""
+    return {"vouched": dict(checkpoint.vouched)} if checkpoint.vouched else {}
+
+
 def _named(studies: Sequence[TaskStudy], kind: str) -> dict[str, list[str]]:
     """Each task's knockouts of one kind, with window style and width: `Image->Last@centred:9`."""
     named = {}
@@ -147,21 +190,25 @@ def _model_source(name: str, scratch: Path, say: Callable[[str], None]) -> str |
     return write_random_tiny(scratch / DEMO_MODEL)
 
 
-def _read_data(options: SweepOptions, scratch: Path) -> tuple[tuple[Path, ...], tuple[Question, ...]]:
-    """The files that were read, and the questions chosen from them."""
+def _read_data(
+    options: SweepOptions, scratch: Path
+) -> tuple[tuple[Path, ...], tuple[Question, ...], dict[tuple[str, str], Path]]:
+    """The files that were read, the questions chosen from them, and the file of each question read."""
 
     def choose(questions: Sequence[Question]) -> list[Question]:
         return choose_samples(questions, options.samples, options.seed)
 
     if options.questions is not None:
-        return (), tuple(choose(options.questions))
+        return (), tuple(choose(options.questions)), {}
     if options.benchmark is not None:
         images = scratch / "images"
-        return (), tuple(read_benchmark(options.benchmark, images, options.split, options.data_dir, choose))
+        return (), tuple(read_benchmark(options.benchmark, images, options.split, options.data_dir, choose)), {}
     files, folder = _question_files(options, scratch)
-    questions = read_questions(files, folder, options.annotations, options.scene_graphs)
+    by_file = read_question_files(files, folder, options.annotations, options.scene_graphs)
     others = [file for file in (options.annotations, options.scene_graphs) if file is not None]
-    return (*files, *others), tuple(choose(questions))
+    origins = {(one.task, one.question_id): file for file, own in by_file.items() for one in own}
+    questions = tuple(choose([one for own in by_file.values() for one in own]))
+    return (*files, *others), questions, origins
 
 
 def _data_name(options: SweepOptions) -> str:

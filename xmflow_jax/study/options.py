@@ -1,6 +1,6 @@
 """The sweep's options: one dataclass, and what can be checked of it without model and data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -47,6 +47,7 @@ class SweepOptions:
 
     Attributes:
         model: a shipped name, a directory in Hugging Face or converted format, or a hub id.
+        vouch: keys of the model's config.json that are not understood and that the user takes responsibility for.
         data: a shipped name, a prepared benchmark's, or question files and folders of them.
         images: the folder that holds the question files' images.
         annotations: the file of human answers to the questions of VQA v2's or OK-VQA's question file.
@@ -83,6 +84,7 @@ class SweepOptions:
     """
 
     model: str = SHAPES_LLAVA
+    vouch: tuple[str, ...] = ()
     data: tuple[str, ...] = (SHAPES_DATA,)
     images: Path | None = None
     annotations: Path | None = None
@@ -147,12 +149,19 @@ def sweep_options(**given: Any) -> SweepOptions:
         fields["data"] = tuple(map(str, data))
     if "model" in fields:
         fields["model"] = str(fields["model"])
+    if "vouch" in fields:
+        fields["vouch"] = vouched_keys(fields["vouch"])
     if fields.get("heads") is not None:
         fields["heads"] = tuple(map(int, fields["heads"]))
     for name in ("images", "annotations", "scene_graphs", "data_dir", "out"):
         if fields.get(name) is not None:
             fields[name] = Path(fields[name])
     return SweepOptions(**fields)
+
+
+def vouched_keys(given: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Keys of config.json, of which a caller may give one as a text."""
+    return (given,) if isinstance(given, str) else tuple(map(str, given or ()))
 
 
 def check_options(options: SweepOptions) -> None:

@@ -16,6 +16,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw
 
 from xmflow_jax.data import roles
+from xmflow_jax.data.image_files import read_image
 from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.question import Question
@@ -217,10 +218,9 @@ def draw_image(prompt: PreparedQuestion, processing: Processing) -> Image.Image:
     """The image as the model sees it, with the objects' patches outlined in red and padding crossed out in blue.
 
     Raises:
-        OSError: the image has gone since the question was prepared.
+        QuestionSetAside: the image has gone since the question was prepared.
     """
-    with Image.open(prompt.question.image_path) as image:
-        pixels = processing.plain_pixels(image.convert("RGB"))
+    pixels = processing.plain_pixels(read_image(prompt.question.image_path).picture)
     return draw_patches(pixels, prompt.images[0].side, patch_roles(prompt))
 
 

@@ -12,8 +12,10 @@ import numpy as np
 from PIL import Image
 
 from xmflow_jax.data import roles
+from xmflow_jax.data.image_files import read_image
 from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.prompt import PreparedQuestion
+from xmflow_jax.errors import QuestionSetAside
 from xmflow_jax.study.preview import IMPLIED, patch_roles, token_texts
 
 # Longest side of the small image, in pixels: at most 150 kB of PNG each.
@@ -66,9 +68,8 @@ def _tokens(prompt: PreparedQuestion, processing: Processing) -> Iterator[tuple[
 
 def _thumbnail(prompt: PreparedQuestion, processing: Processing) -> bytes:
     try:
-        with Image.open(prompt.question.image_path) as image:
-            pixels = processing.plain_pixels(image.convert("RGB"))
-    except OSError:
+        pixels = processing.plain_pixels(read_image(prompt.question.image_path).picture)
+    except QuestionSetAside:
         return b""
     small = Image.fromarray(pixels)
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)

@@ -8,7 +8,7 @@ the first answer position are compared as they come out of the passes that read 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import jax
 import numpy as np
@@ -57,7 +57,6 @@ class _Checked:
     prompt: PreparedQuestion
     placed: Placed
     positions: Positions
-    features: Any
     base: BaseRun
     draft: Draft | None
     checked: int
@@ -119,9 +118,7 @@ def check_engines(
     batch = build_batch([prompt] * batch_size)
     positions = _positions(study, prompt, batch)
     placed = _placed(model, study, prompt, batch, answer_length)
-    features = engine.encode(model.net, batch.pixels)
-    placement = placed.placement
-    base = engine.run_base(model.net, batch, features, placement.first, rows=placement.rows)
+    base = engine.run_base_of(placed)
     if not np.isfinite(to_host(base.logits)[0]).all():
         return
     impossible = impossible_actions(study, positions, batch)[0]
@@ -135,7 +132,7 @@ def check_engines(
     if answer_length > 1:
         draft = greedy_draft(model.net, base, batch, np.asarray(end_tokens, np.int32), answer_length)
         tokens_read = tokens_checked(answer_lengths(to_host(draft.tokens), end_tokens), answer_length)
-    checked = _Checked(model, prompt, placed, positions, features, base, draft, tokens_read)
+    checked = _Checked(model, prompt, placed, positions, base, draft, tokens_read)
     _check_blocked(checked, [row for _, row in chosen])
     _check_logits(checked, chosen)
 
@@ -167,7 +164,7 @@ def _check_blocked(checked: _Checked, chosen: Sequence[StudyRow]) -> None:
     model, batch, positions = checked.model, checked.placed.batch, checked.positions
     for probe in probes(model, checked.prompt, chosen, checked.placed.study):
         found = {
-            "plain": blocked_weights_plain(model, batch, checked.features, positions, probe),
+            "plain": blocked_weights_plain(model, checked.base, batch, positions, probe),
             "fast": blocked_weights_fast(model, checked.base, batch, positions, probe),
         }
         for name, weights in found.items():

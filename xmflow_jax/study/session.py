@@ -4,7 +4,7 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.machine.layout import DeviceLayout, default_batch_size, device_layout
 from xmflow_jax.machine.processes import ALONE, Processes
-from xmflow_jax.run.record import COMMAND_KEY, PLANNED_KEY, SHAPE_KEY
+from xmflow_jax.run.record import COMMAND_KEY, PASSED_OVER_KEY, PLANNED_KEY, PROMPT_KEY, SHAPE_KEY
 from xmflow_jax.study.inputs import Inputs
 from xmflow_jax.study.options import SweepOptions
 from xmflow_jax.study.setting import Batching, PromptedModel
@@ -87,12 +87,25 @@ def provenance(
     }
 
 
+def examined(inputs: Inputs) -> dict[str, Any]:
+    """What a session's entry in `run.json` says of the model's files: passed over keys, and the prompt's origin."""
+    return {PASSED_OVER_KEY: dict(inputs.checkpoint.passed_over), PROMPT_KEY: inputs.prompt.line()}
+
+
 def machine(batch_size: int) -> dict[str, Any]:
     """The machine's part of a session's entry in `run.json`: versions, devices, batch size."""
     packages = ("xmflow-jax", "jax", "jaxlib", "flax", "transformers", "numpy")
     return {
-        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in packages}},
+        "versions": {"python": sys.version.split()[0], **{name: _version(name) for name in packages}},
         "backend": jax.default_backend(),
         "devices": [device.device_kind for device in jax.devices()],
         "batch_size": batch_size,
     }
+
+
+def _version(package: str) -> str:
+    # A checkout that is merely on Python's path is no installed package, and has no version but its commit.
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed as a package"

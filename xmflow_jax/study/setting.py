@@ -5,12 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from jaxtyping import Int32
+
 from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.templates import Template
 from xmflow_jax.errors import QuestionSetAside
 from xmflow_jax.knockout import FAST
+from xmflow_jax.nn.anatomy import Anatomy
 from xmflow_jax.study.options import EVERY
 from xmflow_jax.weights.load import LoadedModel
 
@@ -131,18 +135,24 @@ def check_prompt(prompt: PreparedQuestion, prompted: PromptedModel) -> None:
         QuestionSetAside: prompt and answer are longer than the model has positions for, or a token of the prompt has no
             embedding.
     """
-    anatomy = prompted.model.anatomy
+    check_tokens(prompt.token_ids, prompted.processing, prompted.model.anatomy, prompted.answer_length)
+
+
+def check_tokens(
+    token_ids: Int32[np.ndarray, " positions"], processing: Processing, anatomy: Anatomy, answer_length: int
+) -> None:
+    """As `check_prompt`, of a prompt's tokens."""
     # The image's positions hold the image's features, whatever their token's id is.
-    words = prompt.token_ids[prompt.token_ids != prompted.processing.image_token_id]
+    words = token_ids[token_ids != processing.image_token_id]
     if (largest := int(words.max(initial=0))) >= anatomy.vocabulary:
-        piece = prompted.processing.tokenizer.convert_ids_to_tokens(largest)
+        piece = processing.tokenizer.convert_ids_to_tokens(largest)
         raise QuestionSetAside(
             f"the tokenizer gives {piece!r} the id {largest}, but the model has {anatomy.vocabulary} embeddings"
         )
     # The answer's last token is not read, and needs no position.
-    longest = len(prompt.token_ids) + prompted.answer_length - 1
+    longest = len(token_ids) + answer_length - 1
     if anatomy.positions is not None and longest > anatomy.positions:
         raise QuestionSetAside(
-            f"its prompt of {len(prompt.token_ids)} tokens and an answer of up to {prompted.answer_length} exceed the "
-            f"model's {anatomy.positions} positions"
+            f"its prompt of {len(token_ids)} tokens and an answer of up to {answer_length} exceed the model's "
+            f"{anatomy.positions} positions"
         )

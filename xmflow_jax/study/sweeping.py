@@ -13,19 +13,21 @@ from typing import Any
 
 from xmflow_jax.analysis.model_shape import ModelShape
 from xmflow_jax.data.prompt import PreparedQuestion
+from xmflow_jax.data.question import Question
 from xmflow_jax.machine.layout import DeviceLayout, default_dtype
 from xmflow_jax.machine.processes import Processes
 from xmflow_jax.run.folder import RunFolder, check_folder, finished_questions, free_bytes
 from xmflow_jax.study.answer import answer_task
 from xmflow_jax.study.batches import waiting_line
 from xmflow_jax.study.estimate import Estimate, check_space, estimate_work, usable_prompts
+from xmflow_jax.study.foreseen import Foreseen, Reading, check_gold, check_usable, foresee, unmatched_lines
 from xmflow_jax.study.inputs import Inputs, run_configuration
 from xmflow_jax.study.memory_fit import Bounds, Portion, check_within_memory
 from xmflow_jax.study.model_shape import model_shape
-from xmflow_jax.study.options import SweepOptions
+from xmflow_jax.study.options import CORRECT, SweepOptions
 from xmflow_jax.study.question_card import cards_per_task, question_card
 from xmflow_jax.study.self_check import check_engines
-from xmflow_jax.study.session import lay_out, load_prompted, provenance
+from xmflow_jax.study.session import examined, lay_out, load_prompted, provenance
 from xmflow_jax.study.setting import (
     Batching,
     Cards,
@@ -88,20 +90,56 @@ def examine(options: SweepOptions, inputs: Inputs, out: Path, processes: Process
     return ExaminedSweep(options, inputs, identity, configuration, everything, studies, layout, batching)
 
 
+def reading_of(sweep: ExaminedSweep) -> Reading:
+    """What a question is put to the model with."""
+    inputs = sweep.inputs
+    return Reading(inputs.processing, inputs.template, sweep.identity.anatomy, sweep.options.answer_length)
+
+
 def typical_prompts(sweep: ExaminedSweep) -> dict[str, PreparedQuestion]:
     """The first usable prompt of each task; tasks without one are left out."""
-    inputs = sweep.inputs
+    inputs, check = sweep.inputs, reading_of(sweep).check_prompt
     prompts = {
-        study.task: usable_prompts(study.questions, inputs.processing, inputs.template) for study in sweep.studies
+        study.task: usable_prompts(study.questions, inputs.processing, inputs.template, check)
+        for study in sweep.studies
     }
     return {task: prompt for task, own in prompts.items() if (prompt := next(own, None)) is not None}
 
 
-def estimate(sweep: ExaminedSweep, typical: Mapping[str, PreparedQuestion], out: Path) -> Estimate:
+def foreseen(sweep: ExaminedSweep, typical: Mapping[str, PreparedQuestion], out: Path, say: Say) -> Foreseen:
+    """What is known of the questions before any work.
+
+    Args:
+        typical: a prompt of each task that has a usable one.
+        out: the run folder.
+        say: told of every file with gold answers that no answer can match.
+
+    Raises:
+        DataError: nothing can be used, and the run folder holds nothing that was finished.
+    """
+    inputs, done = sweep.inputs, finished_questions(out)
+    if not done:
+        if not typical:
+            check_usable(inputs.questions, reading_of(sweep))
+        if sweep.configuration["select"] == CORRECT:
+            check_gold(inputs.questions, scorer_of)
+    found = foresee(inputs.questions, done, reading_of(sweep), scorer_of)
+    for line in unmatched_lines(found.unmatched, inputs.questions, inputs.file_of, scorer_of):
+        say(line)
+    return found
+
+
+def scorer_of(question: Question) -> str:
+    """The name of the rule that the question's answer is scored by."""
+    return question.scorer
+
+
+def estimate(sweep: ExaminedSweep, typical: Mapping[str, PreparedQuestion], known: Foreseen, out: Path) -> Estimate:
     """What is left to do.
 
     Args:
         typical: a prompt of each task.
+        known: which questions will be set aside.
         out: the run folder.
 
     Raises:
@@ -109,7 +147,7 @@ def estimate(sweep: ExaminedSweep, typical: Mapping[str, PreparedQuestion], out:
     """
     identity = sweep.identity
     done = finished_questions(out)
-    work = estimate_work(sweep.studies, typical, done, identity, sweep.batching.size)
+    work = estimate_work(sweep.studies, typical, done, identity, sweep.batching.size, known.unusable)
     check_space(work.bytes, free_bytes(out), out)
     return work
 
@@ -126,7 +164,8 @@ def session_entry(sweep: ExaminedSweep, shape: ModelShape | None, command: str |
         command: the command line; None where the questions are the caller's own records.
     """
     planned = {study.task: len(study.questions) for study in sweep.everything}
-    return provenance(sweep.batching.size, sweep.options.self_check, shape, command, planned)
+    made = provenance(sweep.batching.size, sweep.options.self_check, shape, command, planned)
+    return {**made, **examined(sweep.inputs)}
 
 
 def answer(
@@ -170,7 +209,7 @@ def answer(
         )
         for study in sweep.studies:
             portion = answer_task(study, setting, run, portion)
-    if left:
+    if waits:
         say(waiting_line(waits, time.perf_counter() - started))
 
 

@@ -6,6 +6,7 @@ fill it in; they work without PyTorch. `config_sections` says what becomes of ea
 
 import copy
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
@@ -15,9 +16,35 @@ from xmflow_jax.errors import CheckpointError
 from xmflow_jax.nn.layers import ACTIVATIONS
 from xmflow_jax.weights.config_sections import Section
 
+# Most letters of a value that stands in a message; values can be whole tables.
+SHOWN = 60
+
+
+class KeysNotUnderstood(CheckpointError):
+    """Keys of one part of config.json that none of its tables names.
+
+    Attributes:
+        part: the part's key in the file; empty for the outermost one.
+        values: of all such keys of the part.
+    """
+
+    def __init__(self, message: str, part: str, values: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.part, self.values = part, values
+
+
+def shown(value: Any) -> str:
+    """A value for a message, cut where it is long."""
+    return shorten(repr(value), SHOWN, placeholder=" ...") if len(repr(value)) > SHOWN else repr(value)
+
 
 def check_keys(path: Path, section: Section, part: Any, supported: str) -> None:
-    """Refuse another architecture, a key that no table names, and a value that is not computed here."""
+    """Refuse another architecture, a key that no table names, and a value that is not computed here.
+
+    Raises:
+        KeysNotUnderstood: nothing but keys that no table names; `unlisted_keys` sorts them.
+        CheckpointError: anything else.
+    """
     if not isinstance(part, Mapping):
         raise CheckpointError(f"{path}: {section.name} is {part!r}; expected an object")
     prefix = f"{section.name}." if section.name else ""
@@ -32,9 +59,13 @@ def check_keys(path: Path, section: Section, part: Any, supported: str) -> None:
     known = section.read | section.fixed.keys() | section.harmless.keys()
     unknown = sorted(part.keys() - known)
     if unknown:
-        named = ", ".join(f"{prefix}{key} = {part[key]!r}" for key in unknown[:4])
-        raise CheckpointError(
-            f"{path}: {len(unknown)} field(s) not understood: {named}; remove what does not change the model"
+        named = ", ".join(f"{prefix}{key} = {shown(part[key])}" for key in unknown[:4])
+        vouch = " ".join(f"--vouch {shlex.quote(f'{prefix}{key}')}" for key in unknown[:4])
+        raise KeysNotUnderstood(
+            f"{path}: {len(unknown)} field(s) not understood: {named}; "
+            f"if you know that the model computes the same without, say so with {vouch}",
+            section.name,
+            {key: part[key] for key in unknown},
         )
 
 

@@ -5,7 +5,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+from xmflow_jax.nn.anatomy import LIMIT
 from xmflow_jax.weights.published import ModelConfig
 from xmflow_jax.weights.safetensors_files import StoredTensor, read_rows
 
@@ -31,11 +33,19 @@ def stored_digest(config: ModelConfig, tensors: Mapping[str, StoredTensor]) -> s
     for tensor in tensors.values():
         by_file.setdefault(tensor.file, []).append(tensor)
     samples = {(tensor.file, tensor.name): hashlib.sha256(values).hexdigest() for tensor, values in read_rows(by_file)}
-    whole = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode())
+    whole = hashlib.sha256(json.dumps(_settings(config), sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         line = [name, tensor.dtype, list(tensor.shape), samples[tensor.file, tensor.name]]
         whole.update(json.dumps(line).encode())
     return whole.hexdigest()
+
+
+def _settings(config: Any) -> Any:
+    """A configuration as `dataclasses.asdict` gives it, without limits, which shape no parameter."""
+    if not dataclasses.is_dataclass(config):
+        return config
+    own = (field for field in dataclasses.fields(config) if not LIMIT.keys() <= field.metadata.keys())
+    return {field.name: _settings(getattr(config, field.name)) for field in own}
 
 
 def cast_digest(stored: str, stored_dtypes: Iterable[str], dtype: str) -> str:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Sharding
 
 from xmflow_jax.errors import CheckpointError
-from xmflow_jax.json_files import read_json_object
+from xmflow_jax.json_files import read_json_object, refuse_broken
 from xmflow_jax.machine.partitioning import Leaf
 
 # Of a parameter in the state.
@@ -100,6 +100,7 @@ def check_files(directory: Path, marker: Marker) -> None:
     found = _file_sizes(folder)
     wrong = sorted(name for name, size in marker.files.items() if found.get(name) != size)
     if wrong:
+        refuse_broken(folder / wrong[0])
         raise CheckpointError(f"{folder}: {len(wrong)} file(s) missing or of another size ({wrong[0]}); convert again")
 
 

@@ -1,5 +1,6 @@
 """The tensors of a directory in Hugging Face format, listed without reading them and read one at a time."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from xmflow_jax.errors import CheckpointError
-from xmflow_jax.json_files import read_json_object
+from xmflow_jax.json_files import read_json_object, refuse_broken
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -98,8 +99,10 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="numpy") as file:
             yield file
     except FileNotFoundError:
+        refuse_broken(path)
         raise CheckpointError(f"{path} is missing") from None
     except (SafetensorError, OSError) as error:
+        refuse_broken(path)
         raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
 
 
@@ -121,6 +124,7 @@ def _indexed_tensors(directory: Path, index: Path) -> dict[str, StoredTensor]:
             raise CheckpointError(f"{index} names the file {shard!r}; expected a name without a folder")
     absent = [shard for shard in shards if not (directory / shard).exists()]
     if absent:
+        refuse_broken(directory / absent[0])
         raise CheckpointError(f"{index} names {len(absent)} missing file(s): {', '.join(absent[:4])}")
     tensors: dict[str, StoredTensor] = {}
     for shard in shards:
@@ -139,12 +143,18 @@ def _indexed_tensors(directory: Path, index: Path) -> dict[str, StoredTensor]:
 
 def _why_nothing(directory: Path) -> str:
     """One line on what a directory without a safetensors checkpoint holds instead."""
+    for name in (SINGLE, INDEX):
+        refuse_broken(directory / name)
     pickles = sorted(path.name for pattern in PICKLES for path in directory.glob(pattern))
     if pickles:
         return (
             f"{directory} holds only pickled weights ({pickles[0]}), which are never read; convert them once with "
             "transformers: model.save_pretrained(folder, safe_serialization=True)"
         )
+    if ggufs := sorted(path.name for path in directory.glob("*.gguf")):
+        return f"{directory} holds only weights in GGUF ({ggufs[0]}), which are not read; take what they were made from"
     others = sorted(path.name for path in directory.glob("*.safetensors"))
+    if any(re.search(r"-\d+-of-\d+$", Path(name).stem) for name in others):
+        return f"{directory} holds shards ({others[0]}) without {INDEX}, which says what lies where; fetch it too"
     found = f"only {', '.join(others[:4])}" if others else "no weights"
     return f"{directory} holds {found}; expected {SINGLE} or {INDEX} with its files"

@@ -25,6 +25,7 @@ _READ: Final = frozenset(
         "hidden_act",
         "hidden_size",
         "intermediate_size",
+        "max_position_embeddings",
         "model_type",
         "num_attention_heads",
         "num_hidden_layers",
@@ -38,10 +39,6 @@ _READ: Final = frozenset(
         "vocab_size",
     }
 )
-_HARMLESS: Final = {
-    **COMMON_HARMLESS,
-    "max_position_embeddings": "a limit; rotary angles are computed for the positions there are",
-}
 _NO_BIAS: Final = {**COMMON_FIXED, "attention_bias": (False,), "mlp_bias": (False,)}
 _UNUSED_WINDOW: Final = "of a sliding window, which use_sliding_window switches off"
 
@@ -50,13 +47,13 @@ _KEYS: Final[Mapping[str, tuple[frozenset[str], Mapping[str, Any], Mapping[str, 
     LLAMA: (
         _READ,
         {**_NO_BIAS, "sliding_window": (None,)},
-        {**_HARMLESS, "pretraining_tp": "how pretraining split the matrices; the products are the same"},
+        {**COMMON_HARMLESS, "pretraining_tp": "how pretraining split the matrices; the products are the same"},
     ),
-    MISTRAL: (_READ | {"sliding_window"}, _NO_BIAS, _HARMLESS),
+    MISTRAL: (_READ | {"sliding_window"}, _NO_BIAS, COMMON_HARMLESS),
     QWEN2: (
         _READ | {"layer_types"},
         {**COMMON_FIXED, "use_sliding_window": (False,)},
-        {**_HARMLESS, **dict.fromkeys(("sliding_window", "max_window_layers"), _UNUSED_WINDOW)},
+        {**COMMON_HARMLESS, **dict.fromkeys(("sliding_window", "max_window_layers"), _UNUSED_WINDOW)},
     ),
 }
 TYPES: Final = tuple(_KEYS)
@@ -134,6 +131,7 @@ def read_text(path: Path, name: str, filled: Any, *, tied: bool) -> LlamaConfig:
         rope_theta=theta,
         activation=activation(path, f"{name}.hidden_act", filled.hidden_act),
         tied=tied,
+        positions=size(path, f"{name}.max_position_embeddings", filled.max_position_embeddings),
         model_type=filled.model_type,
         rope_scaling=scaling,
         qkv_bias=filled.model_type == QWEN2,
@@ -185,7 +183,7 @@ def write_text(text: LlamaConfig) -> dict[str, Any]:
         "rms_norm_eps": text.norm_eps,
         "rope_theta": text.rope_theta,
         "hidden_act": text.activation,
-        "max_position_embeddings": 4096,
+        "max_position_embeddings": text.positions,
         "tie_word_embeddings": text.tied,
     }
     if text.model_type == MISTRAL:

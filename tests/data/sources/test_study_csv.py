@@ -48,6 +48,7 @@ def write(path: Path, *rows: dict[str, str], encoding: str = "utf-8", line_end: 
 
 def test_every_field_of_a_question_about_one_object(tmp_path: Path) -> None:
     path = write(tmp_path / "GQA_val_choose_ChooseAttr.csv", ONE_OBJECT)
+    (tmp_path / "images").mkdir()
     (question,) = read_study_csv(path, tmp_path / "images")
     assert question.question_id == "00556075"
     assert question.image_id == "2363785"

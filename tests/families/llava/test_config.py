@@ -145,7 +145,7 @@ REFUSED = {
         "use_sliding_window is True",
     ),
     "sliding layers": (
-        set_in("text_config", model_type="qwen2", layer_types=["full_attention", "sliding_attention"] + ["x"]),
+        set_in("text_config", model_type="qwen2", layer_types=["full_attention", "sliding_attention", "x"]),
         "layer_types",
     ),
     "Mistral's window": (set_in("text_config", model_type="mistral", sliding_window=0), "sliding_window is 0"),
@@ -207,7 +207,10 @@ LLAMA_3_1 = {
             {"rope_scaling": LLAMA_3_1, "rope_theta": 5e5},
             {"rope_scaling": RotaryScaling("llama3", 8.0, 1.0, 4.0, 8192), "rope_theta": 5e5},
         ),
-        ({"rope_parameters": {**LLAMA_3_1, "rope_theta": 1e4}}, {"rope_scaling": RotaryScaling("llama3", 8.0, 1.0, 4.0, 8192)}),
+        (
+            {"rope_parameters": {**LLAMA_3_1, "rope_theta": 1e4}},
+            {"rope_scaling": RotaryScaling("llama3", 8.0, 1.0, 4.0, 8192)},
+        ),
         # A window that the file does not mention is Mistral's default, and null is none.
         ({"model_type": "mistral"}, {"model_type": "mistral", "span": 4096}),
         ({"model_type": "mistral", "sliding_window": None}, {"model_type": "mistral"}),

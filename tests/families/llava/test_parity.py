@@ -10,6 +10,8 @@ import pytest
 
 from tests.families.llava.torch_llava import (
     HEAD_LAYOUTS,
+    TextSizes,
+    VisionSizes,
     build_torch_llava,
     jax_logits,
     largest_difference,
@@ -26,7 +28,7 @@ LOGITS = 1e-4
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 @pytest.mark.parametrize("heads", HEAD_LAYOUTS)
 def test_every_layout_and_sharding_gives_torch_logits(tmp_path: Path, heads: str, tied: bool) -> None:
-    model, directory = build_torch_llava(tmp_path / "saved", kv_heads=HEAD_LAYOUTS[heads], tied=tied)
+    model, directory = build_torch_llava(tmp_path / "saved", TextSizes(kv_heads=HEAD_LAYOUTS[heads], tied=tied))
     prompts = make_prompts(read_checkpoint(directory).config)
     published = torch_logits(model, prompts)
     # Lively enough for the comparison to mean something.
@@ -50,10 +52,10 @@ def test_every_layout_and_sharding_gives_torch_logits(tmp_path: Path, heads: str
         {"vision_feature_select_strategy": "full"},
         {"multimodal_projector_bias": False},
         {"projector_hidden_act": "quick_gelu"},
-        {"vision_activation": "gelu"},
-        {"head_width": 6},
-        {"rope_theta": 500.0, "norm_eps": 1e-2},
-        {"image_size": 30},
+        {"vision": VisionSizes(activation="gelu")},
+        {"text": TextSizes(head_width=6)},
+        {"text": TextSizes(rope_theta=500.0, norm_eps=1e-2)},
+        {"vision": VisionSizes(image_size=30)},
     ],
     ids=str,
 )

@@ -1,4 +1,4 @@
-"""LLaVA with each text decoder and tower that its published checkpoints have, against PyTorch: clean, layer by layer."""
+"""LLaVA with each text decoder and tower that its published checkpoints have, against PyTorch: logits."""
 
 from dataclasses import replace
 from pathlib import Path

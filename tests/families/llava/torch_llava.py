@@ -6,6 +6,7 @@ PyTorch and transformers take seconds to import, so every function imports them 
 import json
 import math
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,28 +38,42 @@ class Prompts(NamedTuple):
     pixels: np.ndarray
 
 
+@dataclass(frozen=True)
+class TextSizes:
+    """Of the decoder, a Llama.
+
+    Attributes:
+        head_width: None: an even share of the width.
+        tied: the head is the embedding.
+    """
+
+    vocabulary: int = 99
+    width: int = 32
+    mlp_width: int = 48
+    layers: int = 3
+    heads: int = 4
+    kv_heads: int = 2
+    head_width: int | None = None
+    tied: bool = False
+    rope_theta: float = 10000.0
+    norm_eps: float = 1e-5
+
+
+@dataclass(frozen=True)
+class VisionSizes:
+    """Of the image encoder, a CLIP."""
+
+    image_size: int = 28
+    patch_size: int = 7
+    width: int = 24
+    mlp_width: int = 40
+    layers: int = 3
+    heads: int = 3
+    activation: str = "quick_gelu"
+
+
 def build_torch_llava(
-    folder: Path,
-    *,
-    seed: int = 0,
-    vocabulary: int = 99,
-    width: int = 32,
-    mlp_width: int = 48,
-    layers: int = 3,
-    heads: int = 4,
-    kv_heads: int = 2,
-    head_width: int | None = None,
-    tied: bool = False,
-    rope_theta: float = 10000.0,
-    norm_eps: float = 1e-5,
-    image_size: int = 28,
-    patch_size: int = 7,
-    vision_width: int = 24,
-    vision_mlp_width: int = 40,
-    vision_layers: int = 3,
-    vision_heads: int = 3,
-    vision_activation: str = "quick_gelu",
-    **llava: Any,
+    folder: Path, text: TextSizes = TextSizes(), vision: VisionSizes = VisionSizes(), seed: int = 0, **llava: Any
 ) -> tuple[Any, Path]:
     """A random `LlavaForConditionalGeneration` with eager attention in float32, and where it was saved.
 
@@ -69,35 +84,50 @@ def build_torch_llava(
         llava: further fields of transformers' `LlavaConfig`.
     """
     import torch
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
 
     torch.set_num_threads(1)
-    vision = CLIPVisionConfig(
-        image_size=image_size,
-        patch_size=patch_size,
-        hidden_size=vision_width,
-        intermediate_size=vision_mlp_width,
-        num_hidden_layers=vision_layers,
-        num_attention_heads=vision_heads,
-        hidden_act=vision_activation,
+    config = LlavaConfig(
+        vision_config=_published_vision(vision),
+        text_config=_published_text(text),
+        image_token_index=text.vocabulary - 1,
+        **llava,
     )
-    text = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=width,
-        intermediate_size=mlp_width,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        head_dim=head_width,
-        rms_norm_eps=norm_eps,
-        rope_parameters={"rope_theta": rope_theta, "rope_type": "default"},
-        tie_word_embeddings=tied,
-    )
-    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=vocabulary - 1, **llava)
     model = LlavaForConditionalGeneration._from_config(config, attn_implementation="eager").eval()
     _enliven(model, seed)
     model.save_pretrained(folder)
     return model, folder
+
+
+def _published_vision(sizes: VisionSizes) -> Any:
+    from transformers import CLIPVisionConfig
+
+    return CLIPVisionConfig(
+        image_size=sizes.image_size,
+        patch_size=sizes.patch_size,
+        hidden_size=sizes.width,
+        intermediate_size=sizes.mlp_width,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        hidden_act=sizes.activation,
+    )
+
+
+def _published_text(sizes: TextSizes) -> Any:
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=sizes.vocabulary,
+        hidden_size=sizes.width,
+        intermediate_size=sizes.mlp_width,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        num_key_value_heads=sizes.kv_heads,
+        head_dim=sizes.head_width,
+        rms_norm_eps=sizes.norm_eps,
+        rope_parameters={"rope_theta": sizes.rope_theta, "rope_type": "default"},
+        tie_word_embeddings=sizes.tied,
+    )
 
 
 def _enliven(model: Any, seed: int) -> None:

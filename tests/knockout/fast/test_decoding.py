@@ -1,6 +1,8 @@
-"""Answers that may end with any of several tokens, and answers of one token, against transformers' `generate`."""
+"""Base answers against transformers' own greedy `generate`: ended by one token or any of several, and of one token."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,18 +32,38 @@ def published(model, prompt: TinyPrompt, ends: list[int], steps: int) -> list[in
     return found[0, tokens.shape[1] :].tolist()
 
 
-def test_several_end_tokens_and_answers_of_one_token(tmp_path: Path) -> None:
-    model, loaded = build(tmp_path)
-    batch, _ = arrays(PROMPTS, build_study([NOTHING_BLOCKED], loaded.anatomy))
+def decoder(loaded: Any, prompts: Sequence[TinyPrompt]) -> tuple[np.ndarray, Callable[[list[int], int], Any]]:
+    """The base run's logits, and its answers that these tokens end, at most so many tokens of each."""
+    batch, _ = arrays(prompts, build_study([NOTHING_BLOCKED], loaded.anatomy))
     features = encode(loaded.net, batch.pixels)
     first = (batch.length - 1).astype(np.int32)
     base = run_base(loaded.net, batch, features, (first,), rows=(1,))
 
-    def ours(ends: list[int], steps: int) -> list[list[int]]:
+    def decode(ends: list[int], steps: int) -> list[list[int]]:
         end_tokens = np.array(ends, np.int32)
-        found = greedy_answers(loaded.net, base, batch, end_tokens, steps)
-        return np.asarray(found).tolist()
+        return np.asarray(greedy_answers(loaded.net, base, batch, end_tokens, steps)).tolist()
 
+    return np.asarray(base.logits), decode
+
+
+def test_answers_are_those_of_generate(tmp_path: Path) -> None:
+    model, loaded = build(tmp_path)
+    _, ours = decoder(loaded, PROMPTS)
+    never, steps = 0, STEPS + 1
+    free = ours([never], steps)
+    assert free == [published(model, prompt, [never], steps) for prompt in PROMPTS]
+    # A word of the first answer ends it from now on; what follows the end is the end word.
+    end = free[0][2]
+    ended = ours([end], steps)
+    for own, prompt in zip(ended, PROMPTS, strict=True):
+        expected = published(model, prompt, [end], steps)
+        assert own == expected + [end] * (steps - len(expected))
+    assert ended[0].count(end) >= steps - 2
+
+
+def test_several_end_tokens_and_answers_of_one_token(tmp_path: Path) -> None:
+    model, loaded = build(tmp_path)
+    _, ours = decoder(loaded, PROMPTS)
     used = {token for prompt in PROMPTS for token in published(model, prompt, [0], STEPS)}
     never, absent = sorted(set(range(50)) - used)[:2]
     free = ours([never, absent], STEPS)
@@ -63,11 +85,6 @@ def test_several_end_tokens_and_answers_of_one_token(tmp_path: Path) -> None:
 def test_a_batch_whose_answers_all_end_at_once(tmp_path: Path, fill: int) -> None:
     """The loop stops before its first step, and the places after the end are filled all the same."""
     _, loaded = build(tmp_path)
-    batch, _ = arrays(PROMPTS[:1], build_study([NOTHING_BLOCKED], loaded.anatomy))
-    features = encode(loaded.net, batch.pixels)
-    first = (batch.length - 1).astype(np.int32)
-    base = run_base(loaded.net, batch, features, (first,), rows=(1,))
-    end = int(np.argmax(base.logits[0]))
-    ends = np.array([fill, end], np.int32)
-    found = np.asarray(greedy_answers(loaded.net, base, batch, ends, STEPS))
-    assert found.tolist() == [[end] + [fill] * (STEPS - 1)]
+    logits, ours = decoder(loaded, PROMPTS[:1])
+    end = int(np.argmax(logits[0]))
+    assert ours([fill, end], STEPS) == [[end] + [fill] * (STEPS - 1)]

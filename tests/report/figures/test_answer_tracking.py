@@ -101,7 +101,7 @@ def test_a_run_folder_without_it_or_with_damage_says_so(tmp_path: Path, capsys: 
     assert "Answer tracking is left out: the run holds no lens rows." in capsys.readouterr().out
     assert not (folder / "lens.parquet").exists()
     damaged = write_run(tmp_path / "damaged")
-    part = damaged / "results" / "lens-00003.parquet"
+    part = damaged / "lens" / "lens-00003.parquet"
     part.write_bytes(part.read_bytes()[:99])
     rebuilt = rebuild_from_folder(damaged)
     assert "lens-00003.parquet is truncated or damaged" in "".join(rebuilt.damage)

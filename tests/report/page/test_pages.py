@@ -215,6 +215,19 @@ def test_how_the_run_was_made_is_told(data: dict[str, Any]) -> None:
     assert told[("Pathways, with window styles and widths", "pathways")] == pathways
 
 
+def test_keys_that_someone_vouched_for_are_told_at_the_top(tmp_path: Path) -> None:
+    configuration = {"seed": 0, "vouched": {"text_config.logit_scale": 2, "<b>": "on"}}
+    with open_run(tmp_path / "run", configuration, {"passed_over": {"_author": "where the file comes from"}}) as run:
+        run.append_part([row("a"), row("b")])
+    data = data_of(tmp_path / "run")
+    told = {(group["title"], name): text for group in data["run"] for name, text in group["entries"]}
+    title = "Keys of config.json that are not understood, and that someone vouched for"
+    assert told[(title, "text_config.logit_scale")] == "2"
+    assert told[("Keys of config.json that were passed over", "_author")] == "where the file comes from"
+    notices = re.findall(r'<p class="notice">(.*?)</p>', run_page(data))
+    assert any("text_config.logit_scale = 2, &lt;b&gt; = on" in notice for notice in notices)
+
+
 def test_set_aside_questions_are_counted_and_told(tmp_path: Path) -> None:
     with open_run(tmp_path / "run", {"seed": 0}) as run:
         run.append_part([row("a"), row("b")])

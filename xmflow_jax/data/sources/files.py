@@ -13,6 +13,7 @@ from typing import Final
 
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.sources.gqa_json import gqa_questions
+from xmflow_jax.data.sources.hidden_files import is_hidden
 from xmflow_jax.data.sources.json_documents import read_json_document
 from xmflow_jax.data.sources.study_csv import read_study_csv
 from xmflow_jax.data.sources.vqa_json import vqa_questions
@@ -25,7 +26,16 @@ _JSON: Final = ".json"
 def read_questions(
     paths: Sequence[Path], images: Path, annotations: Path | None = None, scene_graphs: Path | None = None
 ) -> list[Question]:
-    """The questions of several files, in the order given; a folder stands for its `.csv` files, sorted by name.
+    """As `read_question_files`, in one list."""
+    by_file = read_question_files(paths, images, annotations, scene_graphs)
+    return [question for questions in by_file.values() for question in questions]
+
+
+def read_question_files(
+    paths: Sequence[Path], images: Path, annotations: Path | None = None, scene_graphs: Path | None = None
+) -> dict[Path, list[Question]]:
+    """The questions of each file, in the order given; a folder stands for its `.csv` files, sorted by name, hidden ones
+    left out.
 
     Args:
         paths: question files and folders of them: the study's `.csv`, or the `.json` of VQA v2, OK-VQA or GQA.
@@ -41,7 +51,7 @@ def read_questions(
     with _readable(images):
         if not images.is_dir():
             raise DataError(f"{images}: no such image folder")
-    questions = []
+    questions: dict[Path, list[Question]] = {}
     seen: dict[tuple[str, str], Path] = {}
     unused = {"annotations": annotations, "scene graphs": scene_graphs}
     for path in question_files(paths):
@@ -55,13 +65,13 @@ def read_questions(
             else:
                 asked = gqa_questions(document, path, scene_graphs, images)
                 unused["scene graphs"] = None
+        questions[path] = list(asked)
         for question in asked:
             earlier = seen.setdefault((question.task, question.question_id), path)
             if earlier != path:
                 raise DataError(
                     f"{path}: question id {question.question_id!r} of task {question.task} is already in {earlier}"
                 )
-            questions.append(question)
     for kind, file in unused.items():
         if file is not None:
             raise DataError(f"{file}: {kind} were given, but none of the question files is one that they belong to")
@@ -110,7 +120,7 @@ def question_files(paths: Iterable[Path]) -> list[Path]:
         with _readable(path):
             folder, exists = path.is_dir(), path.exists()
             if folder:
-                found = sorted(file for file in path.iterdir() if file.suffix.lower() == _CSV)
+                found = sorted(file for file in path.iterdir() if _is_question_file(file))
         if not found:
             raise DataError(f"{path}: no question file in this folder; expected *{_CSV} (name *{_JSON} themselves)")
         if not exists:
@@ -125,6 +135,10 @@ def question_files(paths: Iterable[Path]) -> list[Path]:
     if not files:
         raise DataError("no question file was given")
     return files
+
+
+def _is_question_file(path: Path) -> bool:
+    return path.suffix.lower() == _CSV and not is_hidden(path) and path.is_file()
 
 
 @contextmanager

@@ -9,13 +9,12 @@ from typing import Any, Final
 
 from xmflow_jax.data.question import Box, Question
 from xmflow_jax.data.sources.gqa_programs import Reference, options, references, task_of_types, type_name
-from xmflow_jax.data.sources.image_folders import image_finder, image_names
+from xmflow_jax.data.sources.image_folders import GQA_SUBFOLDERS, image_finder, image_names
 from xmflow_jax.data.sources.json_documents import counted, read_json_document
 from xmflow_jax.data.sources.study_csv import CENTRAL_OBJECT, STUDY_TASKS, objects_of
 from xmflow_jax.errors import DataError
 
 SCORER: Final = "gqa"
-IMAGE_SUBFOLDERS: Final = ("images",)
 
 # GQA's own two groups of answers.
 BINARY: Final = "binary"
@@ -34,7 +33,8 @@ def read_gqa_json(path: Path, scene_graphs: Path | None, images: Path) -> list[Q
         path: question id -> {question, imageId, answer, types, semantic}; the last three may be missing, as they are
             in the test sets.
         scene_graphs: image id -> {width, height, objects: id -> {x, y, w, h}}; without it there are no boxes.
-        images: the folder of the `<imageId>.jpg`, or of a folder `images` that holds them. They need not exist.
+        images: the folder of the `<imageId>.jpg`, or of a folder `images` or `VG_100K` that holds them. They need
+            not exist.
 
     Raises:
         DataError: a file is missing, truncated, of another layout, or lacks a value; or the scene graphs lack one of
@@ -55,7 +55,7 @@ def gqa_questions(document: Mapping[str, Any], path: Path, scene_graphs: Path | 
                 f"{scene_graphs}: no scene graph of the image of {counted(len(lacking), len(document), 'questions')} "
                 f"of {path}, the first being image {lacking[0]}; expected the scene graphs of the same split"
             )
-    find = image_finder(images, IMAGE_SUBFOLDERS)
+    find = image_finder(images, GQA_SUBFOLDERS)
     return [
         _question(question_id, entry, graphs.get(entry["imageId"]), scene_graphs, find(image_names(entry["imageId"])))
         for question_id, entry in document.items()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from xmflow_jax.data.question import Question
 from xmflow_jax.errors import DataError, OptionError
+from xmflow_jax.machine.home import expanded
 
 if TYPE_CHECKING:
     from xmflow_jax.data.sources.tfds.question_builder import QuestionBuilder
@@ -42,7 +43,7 @@ def benchmark_builder(name: str, data_dir: Path | None = None) -> "QuestionBuild
             "extra 'prepare': pip install '.[prepare]' in its folder"
         )
     builder = getattr(import_module(f"xmflow_jax.data.sources.tfds.{name}"), _BUILDERS[name])
-    return builder(data_dir=None if data_dir is None else os.fspath(data_dir.expanduser()))
+    return builder(data_dir=None if data_dir is None else os.fspath(expanded(data_dir)))
 
 
 def is_prepared(builder: "QuestionBuilder") -> bool:

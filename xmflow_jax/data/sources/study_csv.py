@@ -5,12 +5,13 @@ Source: the files in `datasets/` of the code released with Cross-modal Informati
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from xmflow_jax.data.question import Box, Question
-from xmflow_jax.data.sources.image_folders import image_names
+from xmflow_jax.data.sources.image_folders import KNOWN_SUBFOLDERS, image_finder, image_names
 from xmflow_jax.errors import DataError
 
 STUDY_TASKS: Final = ("ChooseAttr", "ChooseCat", "QueryAttr", "LogicalObj", "ChooseRel", "CompareAttr")
@@ -34,13 +35,15 @@ def read_study_csv(path: Path, images: Path) -> list[Question]:
 
     Raises:
         DataError: the file cannot be read as UTF-8 CSV, has no rows, lacks a required column or value, repeats a
-            question id, or holds a number that is none.
+            question id, or holds a number that is none; or there is no such image folder.
     """
     task = task_of(path)
     questions: list[Question] = []
     first_line: dict[str, int] = {}
-    for line, row in _read_rows(path):
-        question = _question(row, task, images, f"{path}, line {line}")
+    rows = _read_rows(path)
+    find = image_finder(images, KNOWN_SUBFOLDERS)
+    for line, row in rows:
+        question = _question(row, task, find, f"{path}, line {line}")
         earlier = first_line.setdefault(question.question_id, line)
         if earlier != line:
             raise DataError(
@@ -90,23 +93,9 @@ def object_cells(prefix: str, name: str, box: Box | None) -> dict[str, str]:
 def task_of(path: Path) -> str:
     """The task that a question file's name tells: `..._ChooseAttr.csv` gives `ChooseAttr`, `mine.csv` gives `mine`."""
     last_part = path.stem.rpartition("_")[2]
-    return last_part if last_part in STUDY_TASKS else path.stem
-
-
-def image_path_of(image_id: str, images: Path) -> Path:
-    """Where the image lies: the id itself if it names an image file, else `<id>.jpg`, or a `.jpeg` or `.png` beside it.
-
-    Without any such file the answer is `<id>.jpg`, so that the later complaint names what was looked for first.
-    """
-    candidates = [images / name for name in image_names(image_id)]
-    return next((candidate for candidate in candidates if _exists(candidate)), candidates[0])
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name that is too long, or a folder that may not be read: the later complaint says so
-        return False
+    # Tables and figures hold text: a name's bytes that are no UTF-8, and its line ends, are replaced.
+    whole = " ".join(os.fsencode(path.stem).decode(errors="replace").splitlines())
+    return last_part if last_part in STUDY_TASKS else whole
 
 
 def _read_rows(path: Path) -> list[tuple[int, Mapping[str, str]]]:
@@ -142,7 +131,7 @@ def _read_rows(path: Path) -> list[tuple[int, Mapping[str, str]]]:
     return rows
 
 
-def _question(row: Mapping[str, str], task: str, images: Path, where: str) -> Question:
+def _question(row: Mapping[str, str], task: str, find: Callable[[tuple[str, ...]], Path], where: str) -> Question:
     for column in _REQUIRED:
         if not row[column].strip():
             raise DataError(f"{where}: {column!r} is empty")
@@ -151,7 +140,7 @@ def _question(row: Mapping[str, str], task: str, images: Path, where: str) -> Qu
     return Question(
         question_id=row["question_id"].strip(),
         image_id=image_id,
-        image_path=image_path_of(image_id, images),
+        image_path=find(image_names(image_id)),
         text=row["question"],
         answer=row["answer"],
         task=task,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from xmflow_jax.data.question import Question
-from xmflow_jax.data.sources.image_folders import image_finder, image_names
+from xmflow_jax.data.sources.image_folders import COCO_SUBFOLDERS, COCO_SUBSETS, coco_names, image_finder, image_names
 from xmflow_jax.data.sources.json_documents import counted, read_json_document
 from xmflow_jax.errors import DataError
 
@@ -20,9 +20,6 @@ OK_VQA: Final = "ok_vqa"
 OTHER: Final = "vqa"
 SCORER: Final = "vqa"
 
-_SUBSETS: Final = ("train2014", "val2014", "test2015")
-# Where COCO's images lie as its archives unpack, alone or in a folder made for them.
-IMAGE_SUBFOLDERS: Final = ("images", *(f"{parent}{one}" for parent in ("", "images/", "coco/") for one in _SUBSETS))
 _SUBSET_NAME: Final = re.compile(r"train2014|val2014|test-dev2015|test2015")
 
 
@@ -37,7 +34,8 @@ def read_vqa_json(path: Path, annotations: Path | None, images: Path, task: str 
         annotations: `{annotations: [{question_id, answers: [{answer}]}]}`, each with `image_id`, `question_type`,
             `answer_type` and `multiple_choice_answer` where the file tells them; None for a test set, whose answers
             are kept back.
-        images: the folder of the `COCO_val2014_000000262148.jpg`, or of `val2014` and its like. They need not exist.
+        images: the folder of the `COCO_val2014_000000262148.jpg`, which since 2017 are named `000000262148.jpg`, or of
+            `val2014` and its like. They need not exist.
         task: what to call the data set; by default `vqa_v2`, `ok_vqa` or `vqa` by what the files hold.
 
     Raises:
@@ -63,7 +61,7 @@ def vqa_questions(
     if task is None:
         from_answers = any(annotation.is_ok_vqa for annotation in answered.values())
         task = OK_VQA if from_answers else VQA_V2 if _is_version_2(document, path) else OTHER
-    find = image_finder(images, IMAGE_SUBFOLDERS)
+    find = image_finder(images, COCO_SUBFOLDERS)
     questions = []
     for entry in asked:
         question_id, text = str(entry["question_id"]), entry["question"]
@@ -192,5 +190,5 @@ def _image_names(image_id: str, subset: str | None) -> tuple[str, ...]:
     if not image_id.isdigit():
         return image_names(image_id)
     # The images of test-dev2015 are some of test2015's.
-    subsets = _SUBSETS if subset is None else (subset.replace("test-dev", "test"),)
-    return tuple(f"COCO_{one}_{int(image_id):012d}.jpg" for one in subsets)
+    subsets = COCO_SUBSETS if subset is None else (subset.replace("test-dev", "test"),)
+    return (*coco_names(int(image_id), subsets), *image_names(image_id))

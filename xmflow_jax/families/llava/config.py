@@ -35,7 +35,6 @@ WHOLE: Final = Section(
         **COMMON_HARMLESS,
         "ignore_index": "the label that training leaves out",
         "image_seq_length": "the processor's; image positions follow from the tower's sizes",
-        "vocab_size": "a copy of text_config.vocab_size, which the embedding's shape is checked against",
     },
 )
 

@@ -26,9 +26,10 @@ def partitioning(config: LlavaConfig) -> Partitioning:
 
 
 def anatomy(config: LlavaConfig) -> Anatomy:
-    """One stack of Llama's blocks; rotary positions set no limit."""
+    """One stack of Llama's blocks, with the positions that it was trained on."""
+    text = config.text
     block = (Site("decoder", "self"), Site("decoder", "mlp", NOTHING))
-    return Anatomy((StackShape("decoder", (block,) * config.text.layers, config.text.heads),), config.text.vocabulary)
+    return Anatomy((StackShape("decoder", (block,) * text.layers, text.heads),), text.vocabulary, text.positions)
 
 
 def random_tiny(vocabulary: int, layers: int) -> LlavaConfig:

@@ -30,7 +30,6 @@ WHOLE: Final = Section(
         **COMMON_HARMLESS,
         # The decoder's own flag says what its head is; this one is about encoder and decoder, which share nothing.
         "tie_word_embeddings": "of the two parts, which have nothing to tie",
-        "vocab_size": "a copy of decoder.vocab_size, which the embedding's shape is checked against",
     },
 )
 

@@ -13,10 +13,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from xmflow_jax.data.batch import Batch, StackInput
 from xmflow_jax.knockout.fast.attention import SharedKeys
-from xmflow_jax.knockout.positions import blocks_at, ids_at
+from xmflow_jax.knockout.positions import blocks_at, everywhere
 from xmflow_jax.machine.passes import FIRST, SECOND
 from xmflow_jax.nn.anatomy import VISUAL, Site
-from xmflow_jax.nn.attention import attend
+from xmflow_jax.nn.attention import NO_EDGES, Edges, attend
 from xmflow_jax.nn.interfaces import Block, KeysValues, Stack
 from xmflow_jax.nn.layers import layer_slice
 from xmflow_jax.nn.network import Network
@@ -139,15 +139,17 @@ def attend_outside(
     scale: float,
     softcap: float | None,
     real: Bool[Array, "batch source"] | None,
+    edges: Edges = NO_EDGES,
 ) -> Float[Array, "batch row heads head_width"]:
-    """Attention to what a site reads outside its stack, with nothing blocked.
+    """Attention to what a site reads outside its stack.
 
     Args:
         real: sources that are no padding; None: all.
+        edges: what a knockout does here.
     """
     allowed = None if real is None else real[:, None, None]
     key, value = jnp.moveaxis(keys.key, 3, 1), jnp.swapaxes(keys.value, 1, 2)
-    return attend(query, key, value, scale, allowed, softcap=softcap)
+    return attend(query, key, value, scale, allowed, edges, softcap)
 
 
 def run_stack(
@@ -167,8 +169,7 @@ def run_stack(
         first, rows: kept rows.
         answer_only: of the last block only the answer's row is wanted, beside everyone's keys and values.
     """
-    place = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
-    rotation, blocks = stack.rotation(ids_at(inputs, place)), blocks_at(inputs, place)
+    place, rotation, blocks = everywhere(stack, inputs, x.shape[:2])
     answer = inputs.length[:, None] - 1
 
     def layer(x: Array, block: Block, group: int, index: Any, answered: bool = False) -> tuple[Array, Tree]:

@@ -29,7 +29,15 @@ from xmflow_jax.knockout.positions import ids_at, real_positions
 from xmflow_jax.nn.interfaces import Block, KeysValues, Model, Stack
 from xmflow_jax.nn.layers import layer_slice
 from xmflow_jax.nn.network import Network
-from xmflow_jax.nn.stacks import every_row, layer_count, next_logits, own_keys_values, reading_site
+from xmflow_jax.nn.stacks import (
+    every_row,
+    group_begins,
+    layer_count,
+    layers_before,
+    next_logits,
+    own_keys_values,
+    reading_site,
+)
 
 Tree = Any
 
@@ -86,16 +94,6 @@ class Work:
         """The main stack."""
         return self.model.stacks[-1]
 
-    @property
-    def layers_before(self) -> int:
-        """Of the stacks before the main one."""
-        return sum(layer_count(stack) for stack in self.model.stacks[:-1])
-
-    def run_begins(self) -> list[int]:
-        """The number of each run's first layer within the main stack."""
-        groups = self.stack.groups
-        return [sum(one.layers for one in groups[:place]) for place in range(len(groups))]
-
     def of_prompts(self, leaf: Array, index: Any) -> Array:
         """A layer of what the batch's prompts have, for the tiles. A single prompt's is not gathered: it is large."""
         alone = leaf.shape[1] == len(self.tiles.prompt) == 1
@@ -133,7 +131,7 @@ class Work:
 
     def under(self, run: int, index: Any, at: Rows, config: Int[Array, "tile slot"], positions: Positions) -> Under:
         """A layer's knockouts, of some configurations."""
-        layer = self.layers_before + self.run_begins()[run] + index
+        layer = layers_before(self.model, -1) + group_begins(self.stack)[run] + index
         return Under(at, self.inputs, layer_slice(self.given.switches, (config, layer)), positions)
 
 
@@ -185,7 +183,7 @@ def recompute_prompts(work: Work) -> Cache:
     cache: list[KeysValues | None] = []
     xs = [jnp.zeros((count, slots, own, hidden.shape[3]), hidden.dtype) for own in shape.rows]
     last = layer_count(work.stack) - 1
-    for run, (group_of_blocks, begin) in enumerate(zip(work.stack.groups, work.run_begins(), strict=True)):
+    for run, (group_of_blocks, begin) in enumerate(zip(work.stack.groups, group_begins(work.stack), strict=True)):
         own = work.given.base.main.own[run]
         room: KeysValues | None = None
         if own is not None:
@@ -226,7 +224,7 @@ def recompute_group(
     Args:
         place: the numbers of the group and of the run.
     """
-    (group, run), layer = place, work.run_begins()[place[1]] + index
+    (group, run), layer = place, group_begins(work.stack)[place[1]] + index
     at, first, config = work.rows(group), work.first_layer[group], jnp.asarray(work.tiles.config)[group]
     rotation, unchanged = work.rotation(at.query), work.base_rows(group, layer)
     count, slots = config.shape
@@ -260,7 +258,7 @@ def recompute_group(
 
 def last_keys(work: Work, run: int, last: int, xs: list[Array], room: KeysValues | None) -> KeysValues | None:
     """Of the last block only keys and values are needed: what comes next is known."""
-    index = last - work.run_begins()[run]
+    index = last - group_begins(work.stack)[run]
     block = work.stack.groups[run].block(index)
     slots = work.tiles.config.shape[2]
     for group, x in enumerate(xs):

@@ -27,6 +27,7 @@ from xmflow_jax.nn.interfaces import Block, Model, ReadingBlock
 from xmflow_jax.nn.layers import layer_slice
 from xmflow_jax.nn.network import Network
 from xmflow_jax.nn.stacks import (
+    group_begins,
     group_ranges,
     layer_count,
     next_logits,
@@ -109,7 +110,7 @@ class StackPass:
         self, members: Int[Array, " config"], answers: int = 0
     ) -> Callable[[Array, Block, int, Any], tuple[Array, None]]:
         stack, length = self.model.stacks[self.number], self.inputs.length
-        begins = [self.begin + sum(one.layers for one in stack.groups[:place]) for place in range(len(stack.groups))]
+        begins = group_begins(stack, self.begin)
         rotation = stack.rotation(ids_at(self.inputs, self.every_row)[:, None])
         query_rows = length[:, None] - 1 + jnp.arange(answers) if answers else self.every_row
 

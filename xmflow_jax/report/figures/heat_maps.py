@@ -5,7 +5,7 @@ All tasks share one colour scale; white is no effect, red is harm, grey was not 
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,13 +49,7 @@ def draw_heat_maps(summary: pd.DataFrame, folder: Path, measure: Measure = PROBA
     Raises:
         RunFolderError: a file cannot be written.
     """
-    names = figure_names(summary["task"])
-    return [
-        path
-        for task, name in names.items()
-        if is_measured(measure, summary[summary["task"] == task])
-        for path in save_figure(heat_map_figure(summary, task, measure), folder, name + measure.suffix + HEAT_MAP)
-    ]
+    return _save_by_task(summary, heat_map_figure, folder, measure, HEAT_MAP)
 
 
 def draw_head_maps(heads: pd.DataFrame, folder: Path, measure: Measure = PROBABILITY) -> list[Path]:
@@ -71,12 +65,22 @@ def draw_head_maps(heads: pd.DataFrame, folder: Path, measure: Measure = PROBABI
     Raises:
         RunFolderError: a file cannot be written.
     """
-    names = figure_names(heads["task"])
+    return _save_by_task(heads, head_map_figure, folder, measure, HEADS)
+
+
+def _save_by_task(
+    table: pd.DataFrame,
+    figure_of: Callable[[pd.DataFrame, str, Measure], "Figure"],
+    folder: Path,
+    measure: Measure,
+    ending: str,
+) -> list[Path]:
+    """The figure of every task that has a number of the measure."""
     return [
         path
-        for task, name in names.items()
-        if is_measured(measure, heads[heads["task"] == task])
-        for path in save_figure(head_map_figure(heads, task, measure), folder, name + measure.suffix + HEADS)
+        for task, name in figure_names(table["task"]).items()
+        if is_measured(measure, table[table["task"] == task])
+        for path in save_figure(figure_of(table, task, measure), folder, name + measure.suffix + ending)
     ]
 
 

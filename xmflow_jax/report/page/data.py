@@ -24,7 +24,7 @@ from xmflow_jax.report.figures.answer_tracking import BROKEN, LOOKS
 from xmflow_jax.report.figures.looks import curve_label, curve_looks, in_legend_order
 from xmflow_jax.report.page.questions import questions_data
 from xmflow_jax.report.run_content import RunContent
-from xmflow_jax.run.record import COMMAND_KEY
+from xmflow_jax.run.record import COMMAND_KEY, PASSED_OVER_KEY, PROMPT_KEY
 from xmflow_jax.run.row_words import EDGES
 from xmflow_jax.run.schemas import NOT_SELECTED, SET_ASIDE, TRACKED, TRACKED_LABELS
 
@@ -56,6 +56,7 @@ def run_data(
         "model": _text(content, "model", "name"),
         "template": _text(content, "template", "name"),
         "data": ", ".join(_part(content, "data")) or None,
+        "vouched": [] if content.record is None else _told_vouched(content.record["configuration"]),
         "damage": list(content.damage),
         "progress": _progress(content),
         "findings": [] if recommendation is None else _findings(recommendation),
@@ -228,16 +229,31 @@ def _set_aside(content: RunContent) -> dict[str, Any]:
     return {"counts": counts, "questions": told.to_dict("records"), "more": len(aside) - len(told)}
 
 
+# Parts of a run's configuration that have a title of their own.
+_TITLED: Final = frozenset({"model", "vouched", "data", "template", "pathways"})
+
+
+def _vouched(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Keys of the model's config.json that a person took responsibility for, with their values."""
+    return _mapping(configuration.get("vouched"))
+
+
+def _told_vouched(configuration: Mapping[str, Any]) -> list[str]:
+    return [f"{key} = {_words(value)}" for key, value in _vouched(configuration).items()]
+
+
 def _made(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """How the run was made: titled lists of (name, text)."""
     configuration, session = record["configuration"], (record["sessions"] or [{}])[-1]
-    rest = {key: value for key, value in configuration.items() if key not in ("model", "data", "template", "pathways")}
+    rest = {key: value for key, value in configuration.items() if key not in _TITLED}
     pathways = sorted({one for own in _mapping(configuration.get("pathways")).values() for one in own})
     groups: list[tuple[str, Mapping[str, Any]]] = [
         ("Command", {"command": session.get(COMMAND_KEY)}),
         ("Model", _mapping(configuration.get("model"))),
+        ("Keys of config.json that are not understood, and that someone vouched for", _vouched(configuration)),
+        ("Keys of config.json that were passed over", _mapping(session.get(PASSED_OVER_KEY))),
         ("Data, with SHA-256", _mapping(configuration.get("data"))),
-        ("Prompt template", _mapping(configuration.get("template"))),
+        ("Prompt template", {**_mapping(configuration.get("template")), "chosen": session.get(PROMPT_KEY)}),
         ("Pathways, with window styles and widths", {"pathways": ", ".join(_styles(pathways))}),
         ("Settings", rest),
         ("Versions of the last session", _mapping(session.get("versions"))),

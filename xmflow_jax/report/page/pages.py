@@ -65,10 +65,10 @@ def comparison_page(data: Mapping[str, Any]) -> str:
 
 
 def data_text(data: Any) -> str:
-    """JSON that can stand in any HTML element: markup's characters, and line ends that are none in JSON, are spelt
-    out."""
+    """JSON that can stand in any HTML element: markup's characters, line ends that are none in JSON, and bytes of names
+    that are no UTF-8 are spelt out."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return re.sub("[<>&\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", text)
+    return re.sub("[<>&\u2028\u2029\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _page(body: str, title: str, data: Mapping[str, Any], subjects: Sequence[str], scripts: Iterable[str]) -> str:
@@ -91,8 +91,13 @@ def _page(body: str, title: str, data: Mapping[str, Any], subjects: Sequence[str
 
 
 def _notices(data: Mapping[str, Any], lead: str = "") -> str:
-    """What is missing, above everything else."""
+    """What is missing, or rests on somebody's word, above everything else."""
     told = [f"Missing or damaged: {sentence}." for sentence in data["damage"]]
+    if vouched := data.get("vouched"):
+        told.append(
+            "Keys of the model's config.json are not understood; who ran this vouched that the model computes the same "
+            f"without them: {', '.join(vouched)}."
+        )
     if sentence := unfinished(data["progress"]):
         told.append(sentence)
     if not data["questions_answered"]:
@@ -127,7 +132,7 @@ def _read(name: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return html.escape(str(text), quote=True)
+    return html.escape(re.sub("[\ud800-\udfff]", "\ufffd", str(text)), quote=True)
 
 
 def _digest(text: str) -> str:

@@ -17,6 +17,7 @@ from PIL import Image
 from tests.data.sources import benchmark_files as files
 from tests.data.sources.benchmark_files import write_json
 from tests.data.sources.tfds.test_shapes import NoTensorFlow
+from xmflow_jax.data.image_files import read_image
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.sources.files import read_questions
 from xmflow_jax.data.sources.gqa_json import read_gqa_json
@@ -243,6 +244,47 @@ def test_a_missing_image_ends_the_build(name: str, tmp_path: Path) -> None:
     assert complaint == (
         f"{folder}: 1 of 2 images are missing, the first being {path.name}; expected them there, unpacked or as *.zip"
     )
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_coco_as_it_is_named_since_2017(tmp_path: Path, zipped: bool) -> None:
+    folder = files.vqa_v2_folder(tmp_path / "files")
+    (folder / "val2017").mkdir()
+    images = {}
+    for path in sorted((folder / "val2014").iterdir()):
+        renamed = folder / "val2017" / path.name.removeprefix("COCO_val2014_")
+        images[renamed.stem[-6:]] = path.rename(renamed).read_bytes()
+    if zipped:
+        with zipfile.ZipFile(folder / "val2017.zip", "w") as archive:
+            for path in sorted((folder / "val2017").iterdir()):
+                archive.write(path, f"val2017/{path.name}")
+                archive.writestr(f"__MACOSX/val2017/._{path.name}", b"\0\5\x16\7")
+                path.unlink()
+        (folder / "._val2017.zip").write_bytes(b"\0\5\x16\7")
+    prepare("vqa_v2", folder, tmp_path / "sets")
+    read = read_benchmark("vqa_v2", tmp_path / "images", data_dir=tmp_path / "sets")
+    assert [one.image_path.read_bytes() for one in read] == [images[one.image_id] for one in read]
+
+
+def test_hidden_files_and_images_of_other_formats_and_orientations(tmp_path: Path) -> None:
+    folder = files.gqa_study_folder(tmp_path / "files")
+    asked = [one.question_id for one in directly("gqa_study", folder)]
+    for path in sorted(folder.glob("*.csv")):
+        (folder / f"._{path.name}").write_bytes(b"\0\5\x16\7\xb0")
+        files.write_json(folder / "__MACOSX" / f"._{path.name}", {})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for path in sorted((folder / "images").glob("*.jpg")):
+        with Image.open(path) as image:
+            image.save(path.with_suffix(".webp"), exif=exif)
+        path.unlink()
+    prepare("gqa_study", folder, tmp_path / "sets")
+    read = read_benchmark("gqa_study", tmp_path / "images", data_dir=tmp_path / "sets")
+    assert [one.question_id for one in read] == asked
+    assert {one.image_path.suffix for one in read} == {".webp"}
+    for one in read:
+        assert one.image_path.read_bytes() == (folder / "images" / one.image_path.name).read_bytes()
+        assert read_image(one.image_path).orientation == 6
 
 
 def test_archives_that_are_cut_off_or_damaged(tmp_path: Path) -> None:

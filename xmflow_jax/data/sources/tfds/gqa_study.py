@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from xmflow_jax.data.question import Question
-from xmflow_jax.data.sources.gqa_json import IMAGE_SUBFOLDERS
+from xmflow_jax.data.sources.hidden_files import is_hidden
 from xmflow_jax.data.sources.study_csv import STUDY_TASKS, read_study_csv, task_of
 from xmflow_jax.data.sources.tfds.question_builder import QuestionBuilder
 from xmflow_jax.errors import DataError
@@ -22,10 +22,10 @@ class GqaStudy(QuestionBuilder):
 
     def read_splits(self, folder: Path) -> dict[str, list[Question]]:
         """See `QuestionBuilder`."""
-        files = {task_of(path): path for path in sorted([*folder.glob("*/*.csv"), *folder.glob("*.csv")])}
+        found = sorted([*folder.glob("*/*.csv"), *folder.glob("*.csv")])
+        files = {task_of(path): path for path in found if not is_hidden(path)}
         if not set(STUDY_TASKS) & set(files):
             return {}
         if missing := [task for task in STUDY_TASKS if task not in files]:
             raise DataError(f"{folder}: no file *_{missing[0]}.csv there or in a subfolder; all six belong to the set")
-        images = next((folder / name for name in IMAGE_SUBFOLDERS if (folder / name).is_dir()), folder)
-        return {"validation": [one for task in STUDY_TASKS for one in read_study_csv(files[task], images)]}
+        return {"validation": [one for task in STUDY_TASKS for one in read_study_csv(files[task], folder)]}

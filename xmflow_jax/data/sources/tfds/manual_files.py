@@ -4,13 +4,16 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from xmflow_jax.data.sources.hidden_files import is_hidden
+from xmflow_jax.data.sources.image_folders import image_names
 from xmflow_jax.data.sources.json_documents import counted
 from xmflow_jax.errors import DataError
 
 
 def find_file(folder: Path, name: str) -> Path | None:
     """A file of this name in the folder or in one of its subfolders."""
-    return next((path for path in (folder / name, *sorted(folder.glob(f"*/{name}"))) if path.is_file()), None)
+    found = (folder / name, *sorted(folder.glob(f"*/{name}")))
+    return next((path for path in found if path.is_file() and not is_hidden(path)), None)
 
 
 def need_file(folder: Path, name: str, why: str) -> Path:
@@ -42,7 +45,7 @@ class ImageFiles:
             if by_name.setdefault(path.name, path) != path:
                 raise DataError(f"{path}: another image of this name is {by_name[path.name]}; names must be unique")
         missing = [path for path in by_name.values() if not path.is_file()]
-        self._members = _archived(folder, {path.name for path in missing}) if missing else {}
+        self._members = _archived(folder, [path.name for path in missing]) if missing else {}
         self._open: dict[Path, zipfile.ZipFile] = {}
         missing = [path for path in missing if path.name not in self._members]
         if missing:
@@ -86,10 +89,16 @@ class ImageFiles:
             self._open.popitem()[1].close()
 
 
-def _archived(folder: Path, names: set[str]) -> dict[str, tuple[Path, str, int]]:
-    """(archive, member, bytes) of those images that archives hold."""
+def _archived(folder: Path, names: Sequence[str]) -> dict[str, tuple[Path, str, int]]:
+    """(archive, member, bytes) of those images that archives hold, under their names or ones that mean the same."""
     found: dict[str, tuple[Path, str, int]] = {}
+    meant: dict[str, str] = {}
+    for name in names:
+        meant |= {other: name for other in image_names(name) if other not in meant}
+    meant |= {name: name for name in names}
     for path in sorted([*folder.glob("*.zip"), *folder.glob("*/*.zip")]):
+        if is_hidden(path):
+            continue
         try:
             with zipfile.ZipFile(path) as archive:
                 members = archive.infolist()
@@ -97,6 +106,6 @@ def _archived(folder: Path, names: set[str]) -> dict[str, tuple[Path, str, int]]
             raise DataError(f"{path}: not a whole zip archive: {error}; was its download cut off?") from error
         for member in members:
             name = member.filename.rpartition("/")[2]
-            if name in names:
-                found.setdefault(name, (path, member.filename, member.file_size))
+            if name in meant:
+                found.setdefault(meant[name], (path, member.filename, member.file_size))
     return found
