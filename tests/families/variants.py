@@ -7,8 +7,13 @@ from tests.weights.tiny_checkpoint import TINY
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.gpt2 import MODEL_WIDTH, Gpt2Config
+from xmflow_jax.nn.rotary import RotaryScaling
 
 CLIP = ClipVisionConfig(image_size=28, patch_size=14, width=16, mlp_width=24, layers=2, heads=2)
+SIGLIP = replace(
+    CLIP, activation="gelu_pytorch_tanh", norm_eps=1e-6, patch_bias=True, pre_norm=False, class_token=False
+)
+LLAMA_3_1 = RotaryScaling("llama3", 8.0, 1.0, 4.0, 64)
 VIT = replace(CLIP, activation="gelu", norm_eps=1e-12, patch_bias=True, pre_norm=False, final_norm=True)
 TEXT = Gpt2Config(vocabulary=40, width=24, mlp_width=32, layers=3, heads=4, positions=50)
 ENCODER_DECODERS = {
@@ -28,6 +33,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         ),
         "text": replace(TINY, text=replace(TINY.text, tied=True, rope_theta=5e5, norm_eps=1e-3, head_width=8)),
         "vision": replace(TINY, vision=replace(TINY.vision, norm_eps=1e-3, activation="gelu")),
+        "mistral": replace(TINY, text=replace(TINY.text, model_type="mistral", span=5)),
+        "qwen2, siglip": replace(
+            TINY, text=replace(TINY.text, model_type="qwen2", qkv_bias=True, tied=True), vision=SIGLIP
+        ),
+        "llama 3.1": replace(TINY, text=replace(TINY.text, rope_scaling=LLAMA_3_1)),
     },
     "vision-encoder-decoder": ENCODER_DECODERS,
 }

@@ -18,8 +18,8 @@ from xmflow_jax.nn.anatomy import MAIN, NOTHING, VISUAL, Anatomy, Site, StackSha
 from xmflow_jax.nn.interfaces import Attend, Drop, KeysValues
 from xmflow_jax.nn.interfaces import Rows as RowsOf
 from xmflow_jax.nn.layers import RMSNorm, StackedBlocks, stack_blocks
-from xmflow_jax.nn.llama import rotary, rotate
 from xmflow_jax.nn.network import Network
+from xmflow_jax.nn.rotary import rotary, rotate
 
 VOCABULARY, IMAGE_TOKEN, WIDTH, PATCHES = 40, 39, 16, 4
 EARLIER = "queries"

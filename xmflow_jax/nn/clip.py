@@ -1,5 +1,6 @@
-"""CLIP's vision transformer (transformers `CLIPVisionModel`; Radford et al. 2021, arXiv 2103.00020) and its elder
-sibling ViT (`ViTModel`; Dosovitskiy et al. 2020, arXiv 2010.11929), which differs in three places."""
+"""CLIP's vision transformer (transformers `CLIPVisionModel`; Radford et al. 2021, arXiv 2103.00020) and its siblings,
+which differ in few places: ViT (`ViTModel`; Dosovitskiy et al. 2020, arXiv 2010.11929) and SigLIP
+(`SiglipVisionModel`; Zhai et al. 2023, arXiv 2303.15343)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,13 +17,14 @@ from xmflow_jax.nn.layers import ACTIVATIONS, DType, LayerNorm, layer_slice, spl
 
 @dataclass(frozen=True)
 class ClipVisionConfig:
-    """Sizes of a vision tower; `image_size` and `patch_size` in pixels. The last three fields' defaults are CLIP's.
+    """Sizes of a vision tower; `image_size` and `patch_size` in pixels. The last four fields' defaults are CLIP's.
 
     Attributes:
-        patch_bias: the patch embedding has a bias (ViT).
+        patch_bias: the patch embedding has a bias (ViT, SigLIP).
         pre_norm: a norm before the first block (CLIP).
         final_norm: the norm after the last block is part of what others read (ViT); CLIP puts it on its pooled output
             alone.
+        class_token: a learned position before the patches (CLIP, ViT).
     """
 
     image_size: int
@@ -36,6 +38,7 @@ class ClipVisionConfig:
     patch_bias: bool = False
     pre_norm: bool = True
     final_norm: bool = False
+    class_token: bool = True
 
     @property
     def grid(self) -> int:
@@ -48,14 +51,16 @@ class ClipVisionConfig:
 
 
 class ClipEmbeddings(nnx.Module):
-    """Patches, a class token before them, and learned positions."""
+    """Patches, a class token before them where there is one, and learned positions."""
 
     def __init__(self, config: ClipVisionConfig, *, dtype: DType, rngs: nnx.Rngs) -> None:
         patch, width = config.patch_size, config.width
         normal = nnx.initializers.normal(0.02)
-        self.class_embedding = nnx.Param(normal(rngs.params(), (width,), dtype))
+        if config.class_token:
+            self.class_embedding = nnx.Param(normal(rngs.params(), (width,), dtype))
         self.patch_embedding = nnx.Param(normal(rngs.params(), (patch, patch, 3, width), dtype))
-        self.position_embedding = nnx.Param(normal(rngs.params(), (config.patches + 1, width), dtype))
+        positions = config.patches + config.class_token
+        self.position_embedding = nnx.Param(normal(rngs.params(), (positions, width), dtype))
         if config.patch_bias:
             self.patch_bias = nnx.Param(jnp.zeros((width,), dtype))
         self.config = config
@@ -70,8 +75,10 @@ class ClipEmbeddings(nnx.Module):
         embedded = patches @ kernel.reshape(patch * patch * 3, -1)
         if self.config.patch_bias:
             embedded = embedded + self.patch_bias[...]
-        first = jnp.broadcast_to(self.class_embedding[...], (embedded.shape[0], 1, embedded.shape[2]))
-        return jnp.concatenate([first, embedded], axis=1) + self.position_embedding[...]
+        if self.config.class_token:
+            first = jnp.broadcast_to(self.class_embedding[...], (embedded.shape[0], 1, embedded.shape[2]))
+            embedded = jnp.concatenate([first, embedded], axis=1)
+        return embedded + self.position_embedding[...]
 
 
 class ClipAttention(nnx.Module):

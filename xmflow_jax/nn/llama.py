@@ -1,12 +1,12 @@
 """The Llama decoder (transformers `LlamaForCausalLM`): rotary positions, RMSNorm, SwiGLU, grouped heads.
 
+Mistral (`MistralForCausalLM`) adds a sliding window, Qwen2 (`Qwen2ForCausalLM`) biases of queries, keys and values.
 The decoder is a stack (`interfaces.Stack`) of one group of blocks: whoever runs it says how its site attends.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
@@ -14,18 +14,22 @@ from xmflow_jax.nn.anatomy import LIMIT, MLP, SELF
 from xmflow_jax.nn.attention import wide_einsum
 from xmflow_jax.nn.interfaces import Attend, Drop, Rows
 from xmflow_jax.nn.layers import ACTIVATIONS, DType, RMSNorm, StackedBlocks, stack_blocks
+from xmflow_jax.nn.rotary import RotaryScaling, Rotation, rotary, rotate
 
 Tree = Any
-Rotation = tuple[Float[Array, "*#batch position half"], Float[Array, "*#batch position half"]]
 
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """Sizes of a Llama decoder.
+    """Sizes of a Llama decoder, or of one of its form.
 
     Attributes:
         positions: of prompt and answer together, at most, as trained; rotary angles have no end of their own. It shapes
             no parameter.
+        model_type: the decoder's own name in published files (`weights.text_decoder`); nothing here depends on it.
+        rope_scaling: of the rotary frequencies; None: none.
+        qkv_bias: queries, keys and values have biases.
+        span: a position sees so many sources, itself the last of them, in every layer (a sliding window); None: all.
     """
 
     vocabulary: int
@@ -40,35 +44,23 @@ class LlamaConfig:
     activation: str = "silu"
     tied: bool = False
     positions: int = field(default=4096, metadata=LIMIT)
-
-
-def rotary(positions: Int[Array, "*batch position"], head_width: int, theta: float) -> Rotation:
-    """Cosines and sines of the rotary embedding (Su et al., arXiv 2104.09864) in rotate-half order."""
-    frequencies = 1.0 / theta ** (jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width)
-    angles = positions[..., None].astype(jnp.float32) * frequencies
-    return jnp.cos(angles), jnp.sin(angles)
-
-
-def rotate(
-    x: Float[Array, "*batch position heads head_width"], rotation: Rotation
-) -> Float[Array, "*batch position heads head_width"]:
-    """Rotate each pair (x_i, x_{i + half}) of every head by its position's angle."""
-    cos, sin = (part[..., None, :].astype(x.dtype) for part in rotation)
-    first, second = jnp.split(x, 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    model_type: str = "llama"
+    rope_scaling: RotaryScaling | None = None
+    qkv_bias: bool = False
+    span: int | None = None
 
 
 class LlamaAttention(nnx.Module):
     """The four projections; attention itself is the caller's, who knows what is blocked."""
 
     def __init__(self, config: LlamaConfig, *, dtype: DType, rngs: nnx.Rngs) -> None:
-        def linear(inputs: int, outputs: int) -> nnx.Linear:
-            return nnx.Linear(inputs, outputs, use_bias=False, param_dtype=dtype, rngs=rngs)
+        def linear(inputs: int, outputs: int, bias: bool) -> nnx.Linear:
+            return nnx.Linear(inputs, outputs, use_bias=bias, param_dtype=dtype, rngs=rngs)
 
-        self.q_proj = linear(config.width, config.heads * config.head_width)
-        self.k_proj = linear(config.width, config.kv_heads * config.head_width)
-        self.v_proj = linear(config.width, config.kv_heads * config.head_width)
-        self.o_proj = linear(config.heads * config.head_width, config.width)
+        self.q_proj = linear(config.width, config.heads * config.head_width, config.qkv_bias)
+        self.k_proj = linear(config.width, config.kv_heads * config.head_width, config.qkv_bias)
+        self.v_proj = linear(config.width, config.kv_heads * config.head_width, config.qkv_bias)
+        self.o_proj = linear(config.heads * config.head_width, config.width, False)
 
 
 class LlamaMLP(nnx.Module):
@@ -109,7 +101,7 @@ class LlamaBlock(nnx.Module):
         value = self._by_head(self.self_attn.v_proj(normed))
         query = self._by_head(self.self_attn.q_proj(rows(normed)))
         query = rotate(query, (rows(rotation[0]), rows(rotation[1])))
-        attended = attend(SELF, query, (key, value), self.config.head_width**-0.5)
+        attended = attend(SELF, query, (key, value), self.config.head_width**-0.5, self.config.span)
         x = rows(x) + drop(SELF, self.self_attn.o_proj(attended.reshape(*attended.shape[:-2], -1)))
         return x + drop(MLP, self.mlp(self.post_attention_layernorm(x)))
 
@@ -132,7 +124,7 @@ class LlamaDecoder(nnx.Module):
 
     def rotation(self, ids: Int[Array, "*batch axis position"]) -> Rotation:
         """The rotary angles of positions with these ids, shared by all layers; ids have one axis."""
-        return rotary(ids[..., 0, :], self.config.head_width, self.config.rope_theta)
+        return rotary(ids[..., 0, :], self.config.head_width, self.config.rope_theta, self.config.rope_scaling)
 
     def embed(
         self, tokens: Int[Array, "*batch position"], ids: Int[Array, "*#batch axis position"]

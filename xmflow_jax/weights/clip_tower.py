@@ -1,7 +1,6 @@
-"""A vision tower of CLIP or ViT, of any family: its part of `config.json`, read and written, and its tensors."""
+"""A vision tower of CLIP, ViT or SigLIP, of any family: its part of `config.json`, read and written, and its tensors."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +12,14 @@ from xmflow_jax.weights.rules import AS_IS, CONVOLUTION, VECTOR, Rule, linear, n
 # The towers by their published type, with transformers' class that fills in the defaults.
 CLIP: Final = "clip_vision_model"
 VIT: Final = "vit"
-CLASSES: Final = {CLIP: "CLIPVisionConfig", VIT: "ViTConfig"}
+SIGLIP: Final = "siglip_vision_model"
+CLASSES: Final = {CLIP: "CLIPVisionConfig", VIT: "ViTConfig", SIGLIP: "SiglipVisionConfig"}
+# What sets each of them apart from CLIP.
+_FORMS: Final[dict[str, dict[str, bool]]] = {
+    CLIP: {},
+    VIT: {"patch_bias": True, "pre_norm": False, "final_norm": True},
+    SIGLIP: {"patch_bias": True, "pre_norm": False, "class_token": False},
+}
 
 _READ: Final = frozenset(
     {
@@ -63,6 +69,41 @@ def vit_section(name: str) -> Section:
     )
 
 
+def siglip_section(name: str) -> Section:
+    """What becomes of each key of a SigLIP tower that stands under `name`."""
+    return Section(
+        name,
+        _READ,
+        _FIXED,
+        {
+            **COMMON_HARMLESS,
+            "vision_use_head": "of SigLIP's pooled output, which no decoder reads",
+            "tie_word_embeddings": _NO_WORDS,
+        },
+    )
+
+
+_SECTIONS: Final = {CLIP: clip_section, VIT: vit_section, SIGLIP: siglip_section}
+
+
+def check_tower(path: Path, name: str, tower: Any, supported: Sequence[str], usual: str | None = None) -> None:
+    """Refuse a tower of another architecture, a key that no table names, and a value that is not computed here.
+
+    Args:
+        path: of config.json, for messages.
+        name: under which the tower's part stands in the file.
+        tower: that part.
+        supported: the types that the family reads.
+        usual: the type of a part that names none; None: it must.
+
+    Raises:
+        CheckpointError: one of these.
+    """
+    told = tower.get("model_type", usual) if isinstance(tower, Mapping) else supported[0]
+    kind = one_of(path, f"{name}.model_type", told, {one: one for one in supported})
+    check_keys(path, _SECTIONS[kind](name), tower, kind)
+
+
 def read_tower(path: Path, name: str, tower: Any) -> ClipVisionConfig:
     """The configuration of a CLIP or ViT tower of which the file need not say what equals a default.
 
@@ -74,19 +115,18 @@ def read_tower(path: Path, name: str, tower: Any) -> ClipVisionConfig:
     Raises:
         CheckpointError: another architecture, a key that is not known, or a value that is not computed here.
     """
-    kind = one_of(path, f"{name}.model_type", tower.get("model_type"), {one: one for one in CLASSES})
-    check_keys(path, (clip_section if kind == CLIP else vit_section)(name), tower, kind)
-    config = tower_sizes(path, name, fill_defaults(path, tower, CLASSES[kind]))
-    return replace(config, patch_bias=True, pre_norm=False, final_norm=True) if kind == VIT else config
+    check_tower(path, name, tower, (CLIP, VIT))
+    return tower_sizes(path, name, fill_defaults(path, tower, CLASSES[tower["model_type"]]))
 
 
 def tower_sizes(path: Path, name: str, filled: Any) -> ClipVisionConfig:
-    """A CLIP tower's configuration from transformers' object, whose defaults are filled in.
+    """A tower's configuration from transformers' object, whose defaults are filled in.
 
     Raises:
         CheckpointError: a value that is not computed here.
     """
     return ClipVisionConfig(
+        **_FORMS[filled.model_type],
         image_size=size(path, f"{name}.image_size", filled.image_size),
         patch_size=size(path, f"{name}.patch_size", filled.patch_size, most=filled.image_size),
         width=size(path, f"{name}.hidden_size", filled.hidden_size),
@@ -101,7 +141,7 @@ def tower_sizes(path: Path, name: str, filled: Any) -> ClipVisionConfig:
 def write_tower(vision: ClipVisionConfig) -> dict[str, Any]:
     """The tower's part of `config.json`; `read_tower` is its inverse."""
     return {
-        "model_type": VIT if is_vit(vision) else CLIP,
+        "model_type": tower_type(vision),
         "image_size": vision.image_size,
         "patch_size": vision.patch_size,
         "hidden_size": vision.width,
@@ -110,12 +150,16 @@ def write_tower(vision: ClipVisionConfig) -> dict[str, Any]:
         "num_attention_heads": vision.heads,
         "layer_norm_eps": vision.norm_eps,
         "hidden_act": vision.activation,
+        # Else transformers expects the pooling head's tensors as well.
+        **({"vision_use_head": False} if tower_type(vision) == SIGLIP else {}),
     }
 
 
-def is_vit(vision: ClipVisionConfig) -> bool:
-    """Whether the tower's files are spelt as ViT's; else as CLIP's, whose patches have no bias."""
-    return vision.patch_bias
+def tower_type(vision: ClipVisionConfig) -> str:
+    """How the tower's files are spelt."""
+    if not vision.class_token:
+        return SIGLIP
+    return VIT if vision.patch_bias else CLIP
 
 
 def tower_rules(vision: ClipVisionConfig, published: str, path: str) -> Iterator[Rule]:
@@ -125,16 +169,22 @@ def tower_rules(vision: ClipVisionConfig, published: str, path: str) -> Iterator
         published: what the tower's canonical names begin with, without the last dot.
         path: the tower's name in the NNX state.
     """
-    rules = _vit_rules if is_vit(vision) else _clip_rules
-    yield from rules(published, path, vision.layers)
+    kind = tower_type(vision)
+    if kind == VIT:
+        yield from _vit_rules(published, path, vision.layers)
+    else:
+        yield from _clip_rules(published, path, vision.layers, siglip=kind == SIGLIP)
 
 
-def _clip_rules(published: str, path: str, layers: int) -> Iterator[Rule]:
+def _clip_rules(published: str, path: str, layers: int, siglip: bool) -> Iterator[Rule]:
     embeddings = (path, "embeddings")
-    yield Rule(f"{published}.embeddings.class_embedding", (*embeddings, "class_embedding"), VECTOR)
+    if siglip:
+        yield Rule(f"{published}.embeddings.patch_embedding.bias", (*embeddings, "patch_bias"), VECTOR)
+    else:
+        yield Rule(f"{published}.embeddings.class_embedding", (*embeddings, "class_embedding"), VECTOR)
     yield Rule(f"{published}.embeddings.patch_embedding.weight", (*embeddings, "patch_embedding"), CONVOLUTION)
     yield Rule(f"{published}.embeddings.position_embedding.weight", (*embeddings, "position_embedding"), AS_IS)
-    for name in ("pre_layrnorm", "post_layernorm"):
+    for name in ("post_layernorm",) if siglip else ("pre_layrnorm", "post_layernorm"):
         yield from norm(f"{published}.{name}", (path, name), bias=True)
     block = f"{published}.encoder.layers.*"
     for name in ("layer_norm1", "layer_norm2"):

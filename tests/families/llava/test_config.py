@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from xmflow_jax.families.llava.config import write_config as published_config
 from xmflow_jax.families.llava.modeling import LlavaConfig
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
+from xmflow_jax.nn.rotary import RotaryScaling
 
 # As published for LLaVA-1.5-7B: sizes that equal a default are left out.
 TERSE: dict[str, Any] = {
@@ -102,24 +104,30 @@ def set_in(part: str, **fields: Any) -> Callable[[dict[str, Any]], None]:
 REFUSED = {
     "model type": (set_in("", model_type="llava_next"), "model_type is 'llava_next'"),
     "no model type": (lambda content: content.pop("model_type"), "model_type is None"),
-    "text type": (set_in("text_config", model_type="mistral"), "text_config.model_type is 'mistral'"),
-    "vision type": (set_in("vision_config", model_type="siglip_vision_model"), "'siglip_vision_model'"),
+    "text type": (set_in("text_config", model_type="gemma"), "text_config.model_type is 'gemma'"),
+    "vision type": (set_in("vision_config", model_type="dinov2"), "vision_config.model_type is 'dinov2'"),
+    "SigLIP has no class token": (
+        set_in("vision_config", model_type="siglip_vision_model"), "vision_feature_select_strategy is 'default'"
+    ),
     "architecture": (set_in("", architectures=["LlavaLlamaForCausalLM"]), "LlavaLlamaForCausalLM"),
     "unknown field": (set_in("", mm_use_im_start_end=True), "mm_use_im_start_end = True"),
     "unknown text field": (set_in("text_config", qk_norm=True), "text_config.qk_norm = True"),
     "unknown vision field": (set_in("vision_config", use_rope=1), "vision_config.use_rope = 1"),
     "remote code": (set_in("", auto_map={"AutoModel": "m.M"}), "auto_map"),
     "quantized": (set_in("", quantization_config={"bits": 4}), "quantization_config"),
-    "linear rope": (set_in("text_config", rope_scaling={"type": "linear", "factor": 2.0}), "'linear'"),
-    "llama3 rope": (
+    "linear rope of no factor": (set_in("text_config", rope_scaling={"type": "linear", "factor": 0.0}), "factor"),
+    "llama3 rope the wrong way round": (
         set_in(
             "text_config",
             rope_scaling={
-                "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0,
                 "original_max_position_embeddings": 64,
             },
         ),
-        "'llama3'",
+        "config.json",
+    ),
+    "rope settings of another kind": (
+        set_in("text_config", rope_scaling={"rope_type": "linear", "factor": 2.0, "beta_fast": 32}), "beta_fast"
     ),
     "dynamic rope": (
         set_in("text_config", rope_parameters={"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}),
@@ -132,6 +140,15 @@ REFUSED = {
     "attention bias": (set_in("text_config", attention_bias=True), "attention_bias is True"),
     "mlp bias": (set_in("text_config", mlp_bias=True), "mlp_bias is True"),
     "sliding window": (set_in("text_config", sliding_window=64), "sliding_window is 64"),
+    "sliding Qwen2": (
+        set_in("text_config", model_type="qwen2", use_sliding_window=True, max_window_layers=1),
+        "use_sliding_window is True",
+    ),
+    "sliding layers": (
+        set_in("text_config", model_type="qwen2", layer_types=["full_attention", "sliding_attention", "x"]),
+        "layer_types",
+    ),
+    "Mistral's window": (set_in("text_config", model_type="mistral", sliding_window=0), "sliding_window is 0"),
     "activation": (set_in("text_config", hidden_act="relu"), "hidden_act is 'relu'"),
     "vision activation": (set_in("vision_config", hidden_act="gelu_fast"), "hidden_act is 'gelu_fast'"),
     "projector activation": (set_in("", projector_hidden_act="relu"), "projector_hidden_act is 'relu'"),
@@ -174,6 +191,44 @@ def test_what_changes_nothing_is_accepted(tmp_path: Path, edit: Callable[[dict[s
     write_config(tmp_path, published_config(TINY, "float32"))
     edit_config(tmp_path, edit)
     assert llava_config(tmp_path) == TINY
+
+
+LLAMA_3_1 = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, {"rope_scaling": RotaryScaling("linear", 2.0)}),
+        (
+            {"rope_scaling": LLAMA_3_1, "rope_theta": 5e5},
+            {"rope_scaling": RotaryScaling("llama3", 8.0, 1.0, 4.0, 8192), "rope_theta": 5e5},
+        ),
+        (
+            {"rope_parameters": {**LLAMA_3_1, "rope_theta": 1e4}},
+            {"rope_scaling": RotaryScaling("llama3", 8.0, 1.0, 4.0, 8192)},
+        ),
+        # A window that the file does not mention is Mistral's default, and null is none.
+        ({"model_type": "mistral"}, {"model_type": "mistral", "span": 4096}),
+        ({"model_type": "mistral", "sliding_window": None}, {"model_type": "mistral"}),
+        ({"model_type": "mistral", "sliding_window": 7}, {"model_type": "mistral", "span": 7}),
+        (
+            {"model_type": "qwen2", "use_sliding_window": False, "sliding_window": 7, "max_window_layers": 1},
+            {"model_type": "qwen2", "qkv_bias": True},
+        ),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_text_decoders_by_their_own_type(tmp_path: Path, fields: dict[str, Any], expected: dict[str, Any]) -> None:
+    write_config(tmp_path, published_config(TINY, "float32"))
+    edit_config(tmp_path, set_in("text_config", **fields))
+    config = replace(TINY, text=replace(TINY.text, **expected))
+    assert llava_config(tmp_path) == config
+    edit_config(tmp_path, lambda content: content.update(published_config(config, "float32")))
+    assert llava_config(tmp_path) == config
 
 
 @pytest.mark.parametrize(

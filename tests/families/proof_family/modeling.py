@@ -14,7 +14,8 @@ from xmflow_jax.nn.attention import wide_einsum
 from xmflow_jax.nn.clip import ClipVision, ClipVisionConfig
 from xmflow_jax.nn.interfaces import Attend, Drop, Rows
 from xmflow_jax.nn.layers import DType, RMSNorm, StackedBlocks, stack_blocks
-from xmflow_jax.nn.llama import LlamaAttention, LlamaConfig, LlamaMLP, Rotation, rotate
+from xmflow_jax.nn.llama import LlamaAttention, LlamaConfig, LlamaMLP
+from xmflow_jax.nn.rotary import Rotation, rotate
 
 # The window of a layer that has none: longer than any prompt.
 NO_WINDOW: Final = 2**30

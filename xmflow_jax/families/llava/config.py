@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.llava.modeling import LlavaConfig
-from xmflow_jax.nn.llama import LlamaConfig
-from xmflow_jax.weights.clip_tower import CLIP, clip_section, tower_sizes, write_tower
-from xmflow_jax.weights.config_checks import activation, check_keys, fill_defaults, one_of, positive, size
+from xmflow_jax.weights.clip_tower import CLIP, SIGLIP, check_tower, tower_sizes, write_tower
+from xmflow_jax.weights.config_checks import activation, check_keys, fill_defaults, one_of, size
 from xmflow_jax.weights.config_sections import COMMON_FIXED, COMMON_HARMLESS, Section
+from xmflow_jax.weights.text_decoder import check_text, read_text, write_text
 
 MODEL_TYPE: Final = "llava"
 
@@ -38,42 +38,9 @@ WHOLE: Final = Section(
     },
 )
 
-TEXT: Final = Section(
-    name="text_config",
-    read=frozenset(
-        {
-            "head_dim",
-            "hidden_act",
-            "hidden_size",
-            "intermediate_size",
-            "max_position_embeddings",
-            "model_type",
-            "num_attention_heads",
-            "num_hidden_layers",
-            "num_key_value_heads",
-            "partial_rotary_factor",
-            "rms_norm_eps",
-            "rope_parameters",
-            "rope_scaling",
-            "rope_theta",
-            "tie_word_embeddings",
-            "vocab_size",
-        }
-    ),
-    fixed={
-        **COMMON_FIXED,
-        "attention_bias": (False,),
-        "mlp_bias": (False,),
-        "sliding_window": (None,),
-    },
-    harmless={
-        **COMMON_HARMLESS,
-        "pretraining_tp": "how pretraining split the matrices; the products are the same",
-    },
-)
-
-VISION: Final = clip_section("vision_config")
-SUPPORTED_TYPES: Final = {WHOLE.name: MODEL_TYPE, TEXT.name: "llama", VISION.name: CLIP}
+TEXT: Final = "text_config"
+VISION: Final = "vision_config"
+TOWERS: Final = (CLIP, SIGLIP)
 
 
 def read_config(path: Path, published: Mapping[str, Any]) -> LlavaConfig:
@@ -87,55 +54,19 @@ def read_config(path: Path, published: Mapping[str, Any]) -> LlavaConfig:
         CheckpointError: it names another architecture, holds a key that is not known, or a value that the models here
             do not compute.
     """
-    text, vision = published.get(TEXT.name, {}), published.get(VISION.name, {})
-    for section, part in ((WHOLE, published), (TEXT, text), (VISION, vision)):
-        check_keys(path, section, part, SUPPORTED_TYPES[section.name])
-    if (
-        "rope_theta" in text
-        and (text.get("rope_parameters") or {}).get("rope_theta", text["rope_theta"]) != (text["rope_theta"])
-    ):
-        raise CheckpointError(
-            f"{path}: text_config.rope_theta is {text['rope_theta']!r} and text_config.rope_parameters says "
-            f"{text['rope_parameters']['rope_theta']!r}; they must agree"
-        )
+    text = published.get(TEXT, {})
+    check_keys(path, WHOLE, published, MODEL_TYPE)
+    check_text(path, TEXT, text)
+    check_tower(path, VISION, published.get(VISION, {}), TOWERS, usual=CLIP)
     filled = fill_defaults(path, published, "LlavaConfig")
     return LlavaConfig(
-        vision=tower_sizes(path, VISION.name, filled.vision_config),
-        text=_text_config(path, filled.text_config, tied=_flag(published, text)),
+        vision=tower_sizes(path, VISION, filled.vision_config),
+        text=read_text(path, TEXT, filled.text_config, tied=_flag(published, text)),
         image_token=size(path, "image_token_index", filled.image_token_index, least=0),
-        feature_layer=_feature_layer(path, filled, vision),
-        keep_class_token=one_of(
-            path,
-            "vision_feature_select_strategy",
-            filled.vision_feature_select_strategy,
-            {"default": False, "full": True},
-        ),
+        feature_layer=feature_layer(path, filled),
+        keep_class_token=keeps_class_token(path, filled),
         projector_activation=activation(path, "projector_hidden_act", filled.projector_hidden_act),
         projector_bias=bool(filled.multimodal_projector_bias),
-    )
-
-
-def _text_config(path: Path, text: Any, *, tied: bool) -> LlamaConfig:
-    name = "text_config"
-    heads = size(path, f"{name}.num_attention_heads", text.num_attention_heads)
-    kv_heads = size(path, f"{name}.num_key_value_heads", text.num_key_value_heads)
-    if heads % kv_heads:
-        raise CheckpointError(
-            f"{path}: {name}.num_key_value_heads is {kv_heads}; it must divide num_attention_heads, {heads}"
-        )
-    return LlamaConfig(
-        vocabulary=size(path, f"{name}.vocab_size", text.vocab_size),
-        width=size(path, f"{name}.hidden_size", text.hidden_size),
-        mlp_width=size(path, f"{name}.intermediate_size", text.intermediate_size),
-        layers=size(path, f"{name}.num_hidden_layers", text.num_hidden_layers),
-        heads=heads,
-        kv_heads=kv_heads,
-        head_width=size(path, f"{name}.head_dim", text.head_dim),
-        norm_eps=positive(path, f"{name}.rms_norm_eps", text.rms_norm_eps),
-        rope_theta=_rope_theta(path, text.rope_parameters),
-        activation=activation(path, f"{name}.hidden_act", text.hidden_act),
-        tied=tied,
-        positions=size(path, f"{name}.max_position_embeddings", text.max_position_embeddings),
     )
 
 
@@ -144,27 +75,40 @@ def _flag(published: Mapping[str, Any], text: Mapping[str, Any]) -> bool:
     return bool(published.get("tie_word_embeddings", False) or text.get("tie_word_embeddings", False))
 
 
-def _rope_theta(path: Path, parameters: Any) -> float:
-    """The rotary base; only the plain rotary embedding over the whole head is computed here."""
-    settings = dict(parameters or {})
-    kind = settings.pop("rope_type", settings.pop("type", "default"))
-    if kind != "default":
-        raise CheckpointError(f"{path}: text_config's rotary type is {kind!r}; supported: 'default' (no rope scaling)")
-    theta = settings.pop("rope_theta", None)
-    # 1.0 rotates the whole head, which is what is computed.
-    if settings.pop("partial_rotary_factor", 1.0) != 1.0 or settings:
-        raise CheckpointError(f"{path}: text_config's rotary settings are {parameters!r}; supported: rope_theta alone")
-    return positive(path, "text_config.rope_theta", theta)
+def feature_layer(path: Path, filled: Any) -> int:
+    """Index of one of the tower's layers + 1 hidden states.
 
-
-def _feature_layer(path: Path, filled: Any, vision: Mapping[str, Any]) -> int:
-    """Index of one of the tower's layers + 1 hidden states."""
+    Raises:
+        CheckpointError: it is none, or several.
+    """
     layer, states = filled.vision_feature_layer, filled.vision_config.num_hidden_layers + 1
     if not isinstance(layer, int) or isinstance(layer, bool) or not -states <= layer < states:
         raise CheckpointError(
             f"{path}: vision_feature_layer is {layer!r}; supported: one integer from {-states} to {states - 1}"
         )
     return layer
+
+
+def keeps_class_token(path: Path, filled: Any) -> bool:
+    """Whether the class token is among the features; a tower without one must keep all that it has.
+
+    Raises:
+        CheckpointError: another strategy, or one that would drop the first patch.
+    """
+    key, strategy = "vision_feature_select_strategy", filled.vision_feature_select_strategy
+    full: bool = one_of(path, key, strategy, {"default": False, "full": True})
+    if filled.vision_config.model_type != SIGLIP:
+        return full
+    if not full:
+        raise CheckpointError(
+            f"{path}: {key} is 'default', which drops a class token, and SigLIP has none; supported: 'full'"
+        )
+    return False
+
+
+def written_strategy(config: LlavaConfig) -> str:
+    """The select strategy as `config.json` spells it."""
+    return "full" if config.keep_class_token or not config.vision.class_token else "default"
 
 
 def write_config(config: LlavaConfig, dtype: str) -> dict[str, Any]:
@@ -183,22 +127,8 @@ def write_config(config: LlavaConfig, dtype: str) -> dict[str, Any]:
         "projector_hidden_act": config.projector_activation,
         "multimodal_projector_bias": config.projector_bias,
         "vision_feature_layer": config.feature_layer,
-        "vision_feature_select_strategy": "full" if config.keep_class_token else "default",
+        "vision_feature_select_strategy": written_strategy(config),
         "tie_word_embeddings": text.tied,
-        "text_config": {
-            "model_type": "llama",
-            "vocab_size": text.vocabulary,
-            "hidden_size": text.width,
-            "intermediate_size": text.mlp_width,
-            "num_hidden_layers": text.layers,
-            "num_attention_heads": text.heads,
-            "num_key_value_heads": text.kv_heads,
-            "head_dim": text.head_width,
-            "rms_norm_eps": text.norm_eps,
-            "rope_theta": text.rope_theta,
-            "hidden_act": text.activation,
-            "max_position_embeddings": text.positions,
-            "tie_word_embeddings": text.tied,
-        },
+        "text_config": write_text(text),
         "vision_config": write_tower(vision),
     }

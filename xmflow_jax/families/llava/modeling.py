@@ -1,4 +1,5 @@
-"""LLaVA-1.5 (transformers `LlavaForConditionalGeneration`; Liu et al., arXiv 2310.03744): CLIP, projector, Llama."""
+"""LLaVA-1.5 (transformers `LlavaForConditionalGeneration`; Liu et al., arXiv 2310.03744): a vision tower (CLIP or
+SigLIP), a projector, and a decoder of Llama's form."""
 
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ class LlavaConfig:
 
     Attributes:
         feature_layer: which of the tower's layers + 1 hidden states the projector reads (-2: before the last block).
-        keep_class_token: the select strategy "full"; "default" drops the class token.
+        keep_class_token: the select strategy "full"; "default" drops the class token. False of a tower without one.
         image_token: the id that marks an image position in a prompt.
         projector_activation, projector_bias: of the two-layer projector.
     """
@@ -62,7 +63,7 @@ class Llava(nnx.Module):
     def image_features(self, pixels: Float[Array, "images height width 3"]) -> Float[Array, "images positions model"]:
         """Projected patches of each image."""
         hidden = self.vision_tower.hidden_state(pixels, self.config.feature_layer)
-        if not self.config.keep_class_token:
+        if self.config.vision.class_token and not self.config.keep_class_token:
             hidden = hidden[:, 1:]
         return self.multi_modal_projector(hidden)
 

@@ -1,4 +1,4 @@
-"""Published tensor names of LLaVA-1.5, and where each tensor goes.
+"""Published tensor names of LLaVA, and where each tensor goes.
 
 The canonical spelling is that of transformers 5 in memory, without its leading `model.`.
 """
@@ -9,7 +9,8 @@ from typing import Final
 
 from xmflow_jax.families.llava.modeling import LlavaConfig
 from xmflow_jax.weights.clip_tower import tower_rules
-from xmflow_jax.weights.rules import AS_IS, KeyTable, Layout, Rule, linear, norm
+from xmflow_jax.weights.rules import KeyTable, Layout, Rule, linear
+from xmflow_jax.weights.text_decoder import text_rules
 
 
 def _layout(name: str, text: str, head: str, tower: str, projector: str) -> Layout:
@@ -41,6 +42,7 @@ HARMLESS: Final[Mapping[str, str]] = MappingProxyType(
     {
         r"\.embeddings\.position_ids": "the numbers 0, 1, ... that index CLIP's position embedding",
         r"\.rotary_emb\.inv_freq": "rotary frequencies, which follow from rope_theta",
+        r"vision_(tower|model)\.head\..*": "SigLIP's pooling head, which no decoder reads",
     }
 )
 
@@ -53,7 +55,7 @@ def key_table(config: LlavaConfig) -> KeyTable:
     rules = (
         *tower_rules(config.vision, "vision_tower", "vision_tower"),
         *_projector_rules(config),
-        *_text_rules(config),
+        *text_rules(config.text),
     )
     return KeyTable(rules, LAYOUTS, HARMLESS, EMBEDDING, HEAD, config.text.tied)
 
@@ -62,19 +64,3 @@ def _projector_rules(config: LlavaConfig) -> Iterator[Rule]:
     projector = "multi_modal_projector"
     for name in ("linear_1", "linear_2"):
         yield from linear(f"{projector}.{name}", (projector, name), bias=config.projector_bias)
-
-
-def _text_rules(config: LlavaConfig) -> Iterator[Rule]:
-    model, layers = "language_model", config.text.layers
-    yield Rule(EMBEDDING, (model, "embed_tokens", "embedding"), AS_IS)
-    yield from norm(f"{model}.norm", (model, "norm"), bias=False)
-    block = f"{model}.layers.*"
-    for name in ("input_layernorm", "post_attention_layernorm"):
-        yield from norm(f"{block}.{name}", (model, "layers", name), layers, bias=False)
-    for part, name in [
-        *(("self_attn", f"{name}_proj") for name in "qkvo"),
-        *(("mlp", f"{name}_proj") for name in ("gate", "up", "down")),
-    ]:
-        yield from linear(f"{block}.{part}.{name}", (model, "layers", part, name), layers, bias=False)
-    if not config.text.tied:
-        yield from linear("lm_head", (model, "lm_head"), bias=False)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
-from xmflow_jax.weights.clip_tower import is_vit, tower_rules
+from xmflow_jax.weights.clip_tower import VIT, tower_rules, tower_type
 from xmflow_jax.weights.rules import AS_IS, VECTOR, KeyTable, Layout, Path, Rule, linear, norm
 
 _DECODER: Final = {"decoder.": "decoder.", "enc_to_dec_proj.": "enc_to_dec_proj."}
@@ -54,7 +54,7 @@ def key_table(config: CrossAttentionConfig) -> KeyTable:
     """The tensors of an encoder-decoder of this configuration."""
     projection = linear("enc_to_dec_proj", ("enc_to_dec_proj",), bias=True) if config.projects else ()
     rules = (*tower_rules(config.vision, "encoder", "vision_tower"), *projection, *_gpt2_rules(config))
-    layouts = VIT_LAYOUTS if is_vit(config.vision) else CLIP_LAYOUTS
+    layouts = VIT_LAYOUTS if tower_type(config.vision) == VIT else CLIP_LAYOUTS
     return KeyTable(rules, layouts, HARMLESS, EMBEDDING, HEAD, config.text.tied)
 
 

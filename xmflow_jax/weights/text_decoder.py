@@ -1,0 +1,217 @@
+"""A text decoder of Llama's form, of any family: its part of `config.json`, read by its own type and written, and its
+tensors. Llama, Mistral (with its sliding window) and Qwen2 (with its biases) share the form.
+
+What the file leaves out, transformers' class of that type fills in: Mistral slides unless it says null.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from xmflow_jax.errors import CheckpointError
+from xmflow_jax.nn.llama import LlamaConfig
+from xmflow_jax.nn.rotary import LINEAR, LLAMA_3, RotaryScaling
+from xmflow_jax.weights.config_checks import activation, check_keys, one_of, positive, size
+from xmflow_jax.weights.config_sections import COMMON_FIXED, COMMON_HARMLESS, Section
+from xmflow_jax.weights.rules import AS_IS, Rule, linear, norm
+
+LLAMA: Final = "llama"
+MISTRAL: Final = "mistral"
+QWEN2: Final = "qwen2"
+
+_READ: Final = frozenset(
+    {
+        "head_dim",
+        "hidden_act",
+        "hidden_size",
+        "intermediate_size",
+        "max_position_embeddings",
+        "model_type",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "num_key_value_heads",
+        "partial_rotary_factor",
+        "rms_norm_eps",
+        "rope_parameters",
+        "rope_scaling",
+        "rope_theta",
+        "tie_word_embeddings",
+        "vocab_size",
+    }
+)
+_NO_BIAS: Final = {**COMMON_FIXED, "attention_bias": (False,), "mlp_bias": (False,)}
+_UNUSED_WINDOW: Final = "of a sliding window, which use_sliding_window switches off"
+
+# By type: keys read, keys with one of few values, and harmless ones.
+_KEYS: Final[Mapping[str, tuple[frozenset[str], Mapping[str, Any], Mapping[str, str]]]] = {
+    LLAMA: (
+        _READ,
+        {**_NO_BIAS, "sliding_window": (None,)},
+        {**COMMON_HARMLESS, "pretraining_tp": "how pretraining split the matrices; the products are the same"},
+    ),
+    MISTRAL: (_READ | {"sliding_window"}, _NO_BIAS, COMMON_HARMLESS),
+    QWEN2: (
+        _READ | {"layer_types"},
+        {**COMMON_FIXED, "use_sliding_window": (False,)},
+        {**COMMON_HARMLESS, **dict.fromkeys(("sliding_window", "max_window_layers"), _UNUSED_WINDOW)},
+    ),
+}
+TYPES: Final = tuple(_KEYS)
+
+# The settings of each kind of rotary scaling, by their names here.
+_SCALINGS: Final[Mapping[str, Mapping[str, str]]] = {
+    "default": {},
+    LINEAR: {"factor": "factor"},
+    LLAMA_3: {
+        "factor": "factor",
+        "low": "low_freq_factor",
+        "high": "high_freq_factor",
+        "original": "original_max_position_embeddings",
+    },
+}
+# 1.0 rotates the whole head, which is what is computed.
+_PLAIN_ROTARY: Final = {"partial_rotary_factor": 1.0}
+
+
+def check_text(path: Path, name: str, part: Any, usual: str = LLAMA) -> None:
+    """Refuse a decoder of another type, a key that no table names, and a value that is not computed here.
+
+    Args:
+        path: of config.json, for messages.
+        name: under which the decoder's part stands in the file.
+        part: that part.
+        usual: the type of a part that names none.
+
+    Raises:
+        CheckpointError: one of these.
+    """
+    told = part.get("model_type", usual) if isinstance(part, Mapping) else usual
+    kind = one_of(path, f"{name}.model_type", told, {one: one for one in TYPES})
+    check_keys(path, Section(name, *_KEYS[kind]), part, kind)
+    told = {key: (part.get(key) or {}).get("rope_theta") for key in ("rope_parameters", "rope_scaling")}
+    for key, theta in told.items():
+        if theta is not None and part.get("rope_theta", theta) != theta:
+            raise CheckpointError(
+                f"{path}: {name}.rope_theta is {part['rope_theta']!r} and {name}.{key} says {theta!r}; they must agree"
+            )
+
+
+def read_text(path: Path, name: str, filled: Any, *, tied: bool) -> LlamaConfig:
+    """A decoder's configuration from transformers' object of its type, whose defaults are filled in.
+
+    Args:
+        path, name: as of `check_text`, which comes before.
+        tied: whether the head is the embedding; each family has its own rule for that.
+
+    Raises:
+        CheckpointError: a value that is not computed here.
+    """
+    heads = size(path, f"{name}.num_attention_heads", filled.num_attention_heads)
+    kv_heads = size(path, f"{name}.num_key_value_heads", filled.num_key_value_heads)
+    if heads % kv_heads:
+        raise CheckpointError(
+            f"{path}: {name}.num_key_value_heads is {kv_heads}; it must divide num_attention_heads, {heads}"
+        )
+    width = size(path, f"{name}.hidden_size", filled.hidden_size)
+    theta, scaling = _rotary(path, name, filled.rope_parameters)
+    if set(getattr(filled, "layer_types", None) or ()) - {"full_attention"}:
+        raise CheckpointError(
+            f"{path}: {name}.layer_types is {filled.layer_types!r}; supported: 'full_attention' in every layer"
+        )
+    return LlamaConfig(
+        vocabulary=size(path, f"{name}.vocab_size", filled.vocab_size),
+        width=width,
+        mlp_width=size(path, f"{name}.intermediate_size", filled.intermediate_size),
+        layers=size(path, f"{name}.num_hidden_layers", filled.num_hidden_layers),
+        heads=heads,
+        kv_heads=kv_heads,
+        # Qwen2's class has no such field, and its model takes one all the same.
+        head_width=size(path, f"{name}.head_dim", getattr(filled, "head_dim", None) or width // heads),
+        norm_eps=positive(path, f"{name}.rms_norm_eps", filled.rms_norm_eps),
+        rope_theta=theta,
+        activation=activation(path, f"{name}.hidden_act", filled.hidden_act),
+        tied=tied,
+        positions=size(path, f"{name}.max_position_embeddings", filled.max_position_embeddings),
+        model_type=filled.model_type,
+        rope_scaling=scaling,
+        qkv_bias=filled.model_type == QWEN2,
+        span=_span(path, name, filled) if filled.model_type == MISTRAL else None,
+    )
+
+
+def _span(path: Path, name: str, filled: Any) -> int | None:
+    return None if filled.sliding_window is None else size(path, f"{name}.sliding_window", filled.sliding_window)
+
+
+def _rotary(path: Path, name: str, parameters: Any) -> tuple[float, RotaryScaling | None]:
+    """The rotary base, and the scaling of the frequencies."""
+    settings = dict(parameters or {})
+    kind = settings.pop("rope_type", None) or settings.get("type", "default")
+    settings.pop("type", None)
+    if kind not in _SCALINGS:
+        supported = ", ".join(map(repr, _SCALINGS))
+        raise CheckpointError(f"{path}: {name}'s rotary type is {kind!r}; supported: {supported}")
+    theta = positive(path, f"{name}.rope_theta", settings.pop("rope_theta", None))
+    wanted = _SCALINGS[kind]
+    plain = {key: settings.pop(key, value) for key, value in _PLAIN_ROTARY.items()}
+    if plain != _PLAIN_ROTARY or settings.keys() != set(wanted.values()):
+        told = ", ".join(["rope_theta", *wanted.values()])
+        raise CheckpointError(f"{path}: {name}'s rotary settings are {parameters!r}; supported: {told} alone")
+    if kind == "default":
+        return theta, None
+    numbers = {ours: positive(path, f"{name}'s rotary {key}", settings[key]) for ours, key in wanted.items()}
+    if kind == LLAMA_3:
+        numbers["original"] = size(path, f"{name}'s rotary {wanted['original']}", settings[wanted["original"]])
+        if numbers["low"] >= numbers["high"]:
+            raise CheckpointError(
+                f"{path}: {name}'s rotary settings are {parameters!r}; low_freq_factor must be below high_freq_factor"
+            )
+    return theta, RotaryScaling(kind, **numbers)  # type: ignore[arg-type]
+
+
+def write_text(text: LlamaConfig) -> dict[str, Any]:
+    """The decoder's part of `config.json`; `read_text` is its inverse."""
+    content: dict[str, Any] = {
+        "model_type": text.model_type,
+        "vocab_size": text.vocabulary,
+        "hidden_size": text.width,
+        "intermediate_size": text.mlp_width,
+        "num_hidden_layers": text.layers,
+        "num_attention_heads": text.heads,
+        "num_key_value_heads": text.kv_heads,
+        "head_dim": text.head_width,
+        "rms_norm_eps": text.norm_eps,
+        "rope_theta": text.rope_theta,
+        "hidden_act": text.activation,
+        "max_position_embeddings": text.positions,
+        "tie_word_embeddings": text.tied,
+    }
+    if text.model_type == MISTRAL:
+        content["sliding_window"] = text.span
+    if text.rope_scaling is not None:
+        own = _SCALINGS[text.rope_scaling.kind]
+        settings = {key: getattr(text.rope_scaling, ours) for ours, key in own.items()}
+        content["rope_scaling"] = {"rope_type": text.rope_scaling.kind, **settings}
+    return content
+
+
+def text_rules(text: LlamaConfig, model: str = "language_model", head: str = "lm_head") -> Iterator[Rule]:
+    """The rules of all of a decoder's parameters.
+
+    Args:
+        model: what the decoder's canonical names begin with, without the last dot, and its name in the NNX state.
+        head: what the head's begin with.
+    """
+    layers, block = text.layers, f"{model}.layers.*"
+    yield Rule(f"{model}.embed_tokens.weight", (model, "embed_tokens", "embedding"), AS_IS)
+    yield from norm(f"{model}.norm", (model, "norm"), bias=False)
+    for name in ("input_layernorm", "post_attention_layernorm"):
+        yield from norm(f"{block}.{name}", (model, "layers", name), layers, bias=False)
+    for part, name in [
+        *(("self_attn", f"{name}_proj") for name in "qkvo"),
+        *(("mlp", f"{name}_proj") for name in ("gate", "up", "down")),
+    ]:
+        bias = text.qkv_bias and name in ("q_proj", "k_proj", "v_proj")
+        yield from linear(f"{block}.{part}.{name}", (model, "layers", part, name), layers, bias=bias)
+    if not text.tied:
+        yield from linear(head, (model, "lm_head"), bias=False)
