@@ -1,4 +1,4 @@
-"""A vision tower of CLIP, ViT or SigLIP, of any family: its part of `config.json`, read and written, and its tensors."""
+"""A vision tower of CLIP, ViT or SigLIP, of any family: its part of `config.json`, read and written; its tensors."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
