@@ -9,7 +9,7 @@ import pytest
 from xmflow_jax.study import session
 
 
-@pytest.mark.parametrize("missing", [{"xmflow-jax"}, {"xmflow-jax", "numpy"}, set()], ids=str)
+@pytest.mark.parametrize("missing", [{"xmflow-jax"}, {"xmflow-jax", "numpy"}, set()], ids=len)
 def test_a_checkout_on_pythons_path_is_no_installed_package(missing: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def version(package: str) -> str:
         if package in missing:
