@@ -149,7 +149,7 @@ def _power_line(every: Sequence[Power]) -> str:
     if not every:
         return "Power: no edges were blocked, from which it would be told."
     one = every[0]  # all tasks together, where there are several
-    asked = f"{one.questions} questions on {one.images} images"
+    asked = f"{_count(one.questions, 'question')} on {_count(one.images, 'image')}"
     effect = "not known" if one.design_effect is None else f"{one.design_effect:.1f}"
     terms = f"{100 * one.confidence:g} % confidence, {100 * one.power:g} % power"
     needed = f"{one.small_loss:g} points would need {one.needed} questions"
@@ -178,3 +178,7 @@ def _layers(ranges: Iterable[tuple[int, int]]) -> str:
     ranges = tuple(ranges)
     one = len(ranges) == 1 and ranges[0][0] == ranges[0][1]
     return f"in layer{'' if one else 's'} {ranges_text(ranges)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

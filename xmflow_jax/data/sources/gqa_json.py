@@ -5,6 +5,7 @@ Source: the files of GQA version 1.2 (Hudson and Manning, CVPR 2019, arXiv 1902.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Final
 
 from xmflow_jax.data.question import Box, Question
@@ -89,6 +90,8 @@ def _question(
     task, about, chosen = task_of_types(types), references(program), options(program, answer)
     one_object = objects_of(task) == (CENTRAL_OBJECT,) if task in STUDY_TASKS else len(about) == 1
     where = f"{scene_graphs}: image {entry['imageId']}"
+    if graph is not None and not (isinstance(graph, dict) and isinstance(graph.get("objects") or {}, dict)):
+        raise DataError(f"{where} has {shorten(repr(graph), 60)}; expected width, height and objects by their ids")
     return Question(
         question_id=question_id,
         image_id=entry["imageId"],
