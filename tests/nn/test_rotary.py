@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -27,7 +28,7 @@ def test_angles_are_the_published_ones(kind: str) -> None:
     parameters: dict[str, Any] = {"rope_type": kind, "rope_theta": 5e5, **settings}
     published = LlamaRotaryEmbedding(LlamaConfig(hidden_size=512, num_attention_heads=4, rope_parameters=parameters))
     frequencies = published.inv_freq.numpy().astype(np.float64)
-    cos, sin = rotary(POSITIONS, 128, 5e5, scaling)
+    cos, sin = rotary(jnp.asarray(POSITIONS), 128, 5e5, scaling)
     angles = POSITIONS[:, None] * frequencies
     # Of the largest angle, float32 keeps so many digits.
     np.testing.assert_allclose(cos, np.cos(angles), rtol=0, atol=5e-4)
