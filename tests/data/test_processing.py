@@ -138,7 +138,8 @@ def test_broken_file_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     [
         ("config.json", {"model_type": "llava_next"}, "model_type is 'llava_next'; supported: 'llava'"),
         ("config.json", {"vision_feature_select_strategy": "cls"}, "vision_feature_select_strategy"),
-        ("config.json", {"vision_config": {"model_type": "siglip_vision_model"}}, "'siglip_vision_model'; supported"),
+        ("config.json", {"vision_config": {"model_type": "dinov2"}}, "'dinov2'; supported"),
+        ("config.json", {"vision_config": {"model_type": "siglip_vision_model"}}, "SigLIP has none; supported: 'full'"),
         (
             "config.json",
             {"vision_config": {"model_type": "clip_vision_model", "image_size": 42, "patch_size": 14}},
