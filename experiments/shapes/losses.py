@@ -191,7 +191,7 @@ def decoder_loss(
         settings: `alignment` and `sides` of the recipe.
     """
     model = nnx.merge(graphdef, params, vision)
-    visual = model.image_features(batch.pixels)
+    visual = model.visual(batch.pixels[:, None])
     hidden_of = llava_hidden if isinstance(model, Llava) else cross_attention_hidden
     hidden = hidden_of(model, visual, batch.tokens)
     read = jnp.stack([batch.cue_end, batch.cue_end + 1], axis=-1)

@@ -1,6 +1,7 @@
 """How an image lies in the positions that hold it: each image by a grid of its own, each position by its pixels."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Final
 
@@ -27,6 +28,7 @@ class ImageLayout:
             shows the whole image; a newline).
         tokens: what `<image>` stands for in a prompt: `FEATURE`, or the token id of a mark that the family's processor
             puts around or between (vision start and end). Empty where the image is read from outside the prompt.
+        views: which positions show which view of the image, by role (`roles.VIEW_ROLES`); empty where there is one.
     """
 
     rows: int
@@ -34,6 +36,7 @@ class ImageLayout:
     side: int
     boxes: Int32[np.ndarray, "positions 4"]
     tokens: Int32[np.ndarray, " tokens"]
+    views: Mapping[str, Bool[np.ndarray, " positions"]] = field(default_factory=dict)
 
     @property
     def positions(self) -> int:

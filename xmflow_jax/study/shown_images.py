@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import jax
 import numpy as np
 
 from xmflow_jax.data.prompt import PreparedQuestion
@@ -59,9 +60,14 @@ def with_blank_images(prepare: Prepare) -> Prepare:
 
     def blank(question: Question) -> PreparedQuestion:
         prompt = prepare(question)
-        return dataclasses.replace(prompt, pixels=np.zeros_like(prompt.pixels))
+        return dataclasses.replace(prompt, pixels=jax.tree.map(_mean_colour, prompt.pixels))
 
     return blank
+
+
+def _mean_colour(leaf: np.ndarray) -> np.ndarray:
+    """Zeros for colours; what tells where pictures lie (whole numbers) stays."""
+    return np.zeros_like(leaf) if np.issubdtype(leaf.dtype, np.floating) else leaf
 
 
 def with_shuffled_images(prepare: Prepare, others: dict[Key, Question]) -> Prepare:
