@@ -49,12 +49,14 @@ STEPS, NEVER = 4, (10**6,)
 # Where each family is compared with PyTorch, clean and under knockout.
 PARITY = {
     "llava": ("llava/test_parity.py", "../knockout/test_torch_knockout.py"),
+    "llava_next": ("llava_next/test_parity.py",),
     "vision-encoder-decoder": ("vision_encoder_decoder/test_parity.py",),
     "proof": ("proof_family/test_parity.py",),
 }
 # Every layer's sliding window, None where there is none.
 SPANS: dict[str, Callable[[Any], list[int | None]]] = {
     "llava": lambda config: [None] * config.text.layers,
+    "llava_next": lambda config: [config.text.span] * config.text.layers,
     "vision-encoder-decoder": lambda config: [None] * config.text.layers,
     "proof": lambda config: [config.span if layer % 2 else None for layer in range(config.text.layers)],
 }
@@ -146,7 +148,9 @@ def answered(net: Network, prompts: Any, request: Request) -> Answered:
 
 
 def perturbed(prompt: TinyPrompt) -> TinyPrompt:
-    return replace(prompt, pixels=prompt.pixels[..., ::-1] * 3 + 1)
+    """Other colours in every picture."""
+    colours = jax.tree.map(lambda one: one[..., ::-1] * 3 + 1 if one.dtype == np.float32 else one, prompt.pixels)
+    return replace(prompt, pixels=colours)
 
 
 @each_family

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.weights.tiny_checkpoint import TINY
+from xmflow_jax.families.llava_next.family import FAMILY as LLAVA_NEXT
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.gpt2 import MODEL_WIDTH, Gpt2Config
@@ -24,6 +25,8 @@ ENCODER_DECODERS = {
     "own scale, no class token": CrossAttentionConfig(CLIP, replace(TEXT, cross_scale=MODEL_WIDTH), False),
 }
 
+NEXT = LLAVA_NEXT.tiny
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "llava": {
         "tied": replace(TINY, text=replace(TINY.text, tied=True)),
@@ -38,6 +41,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
             TINY, text=replace(TINY.text, model_type="qwen2", qkv_bias=True, tied=True), vision=SIGLIP
         ),
         "llama 3.1": replace(TINY, text=replace(TINY.text, rope_scaling=LLAMA_3_1)),
+    },
+    "llava_next": {
+        "tied": replace(NEXT, text=replace(NEXT.text, tied=True)),
+        "mistral, features": replace(
+            NEXT,
+            text=replace(NEXT.text, model_type="mistral", span=7),
+            feature_layer=1,
+            projector_activation="quick_gelu",
+            projector_bias=False,
+        ),
+        "llama 3": replace(NEXT, text=replace(NEXT.text, rope_theta=5e5), canvases=((56, 56), (84, 28))),
+        "qwen2": replace(NEXT, text=replace(NEXT.text, model_type="qwen2", qkv_bias=True)),
     },
     "vision-encoder-decoder": ENCODER_DECODERS,
 }
