@@ -136,7 +136,7 @@ def test_broken_file_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "values", "complaint"),
     [
-        ("config.json", {"model_type": "llava_next"}, "model_type is 'llava_next'; supported: 'llava'"),
+        ("config.json", {"model_type": "no_such"}, "model_type is 'no_such'; supported: 'llava'"),
         ("config.json", {"vision_feature_select_strategy": "cls"}, "vision_feature_select_strategy"),
         ("config.json", {"vision_config": {"model_type": "dinov2"}}, "'dinov2'; supported"),
         ("config.json", {"vision_config": {"model_type": "siglip_vision_model"}}, "SigLIP has none; supported: 'full'"),

@@ -17,12 +17,14 @@ import pytest
 from tests.families.proof_family.family import PROOF
 from tests.knockout.tiny_study import TinyPrompt, mark_question
 from xmflow_jax.data import roles
-from xmflow_jax.data.anyres import read_features
-from xmflow_jax.data.images import FEATURE, ImageLayout
+from xmflow_jax.data.anyres import blend_features, most_cells, read_features
+from xmflow_jax.data.images import COLOURS, FEATURE, ImageLayout
 from xmflow_jax.families.checkpoint import load_model
 from xmflow_jax.families.family import Family
-from xmflow_jax.families.llava_next.modeling import READS, TILES
+from xmflow_jax.families.llava_next.modeling import READS
 from xmflow_jax.families.llava_next.processing import tiling
+from xmflow_jax.families.llava_onevision import processing as llava_onevision
+from xmflow_jax.families.llava_onevision.modeling import SHARES
 from xmflow_jax.families.registry import all_families, registered
 from xmflow_jax.nn.pictures import LEARNED
 from xmflow_jax.weights.load import LoadedModel
@@ -73,11 +75,30 @@ def random_tiles(config: Any, images: int, rng: np.random.Generator, size: tuple
     reads = [read_features(cut)] * images
     per_image = (cut.tiles + 1) * config.vision.patches
     numbered = [np.where(own == LEARNED, LEARNED, own + place * per_image) for place, own in enumerate(reads)]
-    return {TILES: tiles, READS: np.concatenate(numbered).astype(np.int32)}
+    return {COLOURS: tiles, READS: np.concatenate(numbered).astype(np.int32)}
+
+
+def random_resampled_tiles(
+    config: Any, images: int, rng: np.random.Generator, size: tuple[int, int] | None = None
+) -> Any:
+    """What LLaVA-OneVision reads of so many images of one (width, height), `PICTURE` by default."""
+    cut, side = llava_onevision.tiling(config, size or PICTURE), config.vision.image_size
+    tiles = rng.normal(size=(images * (cut.tiles + 1), side, side, 3)).astype(np.float32)
+    reads, shares = blend_features(cut, most_cells(cut, config.most_tiles))
+    per_image = (cut.tiles + 1) * config.vision.patches
+    numbered = [np.where(reads == LEARNED, LEARNED, reads + place * per_image) for place in range(images)]
+    return {
+        COLOURS: tiles,
+        READS: np.concatenate(numbered).astype(np.int32),
+        SHARES: np.concatenate([shares] * images),
+    }
 
 
 # What models of other families than the square ones read of images of `PICTURE`, by model type.
-PIXELS: Final[dict[str, Callable[[Any, int, np.random.Generator], Any]]] = {"llava_next": random_tiles}
+PIXELS: Final[dict[str, Callable[..., Any]]] = {
+    "llava_next": random_tiles,
+    "llava_onevision": random_resampled_tiles,
+}
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from tests.families.proof_family.family import PROOF
 from tests.knockout.tiny_study import TinyPrompt, arrays, run_plain
 from xmflow_jax.data import roles
 from xmflow_jax.data.batch import build_batch
+from xmflow_jax.data.images import COLOURS
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.data.question import Question
 from xmflow_jax.families.family import Family
@@ -50,6 +51,7 @@ STEPS, NEVER = 4, (10**6,)
 PARITY = {
     "llava": ("llava/test_parity.py", "../knockout/test_torch_knockout.py"),
     "llava_next": ("llava_next/test_parity.py",),
+    "llava_onevision": ("llava_onevision/test_parity.py",),
     "vision-encoder-decoder": ("vision_encoder_decoder/test_parity.py",),
     "proof": ("proof_family/test_parity.py",),
 }
@@ -57,6 +59,7 @@ PARITY = {
 SPANS: dict[str, Callable[[Any], list[int | None]]] = {
     "llava": lambda config: [None] * config.text.layers,
     "llava_next": lambda config: [config.text.span] * config.text.layers,
+    "llava_onevision": lambda config: [None] * config.text.layers,
     "vision-encoder-decoder": lambda config: [None] * config.text.layers,
     "proof": lambda config: [config.span if layer % 2 else None for layer in range(config.text.layers)],
 }
@@ -149,8 +152,10 @@ def answered(net: Network, prompts: Any, request: Request) -> Answered:
 
 def perturbed(prompt: TinyPrompt) -> TinyPrompt:
     """Other colours in every picture."""
-    colours = jax.tree.map(lambda one: one[..., ::-1] * 3 + 1 if one.dtype == np.float32 else one, prompt.pixels)
-    return replace(prompt, pixels=colours)
+    pixels: Any = prompt.pixels
+    if isinstance(pixels, dict):
+        return replace(prompt, pixels={**pixels, COLOURS: pixels[COLOURS][..., ::-1] * 3 + 1})
+    return replace(prompt, pixels=pixels[..., ::-1] * 3 + 1)
 
 
 @each_family

@@ -5,6 +5,7 @@ from typing import Any
 
 from tests.weights.tiny_checkpoint import TINY
 from xmflow_jax.families.llava_next.family import FAMILY as LLAVA_NEXT
+from xmflow_jax.families.llava_onevision.family import FAMILY as LLAVA_ONEVISION
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.gpt2 import MODEL_WIDTH, Gpt2Config
@@ -26,6 +27,7 @@ ENCODER_DECODERS = {
 }
 
 NEXT = LLAVA_NEXT.tiny
+ONEVISION = LLAVA_ONEVISION.tiny
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "llava": {
@@ -53,6 +55,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
         ),
         "llama 3": replace(NEXT, text=replace(NEXT.text, rope_theta=5e5), canvases=((56, 56), (84, 28))),
         "qwen2": replace(NEXT, text=replace(NEXT.text, model_type="qwen2", qkv_bias=True)),
+    },
+    "llava_onevision": {
+        "tied": replace(ONEVISION, text=replace(ONEVISION.text, tied=True)),
+        "features": replace(ONEVISION, feature_layer=0, projector_activation="quick_gelu", projector_bias=False),
+        # A tile whose edge fills no patch, as the published ones have.
+        "edges": replace(ONEVISION, vision=replace(ONEVISION.vision, image_size=32), canvases=((32, 32), (64, 64))),
     },
     "vision-encoder-decoder": ENCODER_DECODERS,
 }

@@ -8,11 +8,12 @@ Sources: LLaVA-NeXT's release notes (January 2024); `image_processing_utils` and
 5.24, which choose canvas and cells in this way.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Float32, Int32
 
 from xmflow_jax.data import roles
 from xmflow_jax.data.images import FEATURE, ImageLayout
@@ -95,20 +96,63 @@ def read_features(tiling: Tiling) -> Int32[np.ndarray, " positions"]:
     return np.concatenate([np.arange(side * side), lines.ravel()]).astype(np.int32)
 
 
-def tiled_layout(tiling: Tiling, patch: int) -> ImageLayout:
+def most_cells(tiling: Tiling, tiles: int) -> tuple[int, int]:
+    """(rows, columns) that the kept cells are resampled to where they fill more than so many tiles ("anyres_max").
+
+    Source: transformers 5.24, `modeling_llava_onevision`, `pack_image_features`.
+    """
+    rows, columns = tiling.last_row - tiling.first_row, tiling.last_column - tiling.first_column
+    ratio = math.sqrt(rows * columns / (tiles * tiling.side**2))
+    # Grids that are hardly larger are left as they are.
+    return (int(rows // ratio), int(columns // ratio)) if ratio > 1.1 else (rows, columns)
+
+
+def blend_features(
+    tiling: Tiling, grid: tuple[int, int]
+) -> tuple[Int32[np.ndarray, "positions 4"], Float32[np.ndarray, "positions 4"]]:
+    """The features that each of an image's positions reads, as `read_features` numbers them, and their shares.
+
+    The kept cells are resampled to (rows, columns), bilinearly, cells' middles where they were.
+    """
+    cells = tiling.side**2
+    numbers = read_features(tiling)
+    columns = tiling.last_column - tiling.first_column
+    kept = numbers[cells:].reshape(-1, columns + 1)[:, :-1]
+    row, column = (_neighbours(old, new) for old, new in zip(kept.shape, grid, strict=True))
+    reads = np.stack([kept[np.ix_(down, across)] for down in row[0] for across in column[0]], axis=-1)
+    shares = np.stack([np.outer(down, across) for down in row[1] for across in column[1]], axis=-1)
+    ends = np.full((grid[0], 1, 4), LEARNED), np.tile([1.0, 0, 0, 0], (grid[0], 1, 1))
+    lines = [np.concatenate([own, end], axis=1).reshape(-1, 4) for own, end in zip((reads, shares), ends, strict=True)]
+    whole = np.repeat(numbers[:cells, None], 4, axis=1), np.tile([1.0, 0, 0, 0], (cells, 1))
+    found, weight = (np.concatenate(pair) for pair in zip(whole, lines, strict=True))
+    return found.astype(np.int32), weight.astype(np.float32)
+
+
+def _neighbours(old: int, new: int) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Along one axis of `old` cells: of each of `new` places the two cells beside it, and their shares."""
+    place = np.maximum((np.arange(new) + 0.5) * (old / max(new, 1)) - 0.5, 0)
+    first = place.astype(int)
+    return (first, np.minimum(first + 1, old - 1)), (1 - (place - first), place - first)
+
+
+def tiled_layout(tiling: Tiling, patch: int, grid: tuple[int, int] | None = None) -> ImageLayout:
     """How an image that is cut into tiles lies in its positions.
 
     Its picture (`Processing.plain_pixels`) is that of `draw_views`: the squashed whole, and below it the canvas.
 
     Args:
         patch: side in pixels.
+        grid: (rows, columns) that the kept cells are resampled to; None: they are not. The box of a resampled position
+            is its share of the kept cells' pixels.
     """
     side, across = tiling.side, max(tiling.side, tiling.columns * tiling.side)
-    whole = _boxes(np.arange(side), np.arange(side))
-    rows = np.arange(tiling.first_row, tiling.last_row) + side
-    cells = _boxes(rows, np.arange(tiling.first_column, tiling.last_column))
-    lines = np.concatenate([cells, np.zeros((len(rows), 1, 4), np.int64)], axis=1)
-    boxes = np.concatenate([whole.reshape(-1, 4), lines.reshape(-1, 4)]) * patch
+    whole = _boxes(np.arange(side + 1), np.arange(side + 1)) * patch
+    rows, columns = tiling.last_row - tiling.first_row, tiling.last_column - tiling.first_column
+    down, right = grid or (rows, columns)
+    lines_at = np.rint((tiling.first_row + side + np.linspace(0, rows, down + 1)) * patch)
+    cells = _boxes(lines_at, np.rint((tiling.first_column + np.linspace(0, columns, right + 1)) * patch))
+    lines = np.concatenate([cells, np.zeros((down, 1, 4))], axis=1)
+    boxes = np.concatenate([whole.reshape(-1, 4), lines.reshape(-1, 4)])
     newline = boxes[:, 2] == 0
     base = np.arange(len(boxes)) < side * side
     views = {roles.IMAGE_BASE: base, roles.IMAGE_TILES: ~base & ~newline, roles.IMAGE_NEWLINE: newline}
@@ -118,9 +162,9 @@ def tiled_layout(tiling: Tiling, patch: int) -> ImageLayout:
 
 
 def _boxes(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """[row, column, 4]: left, top, right, bottom of cells, in cells."""
-    row, column = np.meshgrid(rows, columns, indexing="ij")
-    return np.stack([column, row, column + 1, row + 1], axis=-1)
+    """[row, column, 4]: left, top, right, bottom of the cells between these lines."""
+    corners = np.stack(np.meshgrid(columns, rows), axis=-1)
+    return np.concatenate([corners[:-1, :-1], corners[1:, 1:]], axis=-1)
 
 
 def draw_views(tiles: np.ndarray, tiling: Tiling) -> np.ndarray:

@@ -11,6 +11,9 @@ from jaxtyping import Bool, Int32
 # Among an image's tokens: a position that holds a feature of the image, whatever token id the model marks it with.
 FEATURE: Final = -1
 
+# Where a family hands its model a mapping of arrays of a prompt's images, the one that holds their normalised colours.
+COLOURS: Final = "colours"
+
 Box = tuple[int, int, int, int]
 
 

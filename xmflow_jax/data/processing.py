@@ -46,7 +46,8 @@ class Processing:
             because the model reads it by cross-attention.
         end_tokens: ids that end an answer, the tokenizer's own first.
         pixels: the images of a prompt -> what the model's `visual` reads of them: an array or a tree of arrays, with
-            what may differ from prompt to prompt on the first axis of each. Colours are normalised, channels last.
+            what may differ from prompt to prompt on the first axis of each. Colours are normalised; in a mapping they
+            are its `COLOURS`.
         plain_pixels: an image -> the picture after resizing, padding and cropping only: colours as they were, 0 to 255.
         image_layout: (width, height) of an original image -> how it lies in the positions that hold it.
         place: (the prompt's tokens, its images) -> the prompt's position ids and blocks.

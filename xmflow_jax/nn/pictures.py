@@ -38,6 +38,26 @@ def rearranged(
     return jnp.where((reads == LEARNED)[..., None], learned.astype(features.dtype), read)
 
 
+def blended(
+    features: Float[Array, "batch features width"],
+    reads: Int[Array, "batch visual neighbours"],
+    shares: Float[Array, "batch visual neighbours"],
+    learned: Float[Array, " width"],
+) -> Float[Array, "batch visual width"]:
+    """Sums of a few features each, such as of four neighbours in a grid that is resampled.
+
+    Args:
+        reads: of every place, the numbers of its features, or `LEARNED`.
+        shares: what each of them is multiplied by.
+        learned: as of `rearranged`.
+    """
+    parts = (
+        rearranged(features, reads[..., one], learned) * shares[..., one, None].astype(features.dtype)
+        for one in range(reads.shape[-1])
+    )
+    return sum(parts, jnp.zeros((), features.dtype))
+
+
 def features_in_order(
     words: Float[Array, "batch position width"],
     is_image: Bool[Array, "batch position"],

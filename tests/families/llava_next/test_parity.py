@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.families.full_pass import full_pass
-from tests.families.llava_next.tile_prompts import SIZES, tile_prompt, torch_inputs
+from tests.families.llava_next.tile_prompts import SIZES, blocked_edges, probabilities, tile_prompt, torch_inputs
 from tests.families.torch_reference import run_blocked, torch_model
 from tests.families.variants import LLAMA_3_1, NEXT
 from tests.knockout.tiny_study import TinyPrompt, arrays, run_plain
@@ -20,9 +20,7 @@ from xmflow_jax.data.batch import build_batch
 from xmflow_jax.families.checkpoint import load_model
 from xmflow_jax.families.llava_next.family import FAMILY
 from xmflow_jax.families.llava_next.modeling import LlavaNextConfig
-from xmflow_jax.knockout.actions import Knockout
 from xmflow_jax.knockout.fast.engine import encode, sweep_fast
-from xmflow_jax.knockout.kinds.edges import Edges
 from xmflow_jax.knockout.measure import measure
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
 from xmflow_jax.knockout.study import build_study
@@ -57,7 +55,7 @@ def both(case: str) -> tuple[LoadedModel, Any]:
 @each_case
 def test_every_layer_and_all_logits_of_images_of_every_shape(case: str) -> None:
     loaded, model = both(case)
-    prompts = [tile_prompt(CASES[case], size, seed) for seed, size in enumerate(SIZES)]
+    prompts = [tile_prompt(FAMILY, CASES[case], size, seed) for seed, size in enumerate(SIZES)]
     batch = build_batch(prompts)
     ours = jax.tree.map(np.asarray, full_pass(loaded.net, jnp.asarray(batch.tokens), batch.pixels))
     for row, (prompt, size) in enumerate(zip(prompts, SIZES, strict=True)):
@@ -70,20 +68,12 @@ def test_every_layer_and_all_logits_of_images_of_every_shape(case: str) -> None:
         assert np.abs(ours.logits[row, :length] - theirs.logits[0].numpy()).max() <= LOGITS, size
 
 
-def blocked_edges(knockout: Knockout, prompt: TinyPrompt) -> dict[int, np.ndarray]:
-    """[target, source] by layer."""
-    ((edges, layers, _),) = knockout.switched
-    assert isinstance(edges, Edges)
-    mask = np.outer(prompt.roles[edges.target.role], prompt.roles[edges.source.role])
-    return dict.fromkeys(layers, mask)
-
-
 @each_case
 def test_probabilities_under_knockout(case: str) -> None:
     """All pathways of the study and those of the views, in every layer; both engines; a batch of mixed sizes."""
     loaded, model = both(case)
     sizes = SIZES[3:6] if case == "llama" else SIZES[3:5]
-    prompts = [tile_prompt(CASES[case], size, seed) for seed, size in enumerate(sizes)]
+    prompts = [tile_prompt(FAMILY, CASES[case], size, seed) for seed, size in enumerate(sizes)]
     views = [Pathway(view, "Question") for view in ("Image Base", "Image Tiles", "Image Newline")]
     styled = [(pathway, CENTRED) for pathway in (*STUDY_PATHWAYS, *views)] + [(Pathway("Image", "All"), TO_END)]
     knockouts = [row.knockout for row in pathway_study(styled, loaded.anatomy, 1)]
@@ -107,16 +97,9 @@ def test_probabilities_under_knockout(case: str) -> None:
     assert np.mean(np.array(effects) > 1e-3) > 0.5
 
 
-def probabilities(output: Any) -> np.ndarray:
-    import torch
-
-    found: np.ndarray = torch.softmax(output.logits[0, -1].float(), -1).numpy()
-    return found
-
-
 def test_a_batch_of_mixed_sizes_gives_what_each_image_gives_alone() -> None:
     loaded, _ = both("llama")
-    prompts = [tile_prompt(NEXT, size, seed) for seed, size in enumerate(SIZES)]
+    prompts = [tile_prompt(FAMILY, NEXT, size, seed) for seed, size in enumerate(SIZES)]
     together = np.asarray(encode(loaded.net, build_batch(prompts).pixels))
     assert len({len(prompt.token_ids) for prompt in prompts}) > 3
     for row, prompt in enumerate(prompts):
@@ -129,7 +112,7 @@ def test_several_images_in_one_prompt() -> None:
     loaded, model = both("llama")
     config = loaded.config
     assert isinstance(config, LlavaNextConfig)
-    one, other = (tile_prompt(config, size, 3) for size in (SIZES[3], SIZES[3]))
+    one, other = (tile_prompt(FAMILY, config, size, 3) for size in (SIZES[3], SIZES[3]))
     images = [joined_pixels(config, [one, other])]
     tokens = np.concatenate([one.token_ids, other.token_ids])
     prompt = TinyPrompt(tokens, images[0], {})
@@ -147,9 +130,9 @@ def joined_pixels(config: LlavaNextConfig, prompts: list[TinyPrompt]) -> dict[st
     for prompt in prompts:
         own: Any = prompt.pixels
         before = sum(map(len, tiles)) * config.vision.patches
-        tiles.append(own["tiles"])
+        tiles.append(own["colours"])
         reads.append(np.where(own["reads"] < 0, own["reads"], own["reads"] + before))
-    return {"tiles": np.concatenate(tiles), "reads": np.concatenate(reads)}
+    return {"colours": np.concatenate(tiles), "reads": np.concatenate(reads)}
 
 
 def _concatenated(parts: list[Any], axis: int) -> Any:

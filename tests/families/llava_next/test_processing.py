@@ -71,7 +71,7 @@ def test_prompts_of_images_of_two_sizes(tmp_path: Path) -> None:
         np.testing.assert_array_equal(own[roles.IMAGE_WITHOUT_CENTRAL_OBJECT], image & ~central & ~own[roles.IMAGE_PAD])
     assert len({prompt.images[0].positions for prompt in prompts}) == 2
     batch = build_batch(prompts)
-    assert batch.pixels["tiles"].shape[1] == max(len(prompt.pixels["tiles"]) for prompt in prompts)
+    assert batch.pixels["colours"].shape[1] == max(len(prompt.pixels["colours"]) for prompt in prompts)
 
 
 @pytest.mark.parametrize(("size", "cells"), [((57, 50), 16), ((100, 37), 8), ((37, 100), 8), ((300, 20), 0)])

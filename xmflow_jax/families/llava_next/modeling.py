@@ -10,14 +10,14 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from xmflow_jax.data.anyres import Canvas
+from xmflow_jax.data.images import COLOURS
 from xmflow_jax.families.llava.modeling import LlavaProjector
 from xmflow_jax.nn.clip import ClipVision, ClipVisionConfig
 from xmflow_jax.nn.layers import DType
 from xmflow_jax.nn.llama import LlamaConfig, LlamaDecoder
 from xmflow_jax.nn.pictures import features_in_order, one_by_one, rearranged, side_by_side
 
-# The parts of a prompt's pixels.
-TILES: Final = "tiles"
+# Beside the colours of a prompt's tiles: the number of the patch that each position reads.
 READS: Final = "reads"
 
 
@@ -58,10 +58,10 @@ class LlavaNext(nnx.Module):
         """Projected patches in the order of the image positions, the learned vector where a row ends.
 
         Args:
-            pixels: `TILES` [batch, tile, height, width, 3], all tiles of a prompt, and `READS` [batch, visual], the
+            pixels: `COLOURS` [batch, tile, height, width, 3], all tiles of a prompt, and `READS` [batch, visual], the
                 number of the patch that each position reads (`data.anyres.read_features`).
         """
-        tiles, reads = pixels[TILES], pixels[READS]
+        tiles, reads = pixels[COLOURS], pixels[READS]
         hidden = self.vision_tower.hidden_state(one_by_one(tiles), self.config.feature_layer)[:, 1:]
         features = side_by_side(self.multi_modal_projector(hidden), len(tiles))
         return rearranged(features, reads, self.image_newline[...])
