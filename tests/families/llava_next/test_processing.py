@@ -12,6 +12,7 @@ from tests.data.tiny_processing import write_tiny_processing
 from tests.families.variants import NEXT
 from xmflow_jax.data import roles
 from xmflow_jax.data.batch import build_batch
+from xmflow_jax.data.chosen_prompt import choose_prompt
 from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.question import Box, Question
 from xmflow_jax.data.templates import NAMED_TEMPLATES
@@ -121,6 +122,20 @@ def test_canvases_that_are_none_are_refused(canvases: object) -> None:
         return
     with pytest.raises(CheckpointError, match=r"config\.json.*image_grid_pinpoints"):
         FAMILY.read_config(Path("config.json"), content)
+
+
+def test_llama_3s_chat_is_the_studys_prompt_with_the_studys_own_end(tmp_path: Path) -> None:
+    """LLaVA's words of the system stand in the published chat template; the space and line end at the end do not."""
+    write_next(tmp_path)
+    usual = NAMED_TEMPLATES["llava_llama_3"]
+    assert usual.text.endswith("<|end_header_id|>\n\n \n")
+    system = usual.text.partition("<|eot_id|>")[0] + "<|eot_id|>"
+    turn = "<|start_header_id|>user<|end_header_id|>\n\n<image>\n{{ messages[0].content[1].text }}<|eot_id|>"
+    chat = f"{system}{turn}<|start_header_id|>assistant<|end_header_id|>\n\n"
+    (tmp_path / "chat_template.jinja").write_text(f"{{% raw %}}{system}{{% endraw %}}{chat.removeprefix(system)}")
+    found = choose_prompt(tmp_path, usual, read_checkpoint(tmp_path).processing(), image_in_prompt=True)
+    assert found.template == usual
+    assert found.line().startswith("prompt llava_llama_3: the first study's, as in chat_template.jinja but for its end")
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from xmflow_jax.nn.clip import ClipVision, ClipVisionConfig
+from xmflow_jax.nn.image_in_prompt import ImageInPrompt
 from xmflow_jax.nn.layers import ACTIVATIONS, DType
 from xmflow_jax.nn.llama import LlamaConfig, LlamaDecoder
-from xmflow_jax.nn.pictures import features_in_order, one_by_one, side_by_side
+from xmflow_jax.nn.pictures import one_by_one, side_by_side
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class LlavaProjector(nnx.Module):
         return self.linear_2(ACTIVATIONS[self.activation](self.linear_1(x)))
 
 
-class Llava(nnx.Module):
+class Llava(ImageInPrompt):
     """Image positions of the prompt take the projected patches; everything after is a Llama."""
 
     def __init__(self, config: LlavaConfig, *, dtype: DType = jnp.float32, rngs: nnx.Rngs) -> None:
@@ -62,6 +63,7 @@ class Llava(nnx.Module):
             widths, config.projector_activation, config.projector_bias, dtype=dtype, rngs=rngs
         )
         self.language_model = LlamaDecoder(config.text, dtype=dtype, rngs=rngs)
+        self.image_token = config.image_token
         self.config = config
 
     def visual(self, pixels: Float[Array, "batch images height width 3"]) -> Float[Array, "batch visual model"]:
@@ -70,29 +72,3 @@ class Llava(nnx.Module):
         if self.config.vision.class_token and not self.config.keep_class_token:
             hidden = hidden[:, 1:]
         return side_by_side(self.multi_modal_projector(hidden), len(pixels))
-
-    @property
-    def stacks(self) -> tuple[LlamaDecoder, ...]:
-        """The decoder alone."""
-        return (self.language_model,)
-
-    def enter(
-        self,
-        stack: int,
-        tokens: Int[Array, "batch position"],
-        ids: Int[Array, "batch axis position"],
-        features: Float[Array, "batch visual model"],
-        before: Float[Array, "batch source model"] | None = None,
-    ) -> Float[Array, "batch position model"]:
-        """Word embeddings, with the visual features (all images of a prompt, in order) at its image positions."""
-        is_image = tokens == self.config.image_token
-        words = self.language_model.embed(jnp.where(is_image, 0, tokens), ids)
-        return features_in_order(words, is_image, features)
-
-    def norm(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
-        """The norm before the head."""
-        return self.language_model.norm(x)
-
-    def unembed(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocabulary"]:
-        """The head alone, in float32 or wider."""
-        return self.language_model.unembed(x)

@@ -6,15 +6,16 @@ from typing import Final
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from xmflow_jax.data.anyres import Canvas
 from xmflow_jax.data.images import COLOURS
 from xmflow_jax.families.llava.modeling import LlavaProjector
 from xmflow_jax.nn.clip import ClipVision, ClipVisionConfig
+from xmflow_jax.nn.image_in_prompt import ImageInPrompt
 from xmflow_jax.nn.layers import DType
 from xmflow_jax.nn.llama import LlamaConfig, LlamaDecoder
-from xmflow_jax.nn.pictures import blended, features_in_order, one_by_one, side_by_side
+from xmflow_jax.nn.pictures import blended, one_by_one, side_by_side
 
 # Beside the colours of a prompt's tiles: the numbers of the patches that each position reads, and their shares.
 READS: Final = "reads"
@@ -43,7 +44,7 @@ class LlavaOnevisionConfig:
     projector_bias: bool = True
 
 
-class LlavaOnevision(nnx.Module):
+class LlavaOnevision(ImageInPrompt):
     """Image positions of the prompt take the projected, resampled patches; everything after is the decoder's."""
 
     def __init__(self, config: LlavaOnevisionConfig, *, dtype: DType = jnp.float32, rngs: nnx.Rngs) -> None:
@@ -54,6 +55,7 @@ class LlavaOnevision(nnx.Module):
         )
         self.image_newline = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (widths[1],), dtype))
         self.language_model = LlamaDecoder(config.text, dtype=dtype, rngs=rngs)
+        self.image_token = config.image_token
         self.config = config
 
     def visual(self, pixels: dict[str, Array]) -> Float[Array, "batch visual model"]:
@@ -67,29 +69,3 @@ class LlavaOnevision(nnx.Module):
         hidden = self.vision_tower.hidden_state(one_by_one(tiles), self.config.feature_layer)
         features = side_by_side(self.multi_modal_projector(hidden), len(tiles))
         return blended(features, pixels[READS], pixels[SHARES], self.image_newline[...])
-
-    @property
-    def stacks(self) -> tuple[LlamaDecoder, ...]:
-        """The decoder alone."""
-        return (self.language_model,)
-
-    def enter(
-        self,
-        stack: int,
-        tokens: Int[Array, "batch position"],
-        ids: Int[Array, "batch axis position"],
-        features: Float[Array, "batch visual model"],
-        before: Float[Array, "batch source model"] | None = None,
-    ) -> Float[Array, "batch position model"]:
-        """Word embeddings, with the visual features at the image positions."""
-        is_image = tokens == self.config.image_token
-        words = self.language_model.embed(jnp.where(is_image, 0, tokens), ids)
-        return features_in_order(words, is_image, features)
-
-    def norm(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
-        """The norm before the head."""
-        return self.language_model.norm(x)
-
-    def unembed(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocabulary"]:
-        """The head alone, in float32 or wider."""
-        return self.language_model.unembed(x)
