@@ -27,6 +27,8 @@ class ImageLayout:
             shows the whole image; a newline).
         tokens: what `<image>` stands for in a prompt: `FEATURE`, or the token id of a mark that the family's processor
             puts around or between (vision start and end). Empty where the image is read from outside the prompt.
+        text_before, text_behind: what the family's processor puts around these tokens as text (line ends). It is told
+            in tokens together with the prompt's text beside it, since tokens may reach from one into the other.
     """
 
     rows: int
@@ -34,6 +36,8 @@ class ImageLayout:
     side: int
     boxes: Int32[np.ndarray, "positions 4"]
     tokens: Int32[np.ndarray, " tokens"]
+    text_before: str = ""
+    text_behind: str = ""
 
     @property
     def positions(self) -> int:

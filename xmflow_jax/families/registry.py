@@ -15,13 +15,16 @@ from typing import Any, Final
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.family import Family
 from xmflow_jax.families.llava.family import FAMILY as LLAVA
+from xmflow_jax.families.paligemma.family import FAMILY as PALIGEMMA
 from xmflow_jax.families.vision_encoder_decoder.family import FAMILY as VISION_ENCODER_DECODER
 from xmflow_jax.weights.published import ModelConfig
 
 ENTRY_POINTS: Final = "xmflow_jax.families"
 
 # By the model type that `config.json` names.
-_REGISTERED: Final[dict[str, Family]] = {family.model_type: family for family in (LLAVA, VISION_ENCODER_DECODER)}
+_REGISTERED: Final[dict[str, Family]] = {
+    family.model_type: family for family in (LLAVA, VISION_ENCODER_DECODER, PALIGEMMA)
+}
 
 
 def find_family(model_type: Any, path: Path) -> Family:

@@ -113,7 +113,7 @@ def _distribution(rule: Rule, shape: tuple[int, ...], tied: bool) -> tuple[float
     *_, layer, leaf = rule.path
     if leaf == "scale":
         return 1.0, 0.1
-    if leaf == "bias":
+    if leaf in ("bias", "offset"):
         return 0.0, 0.1
     if layer == "lm_head" or (leaf in ("embedding", "embed_positions") and tied):
         # Both are (words, width).
