@@ -33,9 +33,13 @@ class FullPass(NamedTuple):
 
 @jax.jit
 def full_pass(
-    net: Network, tokens: Int[Array, "batch position"], pixels: Float[Array, "images height width 3"] | None
+    net: Network,
+    tokens: Int[Array, "batch position"],
+    pixels: Float[Array, "images height width 3"] | None,
+    ids: Int[Array, "batch axis position"] | None = None,
+    blocks: Int[Array, "batch position"] | None = None,
 ) -> FullPass:
-    """Ids are 0, 1, ... and nothing is blocked.
+    """Nothing is blocked. By default ids are 0, 1, ... and attention is causal.
 
     Args:
         pixels: as many images for each prompt, one prompt's after another's; None: the model sees none.
@@ -43,8 +47,8 @@ def full_pass(
     model = net.module()
     (stack,) = model.stacks
     batch, length = tokens.shape
-    ids = jnp.broadcast_to(jnp.arange(length), (batch, 1, length))
-    inputs = StackInput(tokens, jnp.full(batch, length), ids, jnp.zeros(batch, int), None, jnp.zeros(batch, int))
+    ids = jnp.broadcast_to(jnp.arange(length), (batch, 1, length)) if ids is None else ids
+    inputs = StackInput(tokens, jnp.full(batch, length), ids, jnp.zeros(batch, int), blocks, jnp.zeros(batch, int))
     if pixels is None:
         x, outside = stack.embed(tokens, ids), (None,) * len(stack.groups)
     else:

@@ -51,11 +51,13 @@ PARITY = {
     "llava": ("llava/test_parity.py", "../knockout/test_torch_knockout.py"),
     "vision-encoder-decoder": ("vision_encoder_decoder/test_parity.py",),
     "proof": ("proof_family/test_parity.py",),
+    "paligemma": ("paligemma/test_parity.py",),
 }
 # Every layer's sliding window, None where there is none.
 SPANS: dict[str, Callable[[Any], list[int | None]]] = {
     "llava": lambda config: [None] * config.text.layers,
     "vision-encoder-decoder": lambda config: [None] * config.text.layers,
+    "paligemma": lambda config: [None] * config.text.layers,
     "proof": lambda config: [config.span if layer % 2 else None for layer in range(config.text.layers)],
 }
 # Whole answers under knockout as PyTorch gives them, where a family's own test does not compare them; for LLaVA,

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.weights.tiny_checkpoint import TINY
+from xmflow_jax.families.registry import PALIGEMMA
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.gpt2 import MODEL_WIDTH, Gpt2Config
@@ -24,6 +25,22 @@ ENCODER_DECODERS = {
     "own scale, no class token": CrossAttentionConfig(CLIP, replace(TEXT, cross_scale=MODEL_WIDTH), False),
 }
 
+# Its window is shorter than a prompt, which sees all of itself all the same.
+PALIGEMMA_2 = replace(
+    PALIGEMMA.tiny,
+    text=replace(
+        PALIGEMMA.tiny.text,
+        layers=4,
+        query_scalar=6,
+        model_type="gemma2",
+        sliding=(True, False, True, False),
+        span=3,
+        softcap=4.0,
+        final_softcap=6.0,
+        outer_norms=True,
+    ),
+)
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "llava": {
         "tied": replace(TINY, text=replace(TINY.text, tied=True)),
@@ -40,4 +57,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "llama 3.1": replace(TINY, text=replace(TINY.text, rope_scaling=LLAMA_3_1)),
     },
     "vision-encoder-decoder": ENCODER_DECODERS,
+    "paligemma": {
+        "gemma2": PALIGEMMA_2,
+        "untied": replace(PALIGEMMA.tiny, text=replace(PALIGEMMA.tiny.text, tied=False, norm_eps=1e-3, kv_heads=1)),
+    },
 }

@@ -59,6 +59,6 @@ FAMILY: Final = Family(
             class_token=False,
         ),
         GemmaConfig(40, width=24, mlp_width=32, layers=3, heads=4, kv_heads=2, head_width=8, query_scalar=8),
-        image_token=39,
+        image_token=40,  # no word's, so that no answer holds it
     ),
 )

@@ -15,7 +15,12 @@ def key_table(config: PaliGemmaConfig) -> KeyTable:
         *linear(f"{projector}.linear", (projector, "linear"), bias=True),
         *gemma_rules(config.text),
     )
-    embedding = f"{text}.embed_tokens.weight"
     return KeyTable(
-        rules, TOWER_AND_TEXT, TOWER_AND_TEXT_HARMLESS, embedding, "lm_head.weight", tied=config.text.tied
+        rules,
+        TOWER_AND_TEXT,
+        TOWER_AND_TEXT_HARMLESS,
+        embedding=f"{text}.embed_tokens.weight",
+        head="lm_head.weight",
+        tied=config.text.tied,
+        scaled=True,
     )
