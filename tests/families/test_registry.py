@@ -69,7 +69,7 @@ def install(monkeypatch: pytest.MonkeyPatch, entry: Entry) -> None:
 def test_another_package_adds_its_family_by_an_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = Entry(OTHER)
     install(monkeypatch, entry)
-    with pytest.raises(CheckpointError, match="'llava' or 'vision-encoder-decoder' or .*'another-llava'$"):
+    with pytest.raises(CheckpointError, match=r"'llava' or 'vision-encoder-decoder' or .*'another-llava'$"):
         find_family("a third", Path("config.json"))
     assert find_family("llava", Path("config.json")) is LLAVA
     assert entry.loads == 0  # named in messages, and loaded only when it is asked for

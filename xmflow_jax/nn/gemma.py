@@ -167,12 +167,11 @@ class GemmaLayer:
     def __call__(
         self, x: Float[Array, "*batch position width"], rotation: Rotations, attend: Attend, drop: Drop, rows: Rows
     ) -> Float[Array, "*batch row width"]:
-        full, sliding = rotation
-        if self.slides is None:
+        (full, sliding), slides, span = rotation, self.slides, self.block.config.span
+        if slides is None or span is None:
             return self.block(x, full, attend, drop, rows, None)
-        own: Rotation = jax.tree.map(lambda one, other: jnp.where(self.slides, one, other), sliding, full)
-        span = jnp.where(self.slides, self.block.config.span, NO_WINDOW)
-        return self.block(x, own, attend, drop, rows, span)
+        angles = (jnp.where(slides, one, other) for one, other in zip(sliding, full, strict=True))
+        return self.block(x, (next(angles), next(angles)), attend, drop, rows, jnp.where(slides, span, NO_WINDOW))
 
 
 @dataclass(frozen=True)

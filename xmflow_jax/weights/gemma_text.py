@@ -13,7 +13,8 @@ from xmflow_jax.nn.gemma import GemmaConfig
 from xmflow_jax.nn.rotary import RotaryScaling
 from xmflow_jax.weights.config_checks import activation, check_keys, one_of, positive, size
 from xmflow_jax.weights.config_sections import COMMON_FIXED, COMMON_HARMLESS, EXECUTION, Section
-from xmflow_jax.weights.rules import AS_IS, VECTOR, Path as ParameterPath, Rule, linear
+from xmflow_jax.weights.rules import AS_IS, VECTOR, Rule, linear
+from xmflow_jax.weights.rules import Path as ParameterPath
 from xmflow_jax.weights.text_decoder import check_theta, read_rotary, written_scaling
 
 GEMMA: Final = "gemma"
@@ -159,9 +160,7 @@ def _sliding_theta(path: Path, name: str, parameters: Any) -> float:
     """The rotary base of Gemma 3's sliding layers, whose frequencies are never scaled."""
     theta, scaling = read_rotary(path, f"{name} ({_SLIDING})", (parameters or {}).get(_SLIDING))
     if scaling is not None:
-        raise CheckpointError(
-            f"{path}: {name}'s rotary type of {_SLIDING} is {scaling.kind!r}; supported: 'default'"
-        )
+        raise CheckpointError(f"{path}: {name}'s rotary type of {_SLIDING} is {scaling.kind!r}; supported: 'default'")
     return theta
 
 

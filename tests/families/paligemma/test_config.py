@@ -63,8 +63,15 @@ def test_the_first_ones_file() -> None:
     text, vision = config.text, config.vision
     assert (text.width, text.layers, text.heads, text.kv_heads, text.head_width) == (2048, 18, 8, 1, 256)
     assert (text.query_scalar, text.norm_eps, text.rope_theta, text.tied) == (256, 1e-6, 1e4, True)
-    assert not (text.sliding or text.span or text.softcap or text.final_softcap or text.outer_norms)
-    assert (vision.image_size, vision.grid, vision.final_norm, vision.activation) == (224, 16, True, "gelu_pytorch_tanh")
+    assert (text.sliding, text.span, text.softcap, text.final_softcap, text.outer_norms) == (
+        (),
+        None,
+        None,
+        None,
+        False,
+    )
+    assert (vision.image_size, vision.grid, vision.final_norm) == (224, 16, True)
+    assert vision.activation == "gelu_pytorch_tanh"
     assert config.image_token == 257152
     assert PALIGEMMA.image_layout(config, (640, 480)).positions == 256
 

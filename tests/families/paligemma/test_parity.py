@@ -1,7 +1,5 @@
 """PaliGemma 1 and 2 against PyTorch: transformers' model in eager float32, clean and under explicit masks."""
 
-from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,9 +16,8 @@ from tests.families.torch_reference import Published, torch_model
 from tests.families.variants import PALIGEMMA_2
 from tests.knockout.tiny_study import arrays, run_plain
 from xmflow_jax.families.checkpoint import load_model
-from xmflow_jax.families.paligemma.modeling import PaliGemma, PaliGemmaConfig
 from xmflow_jax.families.registry import PALIGEMMA
-from xmflow_jax.knockout.actions import NOTHING_BLOCKED, Knockout, block
+from xmflow_jax.knockout.actions import NOTHING_BLOCKED, block
 from xmflow_jax.knockout.batch_answers import Request, answer_batch
 from xmflow_jax.knockout.fast.engine import sweep_fast
 from xmflow_jax.knockout.pathways import Pathway

@@ -1,4 +1,4 @@
-"""From the question to the image and back: a PaliGemma whose weights are set by hand, so that what flows where is known.
+"""From the question to the image and back: a PaliGemma whose weights are set by hand, so that what flows is known.
 
 The question's word is one of two. In a model that goes through the image, layer 0 writes it into the image's
 positions, and the last position reads it off them in layer 1; in one that does not, the last position reads the
@@ -37,7 +37,16 @@ SEEKING, RESTING = 6, 7
 CONFIG: Final = PaliGemmaConfig(
     PALIGEMMA.tiny.vision,
     GemmaConfig(
-        40, WIDTH, mlp_width=8, layers=3, heads=1, kv_heads=1, head_width=16, query_scalar=16, rope_theta=1e16, tied=False
+        40,
+        WIDTH,
+        mlp_width=8,
+        layers=3,
+        heads=1,
+        kv_heads=1,
+        head_width=16,
+        query_scalar=16,
+        rope_theta=1e16,
+        tied=False,
     ),
     image_token=40,
 )

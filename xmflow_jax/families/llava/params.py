@@ -9,7 +9,6 @@ from xmflow_jax.weights.layouts import TOWER_AND_TEXT, TOWER_AND_TEXT_HARMLESS
 from xmflow_jax.weights.rules import KeyTable, Rule, linear
 from xmflow_jax.weights.text_decoder import text_rules
 
-
 LAYOUTS: Final = TOWER_AND_TEXT
 
 HEAD: Final = "lm_head.weight"
