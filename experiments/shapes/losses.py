@@ -95,7 +95,7 @@ def llava_hidden(model: Llava, visual: Array, tokens: Array) -> Array:
 
     All positions are rows of one matrix outside attention, which a CPU multiplies twice as fast as a 4-D array.
     """
-    decoder = model.language_model
+    decoder: Any = model.language_model
     scenes, questions, length = tokens.shape
     # The decoder's embeddings do not depend on where a word stands.
     begin = decoder.embed(jnp.full((scenes, 1), BEGIN_ID), jnp.zeros((1, 1, 1), int))

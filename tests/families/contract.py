@@ -110,13 +110,18 @@ class Words:
     after: int = 3
 
 
-def make_prompt(family: Family, seed: int, words: Words = Words(), images: int = 1) -> TinyPrompt:
+def make_prompt(
+    family: Family, seed: int, words: Words = Words(), images: int = 1, config: Any | None = None
+) -> TinyPrompt:
     """System words, images as the record lays them out, question, words of the template; random pixels.
 
     A prompt whose image stands outside has that one's roles over the encoder's positions.
+
+    Args:
+        config: None: the record's tiny one.
     """
-    config, rng = family.tiny, np.random.default_rng(seed)
-    layout, anatomy = image_layout_of(family), family.anatomy(config)
+    config, rng = family.tiny if config is None else config, np.random.default_rng(seed)
+    layout, anatomy = family.image_layout(config, (28, 28)), family.anatomy(config)
     shown = np.concatenate([layout.tokens] * images)
     length = words.before + len(shown) + words.question + words.after
     asked = words.before + len(shown)

@@ -32,8 +32,14 @@ class FullPass(NamedTuple):
 
 
 @jax.jit
-def full_pass(net: Network, tokens: Int[Array, "batch position"], pixels: Any) -> FullPass:
-    """Ids are 0, 1, ... and nothing is blocked.
+def full_pass(
+    net: Network,
+    tokens: Int[Array, "batch position"],
+    pixels: Any,
+    ids: Int[Array, "batch axis position"] | None = None,
+    blocks: Int[Array, "batch position"] | None = None,
+) -> FullPass:
+    """Nothing is blocked. By default ids are 0, 1, ... and attention is causal.
 
     Args:
         pixels: [images, height, width, 3], as many for each prompt, one prompt's after another's; or a tree as in
@@ -42,8 +48,8 @@ def full_pass(net: Network, tokens: Int[Array, "batch position"], pixels: Any) -
     model = net.module()
     (stack,) = model.stacks
     batch, length = tokens.shape
-    ids = jnp.broadcast_to(jnp.arange(length), (batch, 1, length))
-    inputs = StackInput(tokens, jnp.full(batch, length), ids, jnp.zeros(batch, int), None, jnp.zeros(batch, int))
+    ids = jnp.broadcast_to(jnp.arange(length), (batch, 1, length)) if ids is None else ids
+    inputs = StackInput(tokens, jnp.full(batch, length), ids, jnp.zeros(batch, int), blocks, jnp.zeros(batch, int))
     if pixels is None:
         x, outside = stack.embed(tokens, ids), (None,) * len(stack.groups)
     else:

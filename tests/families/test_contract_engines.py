@@ -54,6 +54,7 @@ PARITY = {
     "llava_onevision": ("llava_onevision/test_parity.py",),
     "vision-encoder-decoder": ("vision_encoder_decoder/test_parity.py",),
     "proof": ("proof_family/test_parity.py",),
+    "paligemma": ("paligemma/test_parity.py",),
 }
 # Every layer's sliding window, None where there is none.
 SPANS: dict[str, Callable[[Any], list[int | None]]] = {
@@ -61,6 +62,7 @@ SPANS: dict[str, Callable[[Any], list[int | None]]] = {
     "llava_next": lambda config: [config.text.span] * config.text.layers,
     "llava_onevision": lambda config: [None] * config.text.layers,
     "vision-encoder-decoder": lambda config: [None] * config.text.layers,
+    "paligemma": lambda config: [None] * config.text.layers,
     "proof": lambda config: [config.span if layer % 2 else None for layer in range(config.text.layers)],
 }
 # Whole answers under knockout as PyTorch gives them, where a family's own test does not compare them; for LLaVA,

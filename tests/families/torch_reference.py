@@ -4,11 +4,18 @@ One attention function of the text layers is told which edges are blocked; visio
 PyTorch and transformers take seconds to import, so every function imports them itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+
+from tests.knockout.tiny_study import TinyPrompt
+from xmflow_jax.data import roles
+from xmflow_jax.knockout.actions import Knockout
+from xmflow_jax.knockout.kinds.edges import Edges
+from xmflow_jax.knockout.role_sets import RoleSet
 
 ATTENTION: Final = "knocked_out"
 
@@ -34,12 +41,16 @@ def torch_model(directory: Path, class_name: str) -> Any:
     return model.eval()
 
 
-def _attend(module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, **_: Any) -> Any:
+def _attend(
+    module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, softcap: float | None = None, **_: Any
+) -> Any:
     import torch
 
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     logits = query @ key.transpose(2, 3) * scaling
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
     if mask is not None:
         logits = logits.masked_fill(mask[..., : key.shape[2]] != 0, -torch.inf)
     blocked = _BLOCKED.get(getattr(module, "layer_idx", -1))
@@ -60,3 +71,60 @@ def run_blocked(model: Any, blocked: Mapping[int, np.ndarray], **inputs: Any) ->
             return model(**inputs, use_cache=False)
     finally:
         _BLOCKED.clear()
+
+
+def blocked_edges(prompt: TinyPrompt, knockout: Knockout, generated: int = 0) -> dict[int, np.ndarray]:
+    """A knockout of edges as `run_blocked` takes it; generated positions belong to `Last` and `All`."""
+    length = len(prompt.token_ids) + generated
+
+    def positions(chosen: RoleSet) -> np.ndarray:
+        mask = np.append(prompt.roles[chosen.role], np.full(generated, chosen.role in (roles.LAST, roles.ALL)))
+        return ~mask if chosen.complement else mask
+
+    blocked: dict[int, np.ndarray] = {}
+    for action, layers, heads in knockout.switched:
+        assert isinstance(action, Edges)
+        assert heads is None
+        for layer in layers:
+            own = blocked.setdefault(layer, np.zeros((length, length), bool))
+            own |= np.outer(positions(action.target), positions(action.source))
+    return blocked
+
+
+@dataclass(frozen=True)
+class Published:
+    """transformers' model of a checkpoint whose prompts tell it what sees what by token types.
+
+    Attributes:
+        token_types: (the prompt's tokens, how many are generated) -> the types of all positions.
+    """
+
+    model: Any
+    token_types: Callable[[np.ndarray, int], np.ndarray]
+
+    def run(self, prompt: TinyPrompt, knockout: Knockout, answer: Sequence[int] = (), **options: Any) -> Any:
+        """One full pass over a prompt and its answer so far."""
+        import torch
+
+        tokens = np.append(prompt.token_ids, np.array(answer, np.int32)).astype(np.int64)
+        kinds = self.token_types(prompt.token_ids, len(answer)).astype(np.int64)
+        return run_blocked(
+            self.model,
+            blocked_edges(prompt, knockout, len(answer)),
+            input_ids=torch.tensor(tokens[None]),
+            pixel_values=torch.tensor(prompt.pixels.transpose(0, 3, 1, 2), dtype=self.model.dtype),
+            token_type_ids=torch.tensor(kinds[None]),
+            **options,
+        )
+
+    def logits(self, prompt: TinyPrompt, knockout: Knockout, answer: Sequence[int] = ()) -> np.ndarray:
+        """Of the word behind a prompt and its answer so far."""
+        found: np.ndarray = self.run(prompt, knockout, answer).logits[0, -1].float().numpy()
+        return found
+
+    def answer(self, prompt: TinyPrompt, knockout: Knockout, steps: int) -> list[int]:
+        """Greedy decoding, a full pass for every token."""
+        tokens: list[int] = []
+        for _ in range(steps):
+            tokens.append(int(self.logits(prompt, knockout, tokens).argmax()))
+        return tokens

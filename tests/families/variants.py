@@ -6,6 +6,7 @@ from typing import Any
 from tests.weights.tiny_checkpoint import TINY
 from xmflow_jax.families.llava_next.family import FAMILY as LLAVA_NEXT
 from xmflow_jax.families.llava_onevision.family import FAMILY as LLAVA_ONEVISION
+from xmflow_jax.families.registry import PALIGEMMA
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.gpt2 import MODEL_WIDTH, Gpt2Config
@@ -28,6 +29,21 @@ ENCODER_DECODERS = {
 
 NEXT = LLAVA_NEXT.tiny
 ONEVISION = LLAVA_ONEVISION.tiny
+# Its window is shorter than a prompt, which sees all of itself all the same.
+PALIGEMMA_2 = replace(
+    PALIGEMMA.tiny,
+    text=replace(
+        PALIGEMMA.tiny.text,
+        layers=4,
+        query_scalar=6,
+        model_type="gemma2",
+        sliding=(True, False, True, False),
+        span=3,
+        softcap=4.0,
+        final_softcap=6.0,
+        outer_norms=True,
+    ),
+)
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "llava": {
@@ -63,4 +79,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "edges": replace(ONEVISION, vision=replace(ONEVISION.vision, image_size=32), canvases=((32, 32), (64, 64))),
     },
     "vision-encoder-decoder": ENCODER_DECODERS,
+    "paligemma": {
+        "gemma2": PALIGEMMA_2,
+        "untied": replace(PALIGEMMA.tiny, text=replace(PALIGEMMA.tiny.text, tied=False, norm_eps=1e-3, kv_heads=1)),
+    },
 }

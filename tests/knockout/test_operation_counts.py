@@ -35,7 +35,7 @@ def test_one_row_by_hand() -> None:
     costs = model_costs(abstract(LlavaConfig(vision, text, image_token=9)), np.zeros((1, 14, 14, 3), np.float32))
     ((block,),) = [stack.blocks for stack in costs.stacks]
     # q and o: 2 x 2 x 12 each; k and v: 2 x 2 x 6 each; gate, up, down: 2 x 2 x 3 each; 4 sources x 2 heads x 6 x 4.
-    assert block.rows(3, 4, outside=0) == 48 + 48 + 24 + 24 + 36 + 192
+    assert block.rows(np.array([4]), outside=0) == 48 + 48 + 24 + 24 + 36 + 192
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("cpu-576", 38, 48), ("cpu-2880", 68, 80), ("llava-1.5-7b", 45, 56)])

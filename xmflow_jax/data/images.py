@@ -32,6 +32,8 @@ class ImageLayout:
         tokens: what `<image>` stands for in a prompt: `FEATURE`, or the token id of a mark that the family's processor
             puts around or between (vision start and end). Empty where the image is read from outside the prompt.
         views: which positions show which view of the image, by role (`roles.VIEW_ROLES`); empty where there is one.
+        text_before, text_behind: what the family's processor puts around these tokens as text (line ends). It is told
+            in tokens together with the prompt's text beside it, since tokens may reach from one into the other.
     """
 
     rows: int
@@ -40,6 +42,8 @@ class ImageLayout:
     boxes: Int32[np.ndarray, "positions 4"]
     tokens: Int32[np.ndarray, " tokens"]
     views: Mapping[str, Bool[np.ndarray, " positions"]] = field(default_factory=dict)
+    text_before: str = ""
+    text_behind: str = ""
 
     @property
     def positions(self) -> int:

@@ -52,6 +52,8 @@ class Processing:
         image_layout: (width, height) of an original image -> how it lies in the positions that hold it.
         place: (the prompt's tokens, its images) -> the prompt's position ids and blocks.
         one_layout: every image has the layout of any other, so that a prompt's length is known without its image.
+        begins_behind_images: the beginning-of-sequence token stands behind the prompt's last image, whether the
+            tokenizer adds one or not, and not before everything.
     """
 
     tokenizer: Any
@@ -63,6 +65,7 @@ class Processing:
     image_layout: Callable[[tuple[int, int]], ImageLayout]
     place: Callable[[Int32[np.ndarray, " positions"], Sequence[ImageLayout]], Place]
     one_layout: bool = True
+    begins_behind_images: bool = False
 
     @cached_property
     def alphabet(self) -> PieceAlphabet:

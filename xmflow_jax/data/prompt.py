@@ -182,14 +182,18 @@ def _tokenise(
     tokenizer, question_chunk = processing.tokenizer, None
     token_ids: list[int] = []
     image_begins: list[int] = []
-    for index, chunk in enumerate(template.text.split(IMAGE_PLACEHOLDER)):
+    chunks = _chunks(template, layout)
+    begin = template.images if processing.begins_behind_images else 0
+    for index, chunk in enumerate(chunks):
         if index > 0:
             image_begins.append(len(token_ids))
             token_ids += layout.tokens.tolist()
         chunk_ids = list(tokenizer(chunk.replace(QUESTION_PLACEHOLDER, text)).input_ids)
-        if tokenizer.bos_token_id is not None and chunk_ids[:1] == [tokenizer.bos_token_id]:
+        added = tokenizer.bos_token_id is not None and chunk_ids[:1] == [tokenizer.bos_token_id]
+        if added:
             del chunk_ids[0]
-            token_ids += [tokenizer.bos_token_id] if index == 0 else []
+        if index == begin and (added or processing.begins_behind_images):
+            token_ids.append(tokenizer.bos_token_id)
         if QUESTION_PLACEHOLDER in chunk:
             question_chunk = _QuestionChunk(
                 pieces=tokenizer.convert_ids_to_tokens(chunk_ids),
@@ -200,6 +204,16 @@ def _tokenise(
         token_ids += chunk_ids
     assert question_chunk is not None, "Template guarantees one question"
     return np.array(token_ids, np.int32), min([*image_begins, len(token_ids)]), question_chunk
+
+
+def _chunks(template: Template, layout: ImageLayout) -> list[str]:
+    """A prompt's text before, between and behind its images, with what the family's processor puts around them."""
+    chunks = template.text.split(IMAGE_PLACEHOLDER)
+    last = len(chunks) - 1
+    return [
+        f"{layout.text_behind if index > 0 else ''}{chunk}{layout.text_before if index < last else ''}"
+        for index, chunk in enumerate(chunks)
+    ]
 
 
 def _text_roles(question: Question, chunk: _QuestionChunk, positions: int) -> dict[str, RoleMask]:

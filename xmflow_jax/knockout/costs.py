@@ -1,7 +1,8 @@
 """Floating-point operations, a multiplication and an addition counted as two: necessary, executed, and the usual way.
 
 What a position costs in a block is counted in the block itself (`nn.operations`), so no family needs formulas of its
-own. Attention is counted causally where operations are called necessary: position t reads t + 1 sources.
+own. Where operations are called necessary, a position reads the sources that it sees (sliding windows aside): position
+t of a causal prompt t + 1, and all of its block where positions see each other.
 """
 
 import math
@@ -11,9 +12,10 @@ from typing import Any, Final, cast
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
+from jaxtyping import Array, Int
 
-from xmflow_jax.data.batch import Batch
+from xmflow_jax.data.batch import Batch, StackInput
 from xmflow_jax.knockout.fast.placement import Placement
 from xmflow_jax.nn.anatomy import VISUAL, Site
 from xmflow_jax.nn.interfaces import KeysValues, Model, ReadingBlock
@@ -47,10 +49,9 @@ class BlockCosts:
     read: int = 0
     outside_edge: int = 0
 
-    def rows(self, start: int, stop: int, outside: int) -> int:
-        """Positions `start` to `stop - 1`, each reading itself, everything before it, and so many sources outside."""
-        rows = stop - start
-        return rows * (self.dense + outside * self.outside_edge) + (start + 1 + stop) * rows // 2 * self.edge
+    def rows(self, seen: Int[np.ndarray, " row"], outside: int) -> int:
+        """Positions that read so many sources each, and so many outside."""
+        return len(seen) * (self.dense + outside * self.outside_edge) + int(seen.sum()) * self.edge
 
     def last_rows(self, rows: int, sources: int, outside: int) -> int:
         """`rows` positions, of which the answer's row alone reads (so many sources)."""
@@ -193,13 +194,27 @@ def _outside(costs: ModelCosts, block: BlockCosts, batch: Batch, prompt: int) ->
     return int(batch.inputs[number].length[prompt])
 
 
+def sources_seen(inputs: StackInput, prompt: int) -> Int[np.ndarray, " position"]:
+    """How many sources each position of a prompt sees."""
+    place = np.arange(int(inputs.length[prompt]))
+    if inputs.blocks is None:
+        return place + 1
+    block = np.asarray(inputs.blocks)[prompt, : len(place)]
+    behind = np.zeros_like(place)
+    for number in np.unique(block[block > 0]):
+        (own,) = np.nonzero(block == number)
+        behind[own] = len(own) - 1 - np.arange(len(own))
+    return place + 1 + behind
+
+
 def usual_operations(costs: ModelCosts, batch: Batch, configurations: int) -> float:
     """One full pass for every configuration of every prompt, image encoder included; causal count."""
     total = len(batch.length) * (costs.images + costs.head)
     for prompt in range(len(batch.length)):
+        seen = [sources_seen(inputs, prompt) for inputs in batch.inputs]
         for number, block, _ in _layers(costs):
             outside = _outside(costs, block, batch, prompt)
-            total += block.rows(0, int(batch.inputs[number].length[prompt]), outside) + outside * block.read
+            total += block.rows(seen[number], outside) + outside * block.read
     return configurations * float(total)
 
 
@@ -207,16 +222,17 @@ def necessary_operations(costs: ModelCosts, placement: Placement, batch: Batch) 
     """The least that gives the study's answer on a batch: images and base run once, then only what can change."""
     base, suffixes, readouts = 0, 0, len(batch.length)
     for prompt in range(len(batch.length)):
+        seen = [sources_seen(inputs, prompt) for inputs in batch.inputs]
         for place, (number, block, last) in enumerate(_layers(costs)):
             outside, length = _outside(costs, block, batch, prompt), int(batch.inputs[number].length[prompt])
             base += outside * block.read
-            base += block.last_rows(length, length, outside) if last else block.rows(0, length, outside)
+            base += block.last_rows(length, length, outside) if last else block.rows(seen[number], outside)
             for group, begins in zip(placement.groups, placement.begins, strict=True):
                 begin, count = begins[number], group.trie.necessary[place]
                 if begin is None or not count:
                     continue
-                first = int(begin[prompt])
-                one = block.last_rows(length - first, length, outside) if last else block.rows(first, length, outside)
+                own = seen[number][int(begin[prompt]) :]
+                one = block.last_rows(len(own), length, outside) if last else block.rows(own, outside)
                 suffixes += count * (one + _read_again(costs, block, begins, outside))
     for group in placement.groups:
         readouts += group.trie.necessary[-1] * len(batch.length)

@@ -1,11 +1,21 @@
-"""Models whose one stack is a decoder of Llama's form, and whose prompt holds the image's features among the words."""
+"""Models whose one stack is a decoder, and whose prompt holds the image's features among the words."""
+
+from typing import Protocol
 
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from xmflow_jax.nn.llama import LlamaDecoder
+from xmflow_jax.nn.interfaces import Stack
 from xmflow_jax.nn.pictures import features_in_order
+
+
+class Decoder(Stack, Protocol):
+    """A stack that words enter, and that next words are read off."""
+
+    def norm(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]: ...
+
+    def unembed(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocabulary"]: ...
 
 
 class ImageInPrompt(nnx.Module):
@@ -16,11 +26,11 @@ class ImageInPrompt(nnx.Module):
         image_token: the id that marks an image position in a prompt.
     """
 
-    language_model: LlamaDecoder
+    language_model: Decoder
     image_token: int
 
     @property
-    def stacks(self) -> tuple[LlamaDecoder, ...]:
+    def stacks(self) -> tuple[Decoder, ...]:
         """The decoder alone."""
         return (self.language_model,)
 

@@ -78,6 +78,10 @@ def siglip_section(name: str) -> Section:
         {
             **COMMON_HARMLESS,
             "vision_use_head": "of SigLIP's pooled output, which no decoder reads",
+            **dict.fromkeys(("num_image_tokens", "num_positions"), "they follow from the sizes of image and patches"),
+            "projection_dim": "of the projector behind the tower, which has the decoder's width",
+            "projector_hidden_act": "a projector that reads it has it beside the tower's part",
+            "vocab_size": _NO_WORDS,
             "tie_word_embeddings": _NO_WORDS,
         },
     )

@@ -17,7 +17,7 @@ import numpy as np
 from xmflow_jax.errors import OptionError
 from xmflow_jax.weights.load import abstract_model, shapes
 from xmflow_jax.weights.published import ModelConfig, PublishedFamily
-from xmflow_jax.weights.rules import AS_IS, Rule
+from xmflow_jax.weights.rules import AS_IS, KeyTable, Rule
 from xmflow_jax.weights.safetensors_files import INDEX, SINGLE
 
 STORED_NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
@@ -66,7 +66,7 @@ def write_random(
     tensors: dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]] = {}
     for name, rules in fused.items():
         shape = rules[0].published_shape(expected[rules[0].path].shape)
-        tensors[known[layout].published(name)] = (shape, _drawing(rules, name, shape, table.tied, seed))
+        tensors[known[layout].published(name)] = (shape, _drawing(rules, name, shape, table, seed))
     if not 1 <= shards <= len(tensors):
         raise OptionError(f"shards is {shards!r}; supported: 1 to {len(tensors)}")
     directory.mkdir(parents=True, exist_ok=True)
@@ -88,12 +88,12 @@ def write_random(
 
 
 def _drawing(
-    rules: Sequence[Rule], name: str, shape: tuple[int, ...], tied: bool, seed: int
+    rules: Sequence[Rule], name: str, shape: tuple[int, ...], table: KeyTable, seed: int
 ) -> Callable[[], np.ndarray]:
     """A function that draws this tensor in float32; one fused of several parameters has a part of each."""
     # One mean and deviation for each parameter, along the axis that they are fused along.
     axis = rules[0].part_axis % len(shape[rules[0].leading :]) + rules[0].leading
-    each = np.array([_distribution(rule, shape, tied) for rule in rules], np.float32).T
+    each = np.array([_distribution(rule, shape, table) for rule in rules], np.float32).T
     along = (-1, *[1] * (len(shape) - axis - 1))
     mean, deviation = (one.reshape(along) for one in np.repeat(each, shape[axis] // len(rules), axis=1))
 
@@ -108,14 +108,18 @@ def _drawing(
     return draw
 
 
-def _distribution(rule: Rule, shape: tuple[int, ...], tied: bool) -> tuple[float, float]:
+def _distribution(rule: Rule, shape: tuple[int, ...], table: KeyTable) -> tuple[float, float]:
     """Mean and standard deviation of a tensor's values."""
     layer, leaf = ("", *rule.path)[-2:]
     if leaf == "scale":
         return 1.0, 0.1
     if leaf == "bias":
         return 0.0, 0.1
-    if layer == "lm_head" or (leaf in ("embedding", "embed_positions") and tied):
+    if leaf == "offset":  # of a norm's factor from 1; the last norm makes up for what a scaled embedding lacks
+        return HEAD_GAIN - 1 if layer == "norm" and table.scaled and table.tied else 0.0, 0.1
+    if leaf == "embedding" and table.scaled:
+        return 0.0, 1 / math.sqrt(shape[-1])
+    if layer == "lm_head" or (leaf in ("embedding", "embed_positions") and table.tied):
         # Both are (words, width).
         return 0.0, HEAD_GAIN / math.sqrt(shape[-1])
     if leaf not in ("kernel", "patch_embedding"):

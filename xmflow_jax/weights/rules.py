@@ -116,6 +116,7 @@ class KeyTable:
             why.
         embedding, head: canonical names of the word embedding and of the head.
         tied: the head is the embedding, and has no parameter of its own.
+        scaled: a word's embedding is multiplied by the root of its width.
     """
 
     rules: tuple[Rule, ...]
@@ -124,6 +125,7 @@ class KeyTable:
     embedding: str
     head: str
     tied: bool
+    scaled: bool = False
 
     def tensor_names(self) -> tuple[str, ...]:
         """The canonical names of all tensors, each once: published files fuse some parameters into one tensor."""

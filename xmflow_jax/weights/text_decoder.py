@@ -88,6 +88,15 @@ def check_text(path: Path, name: str, part: Any, usual: str = LLAMA) -> None:
     told = part.get("model_type", usual) if isinstance(part, Mapping) else usual
     kind = one_of(path, f"{name}.model_type", told, {one: one for one in TYPES})
     check_keys(path, Section(name, *_KEYS[kind]), part, kind)
+    check_theta(path, name, part)
+
+
+def check_theta(path: Path, name: str, part: Mapping[str, Any]) -> None:
+    """Refuse a decoder's part that names two rotary bases.
+
+    Raises:
+        CheckpointError: it does.
+    """
     told = {key: (part.get(key) or {}).get("rope_theta") for key in ("rope_parameters", "rope_scaling")}
     for key, theta in told.items():
         if theta is not None and part.get("rope_theta", theta) != theta:
@@ -113,7 +122,7 @@ def read_text(path: Path, name: str, filled: Any, *, tied: bool) -> LlamaConfig:
             f"{path}: {name}.num_key_value_heads is {kv_heads}; it must divide num_attention_heads, {heads}"
         )
     width = size(path, f"{name}.hidden_size", filled.hidden_size)
-    theta, scaling = _rotary(path, name, filled.rope_parameters)
+    theta, scaling = read_rotary(path, name, filled.rope_parameters)
     if set(getattr(filled, "layer_types", None) or ()) - {"full_attention"}:
         raise CheckpointError(
             f"{path}: {name}.layer_types is {filled.layer_types!r}; supported: 'full_attention' in every layer"
@@ -143,8 +152,16 @@ def _span(path: Path, name: str, filled: Any) -> int | None:
     return None if filled.sliding_window is None else size(path, f"{name}.sliding_window", filled.sliding_window)
 
 
-def _rotary(path: Path, name: str, parameters: Any) -> tuple[float, RotaryScaling | None]:
-    """The rotary base, and the scaling of the frequencies."""
+def read_rotary(path: Path, name: str, parameters: Any) -> tuple[float, RotaryScaling | None]:
+    """The rotary base, and the scaling of the frequencies.
+
+    Args:
+        path, name: as of `check_text`.
+        parameters: as transformers' configuration objects hold them.
+
+    Raises:
+        CheckpointError: a kind that is not computed here, or settings that do not belong to it.
+    """
     settings = dict(parameters or {})
     kind = settings.pop("rope_type", None) or settings.get("type", "default")
     settings.pop("type", None)
@@ -189,10 +206,14 @@ def write_text(text: LlamaConfig) -> dict[str, Any]:
     if text.model_type == MISTRAL:
         content["sliding_window"] = text.span
     if text.rope_scaling is not None:
-        own = _SCALINGS[text.rope_scaling.kind]
-        settings = {key: getattr(text.rope_scaling, ours) for ours, key in own.items()}
-        content["rope_scaling"] = {"rope_type": text.rope_scaling.kind, **settings}
+        content["rope_scaling"] = written_scaling(text.rope_scaling)
     return content
+
+
+def written_scaling(scaling: RotaryScaling) -> dict[str, Any]:
+    """A rotary scaling as `config.json` spells it; `read_rotary` is its inverse."""
+    own = {key: getattr(scaling, ours) for ours, key in _SCALINGS[scaling.kind].items()}
+    return {"rope_type": scaling.kind, **own}
 
 
 def text_rules(text: LlamaConfig, model: str = "language_model", head: str = "lm_head") -> Iterator[Rule]:

@@ -5,6 +5,7 @@ from typing import Final
 from xmflow_jax.families.llava import params as llava
 from xmflow_jax.families.llava_next.modeling import LlavaNextConfig
 from xmflow_jax.weights.clip_tower import tower_rules
+from xmflow_jax.weights.layouts import TOWER_AND_TEXT_HARMLESS
 from xmflow_jax.weights.rules import VECTOR, KeyTable, Layout, Rule
 from xmflow_jax.weights.text_decoder import text_rules
 
@@ -27,4 +28,4 @@ def key_table(config: LlavaNextConfig) -> KeyTable:
         Rule(NEWLINE, (NEWLINE,), VECTOR),
         *text_rules(config.text),
     )
-    return KeyTable(rules, LAYOUTS, llava.HARMLESS, llava.EMBEDDING, llava.HEAD, config.text.tied)
+    return KeyTable(rules, LAYOUTS, TOWER_AND_TEXT_HARMLESS, llava.EMBEDDING, llava.HEAD, config.text.tied)
