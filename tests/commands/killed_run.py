@@ -67,11 +67,17 @@ def start(command: Sequence[str], study: Study) -> subprocess.Popen[str]:
     )
 
 
-def write_study(folder: Path, tasks: Sequence[str], per_task: int, batch_size: int) -> Study:
-    """A tiny LLaVA with random weights, and `per_task` questions of each task; the second question has no image."""
+def write_study(
+    folder: Path,
+    tasks: Sequence[str],
+    per_task: int,
+    batch_size: int,
+    write_model: Callable[[Path], Path] = lambda folder: write_random_tiny(folder, layers=LAYERS),
+) -> Study:
+    """A tiny model with random weights, and `per_task` questions of each task; the second question has no image."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "home").mkdir()
-    model = write_random_tiny(folder / "model", layers=LAYERS)
+    model = write_model(folder / "model")
     files, images = write_demo_questions(folder / "data", per_task=per_task, seed=1)
     data = [file for file in files if file.stem.partition("_")[2] in tasks]
     assert len(data) == len(tasks)

@@ -24,6 +24,7 @@ from tests.commands.killed_run import (
     whole_rows,
     write_study,
 )
+from tests.families.llava_next.next_files import write_next_model
 from xmflow_jax.run.folder import open_run, read_record, read_skipped
 
 SEED = 3
@@ -163,6 +164,29 @@ def test_twenty_kills_lose_and_repeat_nothing(long: Undisturbed, tmp_path: Path)
     study.finish(out)
     assert_same_run(out, long.out)
     assert list(read_skipped(out)["question_id"]) == list(read_skipped(long.out)["question_id"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_ten_kills_where_images_differ_in_size(tmp_path: Path) -> None:
+    """A LLaVA-NeXT, whose batches hold images of different numbers of tiles."""
+    study = write_study(
+        tmp_path / "study", ["QueryAttr", "CompareAttr"], 24, batch_size=2, write_model=write_next_model
+    )
+    undisturbed, out, rng = study.folder / "undisturbed", tmp_path / "out", np.random.default_rng(SEED)
+    study.finish(undisturbed)
+    expected, total = whole_rows(undisturbed), len(parts(undisturbed))
+    assert total >= 20
+    for number in range(10):
+        wanted, delay = min(len(parts(out)) + int(rng.integers(1, 3)), total), rng.uniform(0, 0.1)
+        process = study.start(out)
+        wait_until(lambda wanted=wanted: len(parts(out)) >= wanted, process)
+        time.sleep(delay)
+        assert kill(process) == -signal.SIGKILL
+        print(f"kill {number + 1}: {len(parts(out))} of {total} parts")
+        assert_some_rows(out, expected)
+    study.finish(out)
+    assert_same_run(out, undisturbed)
 
 
 def written_since(path: Path, moment: float) -> bool:

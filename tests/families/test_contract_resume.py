@@ -1,5 +1,6 @@
 """A sweep of every registered family by the command's function: interrupted and resumed, it is the undisturbed one."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +28,15 @@ WITH_WORDS: dict[str, Callable[[Any, int], Any]] = {
         tiny, text=replace(tiny.text, vocabulary=words, positions=128)
     ),
     "paligemma": lambda tiny, words: replace(tiny, text=replace(tiny.text, vocabulary=words), image_token=words - 1),
+    "llava_next": lambda tiny, words: replace(tiny, text=replace(tiny.text, vocabulary=words), image_token=words - 1),
+    "llava_onevision": lambda tiny, words: replace(
+        tiny, text=replace(tiny.text, vocabulary=words), image_token=words - 1
+    ),
     "proof": lambda tiny, words: PROOF.presets["proof-tiny"](words, tiny.text.layers),
 }
+
+# The image processors of families that cut images into tiles.
+TILES = {"llava_next": "LlavaNextImageProcessor", "llava_onevision": "LlavaOnevisionImageProcessor"}
 
 
 @pytest.fixture(name="family", params=[
@@ -43,7 +51,11 @@ def write_model(folder: Path, family: Family) -> Path:
     folder.mkdir()
     config = WITH_WORDS[family.model_type](family.tiny, write_demo_tokenizer(folder))
     layout = family.image_layout(config, (1, 1))
-    write_image_processor(folder, layout.rows * layout.side)
+    write_image_processor(folder, getattr(config.vision, "image_size", layout.rows * layout.side))
+    if family.model_type in TILES:
+        file = folder / "preprocessor_config.json"
+        own = {"image_processor_type": TILES[family.model_type], "image_grid_pinpoints": config.canvases}
+        file.write_text(json.dumps({**json.loads(file.read_text()), **own}))
     write_random(folder, family, config, seed=0)
     return folder
 

@@ -1,6 +1,5 @@
 """LLaVA-NeXT's own files: prompts of images of several sizes, roles of both views, prompts by decoder, refusals."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.tiny_processing import write_tiny_processing
+from tests.families.llava_next.next_files import write_next
 from tests.families.variants import NEXT
 from xmflow_jax.data import roles
 from xmflow_jax.data.batch import build_batch
@@ -24,20 +23,6 @@ from xmflow_jax.families.llava_next.processing import template
 from xmflow_jax.study.preview import draw_image
 
 VERTICAL, HORIZONTAL = (40, 100), (112, 30)
-
-
-def write_next(folder: Path, **preprocessor: object) -> LlavaNextConfig:
-    """The files of a checkpoint but its weights."""
-    words = write_tiny_processing(folder, with_config=False)
-    config = replace(NEXT, image_token=words - 1, text=replace(NEXT.text, vocabulary=words))
-    (folder / "config.json").write_text(json.dumps(FAMILY.write_config(config, "float32")))
-    settings = json.loads((folder / "preprocessor_config.json").read_text())
-    own = {
-        "image_processor_type": "LlavaNextImageProcessor",
-        "image_grid_pinpoints": [list(canvas) for canvas in config.canvases],
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps({**settings, **own, **preprocessor}))
-    return config
 
 
 def prepare(folder: Path, size: tuple[int, int], box: Box) -> PreparedQuestion:

@@ -1,0 +1,181 @@
+"""What the study published about its curves, as checks with tolerances that were written down before any run.
+
+The figures are those of LLaVA-1.5-13B as secondary sources tell them, and what is said of all models; layers are given
+as shares of the depth, so that a model of another depth can be asked the same. A check is decided by the run's own
+intervals: what they leave open is said to be open.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import pandas as pd
+
+Outcome = Literal["reproduced", "not reproduced", "not decidable"]
+REPRODUCED: Final[Outcome] = "reproduced"
+NOT: Final[Outcome] = "not reproduced"
+OPEN: Final[Outcome] = "not decidable"
+
+FIRST, MIDDLE, ALL = (0.0, 0.15), (0.35, 0.65), (0.0, 1.0)
+QUESTION_LAST, IMAGE_LAST, LAST_LAST = "Question->Last", "Image->Last", "Last->Last"
+IMAGE_QUESTION: Final = "Image->Question"
+OBJECT, OTHERS = "Image Central Object->Question", "Image Without Central Object->Question"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One pathway's relative change of the answer's probability, layer by layer, in percent, with its interval."""
+
+    change: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def within(self, depth: tuple[float, float]) -> "Curve":
+        """The layers from one share of the depth to another, at least one."""
+        count = len(self.change)
+        first = min(int(depth[0] * count), count - 1)
+        last = max(first + 1, int(np.ceil(depth[1] * count)))
+        return Curve(self.change[first:last], self.low[first:last], self.high[first:last])
+
+
+Curves = dict[str, Curve]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One statement about a model's curves in one task.
+
+    Attributes:
+        text: the statement.
+        source: who tells it.
+        models: names of the models that it is about; empty: all.
+        pathways: whose curves it needs.
+        decide: from these curves, in this order.
+    """
+
+    text: str
+    source: str
+    models: tuple[str, ...]
+    pathways: tuple[str, ...]
+    decide: Callable[[Sequence[Curve]], Outcome]
+
+
+def dips(depth: tuple[float, float], to: float) -> Callable[[Sequence[Curve]], Outcome]:
+    """Somewhere in these layers the change is `to` percent or less."""
+
+    def decide(curves: Sequence[Curve]) -> Outcome:
+        own = curves[0].within(depth)
+        if (own.high <= to).any():
+            return REPRODUCED
+        return NOT if (own.low > to).all() else OPEN
+
+    return decide
+
+
+def stays(within: float) -> Callable[[Sequence[Curve]], Outcome]:
+    """In no layer is the change larger than so many percent, in either direction."""
+
+    def decide(curves: Sequence[Curve]) -> Outcome:
+        own = curves[0]
+        if (own.low > within).any() or (own.high < -within).any():
+            return NOT
+        return REPRODUCED if (own.low >= -within).all() and (own.high <= within).all() else OPEN
+
+    return decide
+
+
+def deeper(depth: tuple[float, float]) -> Callable[[Sequence[Curve]], Outcome]:
+    """In these layers the first curve's lowest point lies below the second curve's."""
+
+    def decide(curves: Sequence[Curve]) -> Outcome:
+        one, other = (curve.within(depth) for curve in curves)
+        first, second = int(np.argmin(one.change)), int(np.argmin(other.change))
+        if one.high[first] < other.low[second]:
+            return REPRODUCED
+        return NOT if one.low[first] > other.high[second] else OPEN
+
+    return decide
+
+
+_SECONDARY: Final = "secondary sources, of LLaVA-1.5-13B"
+_THIRTEEN: Final = ("LLaVA-1.5-13B",)
+_PAPER: Final = "the study's text, of all four models"
+
+SHAPES: Final = (
+    Shape(
+        "Question->Last costs 20 % or more around the middle of the depth",
+        f"{_SECONDARY}: about -30 % around layers 15 to 25 of 40",
+        _THIRTEEN,
+        (QUESTION_LAST,),
+        dips((0.35, 0.65), -20.0),
+    ),
+    Shape(
+        "Image->Last never costs more than 15 %",
+        f"{_SECONDARY}: about -5 %",
+        _THIRTEEN,
+        (IMAGE_LAST,),
+        stays(15.0),
+    ),
+    Shape("Last->Last changes nothing beyond 5 %", f"{_SECONDARY}: about 0", _THIRTEEN, (LAST_LAST,), stays(5.0)),
+    Shape(
+        "Image->Question costs 40 % or more in the first layers",
+        f"{_SECONDARY}: about -60 % in layers 0 to 4",
+        _THIRTEEN,
+        (IMAGE_QUESTION,),
+        dips(FIRST, -40.0),
+    ),
+    Shape(
+        "Image->Question costs 10 % or more again at a quarter of the depth",
+        f"{_SECONDARY}: about -21 % near layer 10",
+        _THIRTEEN,
+        (IMAGE_QUESTION,),
+        dips((0.18, 0.35), -10.0),
+    ),
+    Shape(
+        "In the first layers the patches outside the object matter more than the object's",
+        _PAPER,
+        (),
+        (OTHERS, OBJECT),
+        deeper(FIRST),
+    ),
+    Shape(
+        "At a quarter of the depth the object's patches matter more than the others",
+        _PAPER,
+        (),
+        (OBJECT, OTHERS),
+        deeper((0.18, 0.4)),
+    ),
+    Shape(
+        "Around the middle of the depth Question->Last matters more than Image->Last",
+        _PAPER,
+        (),
+        (QUESTION_LAST, IMAGE_LAST),
+        deeper(MIDDLE),
+    ),
+)
+
+
+def curves_of(summary: pd.DataFrame, task: str) -> Curves:
+    """One task's curves by pathway, from a run's summary: centred windows alone."""
+    own = summary[(summary["task"] == task) & (summary["style"] == "centred")]
+    columns = ("relative_change", "relative_change_low", "relative_change_high")
+    return {
+        str(pathway): Curve(*(rows.sort_values("layer")[column].to_numpy(np.float64) for column in columns))
+        for pathway, rows in own.groupby("pathway")
+    }
+
+
+def judge(shape: Shape, model: str, curves: Curves) -> Outcome | None:
+    """What a task's curves say of a shape; None where it is about another model, or the task lacks a pathway.
+
+    Intervals that are missing, as with a single question, leave it open.
+    """
+    if shape.models and model not in shape.models:
+        return None
+    if any(pathway not in curves for pathway in shape.pathways):
+        return None
+    asked = [curves[pathway] for pathway in shape.pathways]
+    if any(not np.isfinite([curve.low, curve.high]).all() for curve in asked):
+        return OPEN
+    return shape.decide(asked)
