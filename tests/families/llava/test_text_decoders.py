@@ -1,20 +1,36 @@
-"""LLaVA with each text decoder and tower that its published checkpoints have, against PyTorch: logits."""
+"""LLaVA with each text decoder and tower of its published checkpoints against PyTorch: clean and knocked out."""
 
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from tests.families.llava.torch_llava import jax_logits, largest_difference, make_prompts, torch_logits
-from tests.families.torch_reference import torch_model
+from tests.families.full_pass import full_pass
+from tests.families.llava_next.tile_prompts import blocked_edges, probabilities
+from tests.families.torch_reference import run_blocked, torch_model
 from tests.families.variants import LLAMA_3_1, SIGLIP
+from tests.knockout.tiny_study import TinyPrompt, arrays, run_plain, tiny_prompt
 from tests.weights.tiny_checkpoint import TINY, write_tiny
 from xmflow_jax.families.checkpoint import load_model
 from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.knockout.fast.engine import sweep_fast
+from xmflow_jax.knockout.measure import measure
+from xmflow_jax.knockout.pathways import STUDY_PATHWAYS
+from xmflow_jax.knockout.study import build_study
+from xmflow_jax.knockout.study_rows import pathway_study
+from xmflow_jax.knockout.windows import CENTRED
 from xmflow_jax.nn.rotary import RotaryScaling
+from xmflow_jax.weights.load import LoadedModel
 
-LOGITS = 1e-4
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+LAYER, LOGITS, PROBABILITY = 1e-5, 1e-4, 1e-5
 
 
 def with_text(**fields: Any) -> LlavaConfig:
@@ -30,15 +46,75 @@ CASES = {
     "qwen2": with_text(model_type="qwen2", qkv_bias=True, tied=True),
     "qwen2, siglip": replace(with_text(model_type="qwen2", qkv_bias=True), vision=SIGLIP, feature_layer=-1),
 }
+KNOCKED_OUT = ("mistral", "llama 3.1", "qwen2, siglip")
+
+
+@lru_cache
+def both(case: str) -> tuple[LoadedModel, Any]:
+    with TemporaryDirectory() as folder:
+        directory = write_tiny(Path(folder) / "model", CASES[case])
+        loaded = load_model(directory, "float32")
+        assert loaded.config == CASES[case]
+        return loaded, torch_model(directory, "LlavaForConditionalGeneration")
+
+
+def prompts_of(case: str) -> list[TinyPrompt]:
+    config = CASES[case]
+    shapes = ((3, 4, 3), (5, 7, 4))
+    made = [tiny_prompt(seed, *shape) for seed, shape in enumerate(shapes)]
+    return [replace(one, token_ids=retold(one, config)) for one in made]
+
+
+def retold(prompt: TinyPrompt, config: LlavaConfig) -> np.ndarray:
+    """The prompt's words among those that the model has, its image positions marked as the model marks them."""
+    words = prompt.token_ids % config.image_token
+    return np.where(prompt.roles["Image"], config.image_token, words).astype(np.int32)
+
+
+def torch_inputs(prompt: TinyPrompt) -> dict[str, Any]:
+    import torch
+
+    tokens = torch.tensor(prompt.token_ids[None].astype(np.int64))
+    return {"input_ids": tokens, "pixel_values": torch.tensor(prompt.pixels.transpose(0, 3, 1, 2))}
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_logits_at_every_position(tmp_path: Path, case: str) -> None:
-    config = CASES[case]
-    directory = write_tiny(tmp_path, config)
-    prompts = make_prompts(config)
-    published = torch_logits(torch_model(directory, "LlavaForConditionalGeneration"), prompts)
-    loaded = load_model(directory, "float32")
-    assert loaded.config == config
-    assert published.std() > 0.5
-    assert largest_difference(jax_logits(loaded, prompts), published) < LOGITS
+def test_every_layer_and_all_logits(case: str) -> None:
+    loaded, model = both(case)
+    for prompt in prompts_of(case):
+        theirs = run_blocked(model, {}, **torch_inputs(prompt), output_hidden_states=True)
+        ours = jax.tree.map(
+            np.asarray, full_pass(loaded.net, jnp.asarray(prompt.token_ids[None]), jnp.asarray(prompt.pixels))
+        )
+        found = [*ours.inputs[:, 0], ours.normed[0]]
+        for own, other in zip(found, theirs.hidden_states, strict=True):
+            assert np.abs(own - other[0].numpy()).max() <= LAYER * max(1.0, float(other.abs().max()))
+        assert theirs.logits.std() > 0.5
+        assert np.abs(ours.logits - theirs.logits.numpy()).max() < LOGITS
+
+
+@pytest.mark.parametrize("case", KNOCKED_OUT)
+def test_probabilities_under_knockout(case: str) -> None:
+    """All pathways of the study, in every layer; both engines."""
+    loaded, model = both(case)
+    prompts = prompts_of(case)
+    rows = pathway_study([(pathway, CENTRED) for pathway in STUDY_PATHWAYS], loaded.anatomy, 1)
+    knockouts = [row.knockout for row in rows]
+    study = build_study(knockouts, loaded.anatomy)
+    batch, positions = arrays(prompts, study)
+    fast = sweep_fast(loaded.net, batch, positions, study)
+    plain = run_plain(loaded.net, batch, positions, study.switches, count=len(knockouts)).swapaxes(0, 1)
+    effects = []
+    for logits in (fast.knockout, plain):
+        measured = measure(fast.base, logits)
+        for row, prompt in enumerate(prompts):
+            inputs = torch_inputs(prompt)
+            base = probabilities(run_blocked(model, {}, **inputs))
+            token = int(measured.base_token[row])
+            assert token == base.argmax()
+            for column, knockout in enumerate(knockouts):
+                theirs = probabilities(run_blocked(model, blocked_edges(knockout, prompt), **inputs))
+                assert abs(float(measured.knockout_prob[row, column]) - theirs[token]) <= PROBABILITY, knockout
+                assert int(measured.knockout_token[row, column]) == theirs.argmax(), knockout
+                effects.append(abs(theirs[token] - base[token]))
+    assert np.mean(np.array(effects) > 1e-3) > 0.5
