@@ -25,6 +25,7 @@ from xmflow_jax.families.llava_next.modeling import READS
 from xmflow_jax.families.llava_next.processing import tiling
 from xmflow_jax.families.llava_onevision import processing as llava_onevision
 from xmflow_jax.families.llava_onevision.modeling import SHARES
+from xmflow_jax.families.qwen2_vl import processing as qwen2_vl
 from xmflow_jax.families.registry import all_families, registered
 from xmflow_jax.nn.pictures import LEARNED
 from xmflow_jax.weights.load import LoadedModel
@@ -62,15 +63,15 @@ def registered_for(family: Family) -> AbstractContextManager[None]:
     return nullcontext() if family in all_families() else registered(family)
 
 
-def random_squares(config: Any, images: int, rng: np.random.Generator) -> Any:
+def random_squares(config: Any, images: int, rng: np.random.Generator, size: tuple[int, int] = PICTURE) -> Any:
     """What a model reads of so many images that are one square picture each."""
     side = config.vision.image_size
     return rng.normal(size=(images, side, side, 3)).astype(np.float32)
 
 
-def random_tiles(config: Any, images: int, rng: np.random.Generator, size: tuple[int, int] | None = None) -> Any:
+def random_tiles(config: Any, images: int, rng: np.random.Generator, size: tuple[int, int] = PICTURE) -> Any:
     """What LLaVA-NeXT reads of so many images of one (width, height), `PICTURE` by default."""
-    cut, side = tiling(config, size or PICTURE), config.vision.image_size
+    cut, side = tiling(config, size), config.vision.image_size
     tiles = rng.normal(size=(images * (cut.tiles + 1), side, side, 3)).astype(np.float32)
     reads = [read_features(cut)] * images
     per_image = (cut.tiles + 1) * config.vision.patches
@@ -78,11 +79,9 @@ def random_tiles(config: Any, images: int, rng: np.random.Generator, size: tuple
     return {COLOURS: tiles, READS: np.concatenate(numbered).astype(np.int32)}
 
 
-def random_resampled_tiles(
-    config: Any, images: int, rng: np.random.Generator, size: tuple[int, int] | None = None
-) -> Any:
+def random_resampled_tiles(config: Any, images: int, rng: np.random.Generator, size: tuple[int, int] = PICTURE) -> Any:
     """What LLaVA-OneVision reads of so many images of one (width, height), `PICTURE` by default."""
-    cut, side = llava_onevision.tiling(config, size or PICTURE), config.vision.image_size
+    cut, side = llava_onevision.tiling(config, size), config.vision.image_size
     tiles = rng.normal(size=(images * (cut.tiles + 1), side, side, 3)).astype(np.float32)
     reads, shares = blend_features(cut, most_cells(cut, config.most_tiles))
     per_image = (cut.tiles + 1) * config.vision.patches
@@ -94,10 +93,20 @@ def random_resampled_tiles(
     }
 
 
+def random_patches(config: Any, images: int, rng: np.random.Generator, size: tuple[int, int] = PICTURE) -> Any:
+    """What Qwen2-VL and Qwen2.5-VL read of so many images of one (width, height)."""
+    layout, vision = qwen2_vl.image_layout(config, size), config.vision
+    grid = (layout.rows * vision.merge, layout.columns * vision.merge)
+    colours = rng.normal(size=(images * grid[0] * grid[1], vision.patch_numbers)).astype(np.float32)
+    return {COLOURS: colours, **qwen2_vl.patch_numbers(config, [grid] * images)}
+
+
 # What models of other families than the square ones read of images of `PICTURE`, by model type.
 PIXELS: Final[dict[str, Callable[..., Any]]] = {
     "llava_next": random_tiles,
     "llava_onevision": random_resampled_tiles,
+    "qwen2_5_vl": random_patches,
+    "qwen2_vl": random_patches,
 }
 
 
@@ -111,7 +120,12 @@ class Words:
 
 
 def make_prompt(
-    family: Family, seed: int, words: Words = Words(), images: int = 1, config: Any | None = None
+    family: Family,
+    seed: int,
+    words: Words = Words(),
+    images: int = 1,
+    config: Any | None = None,
+    size: tuple[int, int] = PICTURE,
 ) -> TinyPrompt:
     """System words, images as the record lays them out, question, words of the template; random pixels.
 
@@ -119,9 +133,10 @@ def make_prompt(
 
     Args:
         config: None: the record's tiny one.
+        size: (width, height) of the images before processing.
     """
     config, rng = family.tiny if config is None else config, np.random.default_rng(seed)
-    layout, anatomy = family.image_layout(config, (28, 28)), family.anatomy(config)
+    layout, anatomy = family.image_layout(config, size), family.anatomy(config)
     shown = np.concatenate([layout.tokens] * images)
     length = words.before + len(shown) + words.question + words.after
     asked = words.before + len(shown)
@@ -142,7 +157,7 @@ def make_prompt(
     mark_question(mask, asked, words.question)
     for role, positions in layout.views.items():
         mask[role][is_image] = np.tile(positions, images)
-    pixels = PIXELS.get(family.model_type, random_squares)(config, images, rng)
+    pixels = PIXELS.get(family.model_type, random_squares)(config, images, rng, size)
     place = family.place(config, tokens, (layout,) * images if anatomy.image_in_prompt else ())
     return TinyPrompt(tokens, pixels, mask, place)
 

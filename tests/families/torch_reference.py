@@ -42,7 +42,14 @@ def torch_model(directory: Path, class_name: str) -> Any:
 
 
 def _attend(
-    module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, softcap: float | None = None, **_: Any
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attention_mask: Any,
+    scaling: float,
+    softcap: float | None = None,
+    **_: Any,
 ) -> Any:
     import torch
 
@@ -51,8 +58,8 @@ def _attend(
     logits = query @ key.transpose(2, 3) * scaling
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
-    if mask is not None:
-        logits = logits.masked_fill(mask[..., : key.shape[2]] != 0, -torch.inf)
+    if attention_mask is not None:
+        logits = logits.masked_fill(attention_mask[..., : key.shape[2]] != 0, -torch.inf)
     blocked = _BLOCKED.get(getattr(module, "layer_idx", -1))
     if blocked is not None:
         logits = logits.masked_fill(torch.tensor(blocked), -torch.inf)

@@ -6,7 +6,7 @@ from typing import Any
 from tests.weights.tiny_checkpoint import TINY
 from xmflow_jax.families.llava_next.family import FAMILY as LLAVA_NEXT
 from xmflow_jax.families.llava_onevision.family import FAMILY as LLAVA_ONEVISION
-from xmflow_jax.families.registry import PALIGEMMA
+from xmflow_jax.families.registry import PALIGEMMA, QWEN2_5_VL, QWEN2_VL
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.gpt2 import MODEL_WIDTH, Gpt2Config
@@ -78,6 +78,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         # A tile whose edge fills no patch, as the published ones have.
         "edges": replace(ONEVISION, vision=replace(ONEVISION.vision, image_size=32), canvases=((32, 32), (64, 64))),
     },
+    "qwen2_5_vl": {
+        "tied": replace(QWEN2_5_VL.tiny, text=replace(QWEN2_5_VL.tiny.text, tied=True)),
+        "windows alone": replace(QWEN2_5_VL.tiny, vision=replace(QWEN2_5_VL.tiny.vision, whole_layers=())),
+    },
+    "qwen2_vl": {"tied": replace(QWEN2_VL.tiny, text=replace(QWEN2_VL.tiny.text, tied=True, rope_theta=1e4))},
     "vision-encoder-decoder": ENCODER_DECODERS,
     "paligemma": {
         "gemma2": PALIGEMMA_2,

@@ -102,6 +102,12 @@ NAMED_TEMPLATES: Final = {
             "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
             f"<|im_start|>user\n{_STUDY_TURN}<|im_end|>\n<|im_start|>assistant\n",
         ),
+        # The image and the question stand side by side.
+        Template(
+            "qwen_vl",
+            "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+            f"<|im_start|>user\n{IMAGE_PLACEHOLDER}{STUDY_QUESTION}<|im_end|>\n<|im_start|>assistant\n",
+        ),
         Template("plain", f"{_STUDY_TURN}\n"),
         # For models that read the image by cross-attention.
         Template("plain_text", f"{STUDY_QUESTION}\n"),

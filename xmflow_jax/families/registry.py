@@ -18,6 +18,8 @@ from xmflow_jax.families.llava.family import FAMILY as LLAVA
 from xmflow_jax.families.llava_next.family import FAMILY as LLAVA_NEXT
 from xmflow_jax.families.llava_onevision.family import FAMILY as LLAVA_ONEVISION
 from xmflow_jax.families.paligemma.family import FAMILY as PALIGEMMA
+from xmflow_jax.families.qwen2_5_vl.family import FAMILY as QWEN2_5_VL
+from xmflow_jax.families.qwen2_vl.family import FAMILY as QWEN2_VL
 from xmflow_jax.families.vision_encoder_decoder.family import FAMILY as VISION_ENCODER_DECODER
 from xmflow_jax.weights.published import ModelConfig
 
@@ -31,6 +33,8 @@ _REGISTERED: Final[dict[str, Family]] = {
         LLAVA_NEXT,
         LLAVA_ONEVISION,
         PALIGEMMA,
+        QWEN2_5_VL,
+        QWEN2_VL,
         VISION_ENCODER_DECODER,
     )
 }

@@ -14,7 +14,7 @@ from xmflow_jax.nn.anatomy import LIMIT, MLP, SELF
 from xmflow_jax.nn.attention import wide_einsum
 from xmflow_jax.nn.interfaces import Attend, Drop, Rows
 from xmflow_jax.nn.layers import ACTIVATIONS, DType, RMSNorm, StackedBlocks, stack_blocks
-from xmflow_jax.nn.rotary import RotaryScaling, Rotation, rotary, rotate
+from xmflow_jax.nn.rotary import RotaryScaling, Rotation, rotary, rotary_by_axis, rotate
 
 Tree = Any
 
@@ -30,6 +30,8 @@ class LlamaConfig:
         rope_scaling: of the rotary frequencies; None: none.
         qkv_bias: queries, keys and values have biases.
         span: a position sees so many sources, itself the last of them, in every layer (a sliding window); None: all.
+        sections: how many rotary frequencies turn with the time, the row and the column of a position, one section
+            after the other; None: positions have one axis.
     """
 
     vocabulary: int
@@ -48,6 +50,7 @@ class LlamaConfig:
     rope_scaling: RotaryScaling | None = None
     qkv_bias: bool = False
     span: int | None = None
+    sections: tuple[int, int, int] | None = None
 
 
 class LlamaAttention(nnx.Module):
@@ -123,7 +126,9 @@ class LlamaDecoder(nnx.Module):
         return (StackedBlocks(self.layers, self.config.layers, (SELF, MLP)),)
 
     def rotation(self, ids: Int[Array, "*batch axis position"]) -> Rotation:
-        """The rotary angles of positions with these ids, shared by all layers; ids have one axis."""
+        """The rotary angles of positions with these ids, shared by all layers."""
+        if self.config.sections is not None:
+            return rotary_by_axis(ids, self.config.sections, self.config.head_width, self.config.rope_theta)
         return rotary(ids[..., 0, :], self.config.head_width, self.config.rope_theta, self.config.rope_scaling)
 
     def embed(

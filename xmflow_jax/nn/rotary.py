@@ -1,6 +1,7 @@
 """Rotary positions (Su et al., arXiv 2104.09864) in rotate-half order, and how long-context models stretch them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,6 +54,18 @@ def rotary(
     if scaling is not None:
         frequencies = scaling.scaled(frequencies)
     angles = positions[..., None].astype(jnp.float32) * frequencies
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotary_by_axis(
+    ids: Int[Array, "*batch 3 position"], sections: Sequence[int], head_width: int, theta: float
+) -> Rotation:
+    """Cosines and sines of positions on three axes, each frequency turned by the axis whose section it is in (M-RoPE,
+    arXiv 2409.12191).
+    """
+    frequencies = 1.0 / theta ** (jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width)
+    axis = jnp.repeat(jnp.arange(3), jnp.array(sections), total_repeat_length=head_width // 2)
+    angles = jnp.moveaxis(ids[..., axis, :], -2, -1).astype(jnp.float32) * frequencies
     return jnp.cos(angles), jnp.sin(angles)
 
 

@@ -57,6 +57,8 @@ _KEYS: Final[Mapping[str, tuple[frozenset[str], Mapping[str, Any], Mapping[str, 
     ),
 }
 TYPES: Final = tuple(_KEYS)
+# Of decoders that are Qwen2's in all but their positions.
+QWEN2_KEYS: Final = _KEYS[QWEN2]
 
 # The settings of each kind of rotary scaling, by their names here.
 _SCALINGS: Final[Mapping[str, Mapping[str, str]]] = {
