@@ -16,6 +16,7 @@ from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.family import Family
 from xmflow_jax.families.llava.family import FAMILY as LLAVA
 from xmflow_jax.families.vision_encoder_decoder.family import FAMILY as VISION_ENCODER_DECODER
+from xmflow_jax.weights.config_checks import shown
 from xmflow_jax.weights.published import ModelConfig
 
 ENTRY_POINTS: Final = "xmflow_jax.families"
@@ -40,7 +41,7 @@ def find_family(model_type: Any, path: Path) -> Family:
         if model_type in _REGISTERED:
             return _REGISTERED[model_type]
     known = dict.fromkeys((*_REGISTERED, *(one.name for one in entry_points(group=ENTRY_POINTS))))
-    raise CheckpointError(f"{path}: model_type is {model_type!r}; supported: {' or '.join(map(repr, known))}")
+    raise CheckpointError(f"{path}: model_type is {shown(model_type)}; supported: {' or '.join(map(repr, known))}")
 
 
 def all_families() -> tuple[Family, ...]:
