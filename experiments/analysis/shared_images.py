@@ -139,15 +139,15 @@ def main() -> None:
         for design, sizes in DESIGNS.items():
             for number in options.images:
                 images = images_of(sizes, number)
-                found = [seen_and_told(images, gained, r, options.simulations // 4) for r in CORRELATIONS]
+                found = [seen_and_told(images, gained, r, options.simulations) for r in CORRELATIONS]
                 cells = []
-                for r, one in zip(CORRELATIONS, found, strict=True):
-                    if one is None:
+                for r, pair in zip(CORRELATIONS, found, strict=True):
+                    if pair is None:
                         cells.append(f"{'none':>30}")
                         continue
-                    least, most = told_by_runs(images, gained, r, one[0])
-                    told = f"{one[1] / one[0]:.2f} ({least:.2f} to {most:.2f})"
-                    cells.append(f"{100 * one[0]:9.2f} / {told:18}")
+                    least, most = told_by_runs(images, gained, r, pair[0])
+                    told = f"{pair[1] / pair[0]:.2f} ({least:.2f} to {most:.2f})"
+                    cells.append(f"{100 * pair[0]:9.2f} / {told:18}")
                 print(
                     f"{100 * gained:3g} % gained             {design:26}{number:4} images{''.join(cells)}", flush=True
                 )

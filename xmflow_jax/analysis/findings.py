@@ -154,8 +154,8 @@ def _power_line(every: Sequence[Power]) -> str:
     terms = f"{100 * one.confidence:g} % confidence, {100 * one.power:g} % power"
     if not one.known:
         return (
-            f"Power: of {asked} answers changed on {one.changed} alone; from fewer than {LEAST_CHANGED} images nobody can "
-            f"tell how small a loss of accuracy they could show ({terms})."
+            f"Power: of {asked} answers changed on {one.changed} alone; from fewer than {LEAST_CHANGED} images nobody "
+            f"can tell how small a loss of accuracy they could show ({terms})."
         )
     needed = "" if one.needed is None else f"; {one.small_loss:g} points would need {one.needed} questions"
     if one.smallest_loss is None:

@@ -10,6 +10,7 @@ number is told.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
@@ -29,8 +30,8 @@ SMALL_LOSS: Final = 2.0
 LEAST_CHANGED: Final = 10
 # Numbers are found to within this share of themselves; the simulation is no closer.
 _CLOSE: Final = 0.01
-# Most images of drawn runs; of more, a loss goes with the root of their number.
-_MOST_IMAGES: Final = 2**13
+# Images of which the normal distribution is good enough for the number of questions that a small loss needs.
+_MOST_IMAGES: Final = 1500
 
 
 @dataclass(frozen=True)
@@ -144,18 +145,21 @@ def questions_needed(groups: Sequence[Alike], loss: float, confidence: float, po
     if most is None or _mean_loss(groups, most) < loss:
         return None
     times = _crossing(lambda times: _mean_loss(groups, times) - loss, most / 1e6, most)
-    each = sum(group.sizes.sum() for group in groups) / sum(len(group.sizes) for group in groups)
+    each = float(sum(group.sizes.sum() for group in groups) / sum(len(group.sizes) for group in groups))
 
     def lacking(images: float) -> float:
         return seen(image_losses(resized(groups, round(images)), times), confidence) - power
 
     images = 2 * least_images(confidence)
-    while lacking(images) < 0:
-        if images >= _MOST_IMAGES:
-            smallest = smallest_loss(resized(groups, images), confidence, power)
-            return None if smallest is None else float(images * each * max(smallest / loss, 1.0) ** 2)
+    while images < _MOST_IMAGES:
+        if lacking(images) >= 0:
+            return each * _crossing(lacking, images / 2, images)
         images *= 2
-    return float(each * _crossing(lacking, images / 2, images))
+    # Connor (1987, Biometrics 43) for McNemar's test; here with any sums: spread about zero, and about the mean.
+    square = float((image_losses(resized(groups, images), times) ** 2).mean())
+    chance, found = (NormalDist().inv_cdf(share) for share in ((1 + confidence) / 2, power))
+    root = chance * math.sqrt(square) + found * math.sqrt(max(square - (loss * each) ** 2, 0.0))
+    return each * (root / (loss * each)) ** 2
 
 
 def resized(groups: Sequence[Alike], images: int) -> list[Alike]:

@@ -17,16 +17,16 @@ from scipy.special import ndtri  # type: ignore[import-untyped]
 
 from xmflow_jax.analysis.clusters import ROUNDING, image_sums
 
-# Runs that are drawn for one number.
-RUNS: Final = 500
+# Most and least runs that are drawn for one number, and about how many values between them.
+_RUNS: Final = (200, 2000)
+_VALUES: Final = 2**20
 # So many changed images are flipped in all ways, one flip each; further ones at random within these flips.
 _ALL_WAYS: Final = 11
-# Values held at once; of more images fewer runs are drawn.
-_MOST_VALUES: Final = 2**23
 # With so many changed images a sum of flipped ones is normal to within the test's own rounding.
-_MANY: Final = 200
-# Least losing images, over all knockouts, that numbers of questions are told apart by.
-_LEAST_LOSING: Final = 10
+_MANY: Final = 100
+# Images, or losses of theirs over all knockouts, that are enough for a group of their own.
+_LEAST_IMAGES: Final = 20
+_LEAST_LOSSES: Final = 10
 # Most losses of an image that are laid over each other: by then it has lost all that it can.
 _MOST_LAYERS: Final = 64
 
@@ -77,16 +77,16 @@ def alike_images(
 
 
 def _groups(sizes: Int[np.ndarray, " images"], losing: Int[np.ndarray, " images"]) -> Sequence[tuple[int, int]]:
-    """Least and most questions of each group; every one but the only one has lost something a few times."""
+    """Least and most questions of each group: as few different numbers as tell enough of their images."""
     groups: list[list[int]] = []
-    seen = 0
+    enough = True
     for size in np.unique(sizes).tolist():
-        if not groups or seen >= _LEAST_LOSING:
+        if enough:
             groups.append([size, size])
-            seen = 0
         groups[-1][1] = size
-        seen += int(losing[sizes == size].sum())
-    if len(groups) > 1 and seen < _LEAST_LOSING:
+        own = (sizes >= groups[-1][0]) & (sizes <= size)
+        enough = int(own.sum()) >= _LEAST_IMAGES or int(losing[own].sum()) >= _LEAST_LOSSES
+    if len(groups) > 1 and not enough:
         (*_, last) = groups.pop()
         groups[-1][1] = last
     return [(first, last) for first, last in groups]
@@ -97,17 +97,17 @@ def _sums(values: Float[np.ndarray, "images columns"]) -> Sums:
     return Sums(changed, len(changed) / max(values.size, 1))
 
 
-def image_losses(
-    groups: Sequence[Alike], times: float, seed: int = 0, runs: int = RUNS
-) -> Float[np.ndarray, "images runs"]:
+def image_losses(groups: Sequence[Alike], times: float, seed: int = 0) -> Float[np.ndarray, "images runs"]:
     """The sums of what each image loses (less what it gains) in like runs.
 
     Args:
         times: how much is lost, in multiples of what the run's columns lose on average.
-        runs: at most; fewer of very many images.
+
+    Returns:
+        of fewer runs the more images there are.
     """
     number = sum(len(group.sizes) for group in groups)
-    runs = max(min(runs, _MOST_VALUES // max(number, 1)), 50)
+    runs = int(np.clip(_VALUES // max(number, 1), *_RUNS))
     random = np.random.default_rng([seed, 3])
     return np.concatenate([_losses_of(group, times, random, runs) for group in groups])
 
