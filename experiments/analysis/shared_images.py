@@ -10,12 +10,13 @@ simulated runs, the one that is told from those runs, and the least and most tha
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped]
 
 from experiments.analysis.interval_coverage import Draw, held, lost_and_gained
+from xmflow_jax.analysis.accuracy import effective_questions, wilson_interval
 from xmflow_jax.analysis.bootstrap import bootstrap_intervals
 from xmflow_jax.analysis.permutation import sign_flip_p_values
 from xmflow_jax.analysis.power import POWER, smallest_loss
@@ -94,6 +95,19 @@ def seen_and_told(
     return high, np.nan if told is None else told
 
 
+def accuracies_held(images: np.ndarray, r: float, simulations: int, share: float = 0.8) -> list[float]:
+    """How often intervals of accuracies hold the share of right answers: knowing of images, and not."""
+    right = correlated(
+        lambda random, shape: random.random(shape) < share, np.random.default_rng(0), images, simulations, r
+    )
+    worth: tuple[Callable[[np.ndarray], float], ...] = (lambda one: effective_questions(one, images), len)
+    held_by = []
+    for of in worth:
+        ends = [wilson_interval(float(one.mean()), of(one)) for one in right.T.astype(float)]
+        held_by.append(float(np.mean([low <= share <= high for low, high in ends])))
+    return held_by
+
+
 def told_by_runs(
     images: np.ndarray, gained: float, r: float, loss: float, runs: int = 10, layers: int = 24
 ) -> tuple[float, float]:
@@ -123,6 +137,11 @@ def main() -> None:
                 ends = [bootstrap_intervals(one, resamples=options.resamples, images=own) for own in (images, None)]
                 cells.append(_pair([held(own.low, own.high, truth) for own in ends]))
             print(f"{case:24}{design:26}{images[-1] + 1:4} images{''.join(cells)}", flush=True)
+    for design, sizes in DESIGNS.items():
+        for number in options.images:
+            images = images_of(sizes, number)
+            cells = [_pair(accuracies_held(images, r, options.simulations)) for r in CORRELATIONS]
+            print(f"{'accuracy of 80 %':24}{design:26}{number:4} images{''.join(cells)}", flush=True)
     print(f"\npercent of p-values up to 0.05 without an effect; normal: lowest p-value of uniformity\n{'':60}{heads}")
     for case, draw in NULLS.items():
         for design, images, values in _simulated(draw, options.images, options.simulations):
