@@ -6,7 +6,6 @@ file can mostly be told by looking at it, and at the folder; so that is done fir
 
 import json
 from pathlib import Path
-from textwrap import shorten
 from typing import Any, Final
 
 from xmflow_jax.errors import CheckpointError
@@ -61,7 +60,7 @@ def _one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for key, value in pairs:
         if key in content and content[key] != value:
-            raise ValueError(f"the key {shorten(key, 60)!r} has two values")
+            raise ValueError(f"the key {key[:60]!r} has two values")
         content[key] = value
     return content
 

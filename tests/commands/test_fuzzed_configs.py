@@ -21,12 +21,14 @@ from hypothesis import strategies as st
 
 from tests.commands.refusal import content
 from tests.families.variants import VARIANTS
+from tests.report.written_run import write_run
 from xmflow_jax import convert, evaluate, sweep
 from xmflow_jax.data.sources.demo_tokenizer import write_demo_tokenizer
 from xmflow_jax.data.sources.shapes.source import shapes_questions
 from xmflow_jax.families.checkpoint import read_checkpoint
 from xmflow_jax.families.family import Family
 from xmflow_jax.families.registry import all_families
+from xmflow_jax.report.__main__ import main as report
 from xmflow_jax.study.shipped import write_image_processor
 from xmflow_jax.weights.random_checkpoint import write_random
 
@@ -265,6 +267,33 @@ def test_any_config_is_read_or_refused(
 ) -> None:
     ends = try_configs(sound, tmp_path, command, {"dry run": 150, "preview": 60, "convert": 40}[command], capfd)
     assert min(ends[0], ends[2]) > 3  # both were tried
+
+
+@pytest.mark.slow
+def test_a_report_of_any_record_is_made_or_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """`run.json`, which stands in a report's place of `config.json`."""
+    written = write_run(tmp_path / "written", tasks=("ChooseAttr",), questions=2, layers=2)
+    ends: Counter[int] = Counter()
+
+    @settings(FUZZ, max_examples=100)
+    @given(text=changed([json.loads((written / "run.json").read_text())]))
+    def attempt(text: str) -> None:
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        shutil.copytree(written, tmp_path / "run")
+        (tmp_path / "run" / "run.json").write_text(text)
+        before = content(tmp_path / "run")
+        with bounded():
+            code = report([str(tmp_path / "run")])
+        ends[code] += 1
+        told = capfd.readouterr().err
+        assert code in (0, 2), told
+        assert len(told.splitlines()) == (1 if code == 2 else 0), told
+        after = content(tmp_path / "run")
+        assert {name: after.get(name) for name in before} == before
+
+    attempt()
+    with capfd.disabled():
+        print(f"\nreport: {ends.total()} inputs tried, {dict(ends)}")
 
 
 @pytest.mark.slow

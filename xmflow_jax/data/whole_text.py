@@ -5,7 +5,6 @@ lone surrogate. It is no Unicode text: neither UTF-8, nor a Parquet file, nor a 
 """
 
 from collections.abc import Iterable, Iterator
-from textwrap import shorten
 from typing import Final
 
 from xmflow_jax.data.question import Question
@@ -26,7 +25,7 @@ def check_texts(questions: Iterable[Question], where: str) -> None:
     for question in questions:
         for name, text in _texts(question):
             if not is_whole(text):
-                told = shorten(repr(text), _MOST_SHOWN, placeholder=" ...")
+                told = repr(text) if len(repr(text)) <= _MOST_SHOWN else f"{repr(text)[:_MOST_SHOWN]} ..."
                 raise DataError(
                     f"{where}: the {name} of question {question.question_id!r} is {told}, which holds half of a "
                     "character (a lone surrogate); expected Unicode text"

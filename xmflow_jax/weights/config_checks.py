@@ -43,7 +43,8 @@ class KeysNotUnderstood(CheckpointError):
 
 def shown(value: Any) -> str:
     """A value for a message, cut where it is long."""
-    return shorten(repr(value), SHOWN, placeholder=" ...") if len(repr(value)) > SHOWN else repr(value)
+    told = repr(value)
+    return told if len(told) <= SHOWN else f"{told[: SHOWN - 4]} ..."
 
 
 def spelt(key: str) -> str:
