@@ -36,7 +36,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         CheckpointError: the file is missing, unreadable, or holds something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_one_of_each)
     except FileNotFoundError:
         refuse_broken(path)
         raise CheckpointError(f"{path} is missing") from None
@@ -48,6 +48,20 @@ def read_json_object(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} holds a JSON {type(content).__name__}; expected an object")
     if isinstance(content.get("error"), str) and len(content) <= 3:
         raise CheckpointError(f"{path} holds a server's answer, not the file: {content['error']!r}; fetch it again")
+    return content
+
+
+def _one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, none of whose keys has two values: readers differ in which of them counts.
+
+    Raises:
+        ValueError: one has.
+    """
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content and content[key] != value:
+            raise ValueError(f"the key {key[:60]!r} has two values")
+        content[key] = value
     return content
 
 

@@ -6,19 +6,21 @@ without knowing of images.
 Values of questions are drawn of which two about one image have the stated correlation. Printed are the coverage of 95 %
 intervals and the share of p-values up to 5 % where nothing is there to be found, each with, in brackets, what it would
 be if every question were taken as one about its own image; then the loss of accuracy that the test finds in 80 % of
-simulated runs, and the one that the report of such a run tells.
+simulated runs, the one that is told from those runs, and the least and most that single ones of 24 layers tell.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped]
 
 from experiments.analysis.interval_coverage import Draw, held, lost_and_gained
+from xmflow_jax.analysis.accuracy import effective_questions, wilson_interval
 from xmflow_jax.analysis.bootstrap import bootstrap_intervals
 from xmflow_jax.analysis.permutation import sign_flip_p_values
-from xmflow_jax.analysis.power import POWER, observed_noise, smallest_loss
+from xmflow_jax.analysis.power import POWER, smallest_loss
+from xmflow_jax.analysis.simulated_runs import alike_images
 
 CORRELATIONS = (0.0, 0.3, 0.6, 0.9)
 
@@ -89,9 +91,34 @@ def seen_and_told(
     while high - low > 0.01 * high:  # the power grows with the loss, and the random numbers are the same
         middle = (low + high) / 2
         low, high = (middle, high) if share(middle) < POWER else (low, middle)
-    noise, _ = observed_noise(losses(high), images)
-    told = smallest_loss(noise, len(images), int(images[-1]) + 1, 0.95)
+    told = smallest_loss(alike_images(losses(high), images), 0.95)
     return high, np.nan if told is None else told
+
+
+def accuracies_held(images: np.ndarray, r: float, simulations: int, share: float = 0.8) -> list[float]:
+    """How often intervals of accuracies hold the share of right answers: knowing of images, and not."""
+    right = correlated(
+        lambda random, shape: random.random(shape) < share, np.random.default_rng(0), images, simulations, r
+    )
+    worth: tuple[Callable[[np.ndarray], float], ...] = (lambda one: effective_questions(one, images), len)
+    held_by = []
+    for of in worth:
+        ends = [wilson_interval(float(one.mean()), of(one)) for one in right.T.astype(float)]
+        held_by.append(float(np.mean([low <= share <= high for low, high in ends])))
+    return held_by
+
+
+def told_by_runs(
+    images: np.ndarray, gained: float, r: float, loss: float, runs: int = 10, layers: int = 24
+) -> tuple[float, float]:
+    """The least and the most that single runs with this loss tell of what they could have seen, over that loss."""
+    draw = lost_and_gained(loss + gained, gained)
+    losses = correlated(draw, np.random.default_rng(6), images, runs * layers, r) / 100
+    told = [
+        smallest_loss(alike_images(losses[:, first : first + layers], images), 0.95) or np.nan
+        for first in range(0, runs * layers, layers)
+    ]
+    return float(np.min(told) / loss), float(np.max(told) / loss)
 
 
 def main() -> None:
@@ -110,6 +137,11 @@ def main() -> None:
                 ends = [bootstrap_intervals(one, resamples=options.resamples, images=own) for own in (images, None)]
                 cells.append(_pair([held(own.low, own.high, truth) for own in ends]))
             print(f"{case:24}{design:26}{images[-1] + 1:4} images{''.join(cells)}", flush=True)
+    for design, sizes in DESIGNS.items():
+        for number in options.images:
+            images = images_of(sizes, number)
+            cells = [_pair(accuracies_held(images, r, options.simulations)) for r in CORRELATIONS]
+            print(f"{'accuracy of 80 %':24}{design:26}{number:4} images{''.join(cells)}", flush=True)
     print(f"\npercent of p-values up to 0.05 without an effect; normal: lowest p-value of uniformity\n{'':60}{heads}")
     for case, draw in NULLS.items():
         for design, images, values in _simulated(draw, options.images, options.simulations):
@@ -120,15 +152,21 @@ def main() -> None:
                 uniform.append(stats.kstest(p[0], "uniform").pvalue)
             end = f"{min(uniform):8.2f}" if case == "normal" else ""
             print(f"{case:24}{design:26}{images[-1] + 1:4} images{''.join(cells)}{end}", flush=True)
-    print(f"\nloss seen in 80 % of runs / told by a run, in points\n{'':60}{heads}")
+    heads = "".join(f"{f'r = {r:g}':>30}" for r in CORRELATIONS)
+    print(f"\nloss seen in 80 % of runs, in points / told (least and most told by a run), of that\n{'':60}{heads}")
     for gained in GAINED:
         for design, sizes in DESIGNS.items():
             for number in options.images:
                 images = images_of(sizes, number)
-                found = [seen_and_told(images, gained, r, options.simulations // 4) for r in CORRELATIONS]
-                cells = [
-                    f"{'none':>16}" if one is None else f"{100 * one[0]:9.2f} /{100 * one[1]:5.2f}" for one in found
-                ]
+                found = [seen_and_told(images, gained, r, options.simulations) for r in CORRELATIONS]
+                cells = []
+                for r, pair in zip(CORRELATIONS, found, strict=True):
+                    if pair is None:
+                        cells.append(f"{'none':>30}")
+                        continue
+                    least, most = told_by_runs(images, gained, r, pair[0])
+                    told = f"{pair[1] / pair[0]:.2f} ({least:.2f} to {most:.2f})"
+                    cells.append(f"{100 * pair[0]:9.2f} / {told:18}")
                 print(
                     f"{100 * gained:3g} % gained             {design:26}{number:4} images{''.join(cells)}", flush=True
                 )

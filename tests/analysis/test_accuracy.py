@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from experiments.analysis.shared_images import DESIGNS, correlated, images_of
+from experiments.analysis.shared_images import DESIGNS, accuracies_held, correlated, images_of
 from xmflow_jax.analysis.accuracy import (
     ACCURACY_COLUMNS,
     Z,
@@ -106,6 +106,24 @@ def test_answers_that_all_agree_are_worth_their_effective_images(images: str, wo
     rows = answers(*[("vqa", None, None, 1.0, "vqa")] * 4).assign(image_id=list(images))
     table = accuracy_table(rows)
     assert table["accuracy_low"][0] == pytest.approx(100 * wilson_interval(1.0, worth)[0])
+
+
+def test_coverage_of_accuracy_where_a_tenth_of_the_images_has_eight_questions() -> None:
+    """The whole table: `python -m experiments.analysis.shared_images`."""
+    known, unknown = accuracies_held(images_of(DESIGNS["1, of every tenth 8"], 60), 0.9, 600)
+    assert known >= 0.93  # as a rule too wide, since hardly an image tells how alike its answers are
+    assert unknown < 0.8
+
+
+def test_an_accuracy_with_hardly_a_wrong_answer_knows_little_of_its_images() -> None:
+    """Of 20 images with eight questions one or none has a wrong answer, or all its eight are wrong."""
+    images = images_of((8,), 20)
+    right = correlated(lambda random, shape: random.random(shape) < 0.95, np.random.default_rng(0), images, 400, 0.6)
+    held = []
+    for one in right.T * 1.0:
+        low, high = wilson_interval(one.mean(), effective_questions(one, images))
+        held.append(low <= 0.95 <= high)
+    assert np.mean(held) >= 0.93  # 80 % by the estimated design effect alone
 
 
 def test_coverage_of_accuracy_where_images_are_shared() -> None:

@@ -7,7 +7,14 @@ from scipy import stats
 from experiments.analysis.shared_images import CASES, DESIGNS, correlated, images_of
 from xmflow_jax.analysis.bootstrap import bootstrap_intervals, resampled_means, resampling_counts
 from xmflow_jax.analysis.bounded_mean import upper_bounds
-from xmflow_jax.analysis.clusters import design_effects, effective_images, image_codes, image_sums
+from xmflow_jax.analysis.clusters import (
+    design_effects,
+    effective_images,
+    image_codes,
+    image_correlations,
+    image_sums,
+    small_sample,
+)
 from xmflow_jax.analysis.permutation import sign_flip_p_values
 
 
@@ -97,6 +104,44 @@ def test_an_image_with_nearly_all_questions_makes_intervals_wide() -> None:
     ends = bootstrap_intervals(values, resamples=100, images=images)
     means = [values[images == own].mean() for own in (0, 1)]
     np.testing.assert_allclose([ends.low[0], ends.high[0]], sorted(means))
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 8, 8), (3, 3, 3), (1, 2, 5, 9)])
+@pytest.mark.parametrize("correlation", [0.0, 0.4, 1.0])
+def test_small_samples_are_corrected_by_the_moments_of_the_variance(sizes: tuple[int, ...], correlation: float) -> None:
+    """Against the matrix of the quadratic form, and against draws of it."""
+    m = np.array(sizes, float)
+    degrees, inflation = small_sample(m[:, None], np.array([correlation]))
+    variances = m * (1 + (m - 1) * correlation)
+    residual = np.eye(len(m)) - np.outer(m / m.sum(), np.ones(len(m)))
+    form = residual @ np.diag(variances) @ residual.T
+    np.testing.assert_allclose(degrees, np.trace(form) ** 2 / np.trace(form @ form))
+    np.testing.assert_allclose(inflation, variances.sum() / np.trace(form))
+    sums = np.random.default_rng(1).normal(size=(200_000, len(m))) * np.sqrt(variances)
+    plug_in = ((sums @ residual.T) ** 2).sum(axis=1)
+    np.testing.assert_allclose(plug_in.mean() * inflation, variances.sum(), rtol=0.02)
+    np.testing.assert_allclose(2 * plug_in.mean() ** 2 / plug_in.var(), degrees, rtol=0.05)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.9])
+def test_the_correlation_within_images_is_found(correlation: float) -> None:
+    images = images_of(DESIGNS["1 to 8 questions an image"], 400)
+    values = correlated(CASES["normal"][0], np.random.default_rng(1), images, 50, correlation)
+    values[::7, 1] = np.nan
+    found = image_correlations(values, images)
+    assert found.mean() == pytest.approx(correlation, abs=0.02)
+    assert (image_correlations(values[:, 2:], None) == 0).all()
+    assert image_correlations(np.ones((10, 1)), np.repeat(np.arange(5), 2)) == 0
+
+
+@pytest.mark.parametrize("case", ["relative change", "30 % lost, 10 % gained"])
+def test_coverage_where_a_tenth_of_the_images_has_eight_questions(case: str) -> None:
+    """Alike questions: 6 of 60 images decide, which Kish's number takes for 24."""
+    draw, truth = CASES[case]
+    images = images_of(DESIGNS["1, of every tenth 8"], 60)
+    values = correlated(draw, np.random.default_rng(1), images, 1000, 0.9)
+    ends = bootstrap_intervals(values, resamples=1000, images=images)
+    assert 0.94 <= ((ends.low <= truth) & (truth <= ends.high)).mean() <= 0.96
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.9])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xmflow_jax.data.sources.demo import write_demo_questions
@@ -112,7 +113,8 @@ def kill(process: subprocess.Popen[str]) -> int:
 
 def whole_rows(out: Path) -> pd.DataFrame:
     """Every row of every part that lies there, read by pyarrow alone: a row that is there twice is there twice."""
-    tables = [pq.read_table(path).to_pandas() for path in parts(out)]
+    # From their bytes: pyarrow takes no path that is not UTF-8.
+    tables = [pq.read_table(pa.BufferReader(path.read_bytes())).to_pandas() for path in parts(out)]
     return pd.concat(tables, ignore_index=True).sort_values(KEY, kind="stable", ignore_index=True)
 
 

@@ -77,6 +77,11 @@ def processor(**values: Any) -> Spoil:
     return spoil
 
 
+def doubled_key(model: Path) -> None:
+    path = model / "config.json"
+    path.write_text(f'{path.read_text().rstrip()[:-1]}, "model_type": 1}}')
+
+
 def emptied(model: Path) -> None:
     shutil.rmtree(model)
     model.mkdir()
@@ -158,6 +163,24 @@ BAD: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "unknown key": (config("text_config", logit_scale=2), ("text_config.logit_scale = 2",)),
     "feature layer out of range": (config(vision_feature_layer=-9), ("vision_feature_layer is -9", "-4 to 3")),
     "layers that are no number": (config("text_config", num_hidden_layers="three"), ("num_hidden_layers", "three")),
+    "more layers than any model has": (
+        config("text_config", num_hidden_layers=10**8),
+        ("text_config.num_hidden_layers is 100000000; supported: an integer from 1 to 10000",),
+    ),
+    "layers beyond all numbers": (
+        config("vision_config", num_hidden_layers=10**400),
+        ("vision_config.num_hidden_layers is 100000", "...; supported: an integer from 1 to 10000"),
+    ),
+    "a number that float32 has not": (config("text_config", rms_norm_eps=1e308), ("rms_norm_eps is 1e+308", "float32")),
+    "a number that float32 takes for 0": (config("vision_config", layer_norm_eps=1e-320), ("_eps is 1e-320",)),
+    "a base beyond all numbers": (config("text_config", rope_theta=10**400), ("rope_theta is 100000", "float32")),
+    "heads of no width": (config("text_config", head_dim=0), ("head_dim is 0; supported: an integer from 1 up",)),
+    "rotary settings that are a list": (config("text_config", rope_scaling=[1]), ("rope_scaling is [1]", "an object")),
+    "a key that has two values": (
+        doubled_key,
+        ("{model}/config.json cannot be read as JSON: the key 'model_type' has two values",),
+    ),
+    "a key of thousands of letters": (config(**{"x" * 5000: 1}), ("1 field(s) not understood: xxxx",)),
     "no text configuration": (config(text_config=[]), ("text_config is []", "object")),
     "heads that do not divide": (config("text_config", num_attention_heads=5), ("heads (5)",)),
     "patches larger than the image": (config("vision_config", patch_size=100), ("patch_size is 100", "1 to 56")),
@@ -193,6 +216,10 @@ BAD: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     ),
     "converted without a marker's content": (overwrite("xmflow.json", "{}"), ("{model}/xmflow.json: format is None",)),
     "converted and truncated": (converted(cut_largest_piece), ("{model}",)),
+    "converted and changed": (
+        converted(config("text_config", intermediate_size=10**7)),
+        ("other parameters than config.json calls for",),
+    ),
 }
 
 

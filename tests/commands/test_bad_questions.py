@@ -82,6 +82,10 @@ BAD_JSON = {
     "wrong encoding": ('{"questions": "é"}'.encode("latin-1"), "UTF-8"),
     "another kind": (b"[]", "list"),
     "no questions": (b'{"questions": []}', "empty"),
+    "half a character": (
+        b'{"1": {"question": "Is it\\ud83d?", "imageId": "5"}}',
+        "'Is it\\ud83d?', which holds half of a",
+    ),
 }
 
 

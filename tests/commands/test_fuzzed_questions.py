@@ -235,6 +235,7 @@ def test_any_question_file_is_read_or_refused(folder: Path, reading: Reading, fi
         questions_digest(questions)
         foresee(questions, set(), reading, lambda one: one.scorer)
         for one in questions:
+            json.dumps([vars(one)], ensure_ascii=False, default=str).encode()  # tables hold Unicode text alone
             with refusals():
                 prepare_question(one, reading.processing, resolve_template("plain"))
     assert content(folder) == before

@@ -42,6 +42,16 @@ def test_own_template_needs_its_question(text: str) -> None:
         resolve_template(text)
 
 
+def test_half_of_a_character_is_no_template(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"template '<image>\\ud83d\{question\}' holds half of a character"):
+        resolve_template("<image>\ud83d{question}")
+    write_prompt_file(tmp_path, "<image>{question}\udc00")
+    with pytest.raises(CheckpointError, match=r"prompt\.json: template .* holds half of a character"):
+        recorded_template(tmp_path, image_in_prompt=True)
+    write_prompt_file(tmp_path, "<image>{question}\U0001f600")  # JSON writes it in two halves
+    assert recorded_template(tmp_path, image_in_prompt=True) == Template("checkpoint", "<image>{question}\U0001f600")
+
+
 def test_a_template_fits_the_way_in_which_the_image_is_read() -> None:
     with_image, without = resolve_template("<image> {question}"), resolve_template("{question}")
     assert with_image.for_model(image_in_prompt=True) is with_image

@@ -8,7 +8,15 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from xmflow_jax.analysis.bootstrap import CONFIDENCE, t_quantile
-from xmflow_jax.analysis.clusters import IMAGE, design_effects, effective_images, image_codes, image_sums
+from xmflow_jax.analysis.clusters import (
+    IMAGE,
+    design_effects,
+    effective_images,
+    image_codes,
+    image_correlations,
+    image_sums,
+    small_sample,
+)
 
 # Two-sided 95 % of the normal distribution.
 Z: Final = 1.959963984540054
@@ -48,21 +56,39 @@ def effective_questions(scores: Float[np.ndarray, " questions"], images: Int[np.
     """How many questions, each about its own image, would tell the mean as well as these: 1 to their number.
 
     Their number over the design effect, which is taken as at least 1, times the squared ratio of Student's quantiles
-    for so many questions and for so many images, since the design effect of few images is itself not well known (Korn
-    and Graubard 1998, Survey Methodology 24). Where all questions agree, and there is no such effect, it is the number
-    of effective images; one image counts as one question.
+    for so many questions and for the degrees of freedom that images leave (`clusters.small_sample`), since the design
+    effect of few images is itself not well known (Korn and Graubard 1998, Survey Methodology 24). Where all questions
+    agree, and there is no such effect, it is the number of effective images; one image counts as one question.
     """
     sizes = image_sums(scores[:, None], images)[1][:, 0]
-    n, number = len(scores), effective_images(sizes)
+    n = len(scores)
     if len(sizes) == n:
         return n
     if len(sizes) == 1:
         return 1
     effect = design_effects(scores[:, None], images)[0]
     if np.isnan(effect):
-        return number
-    tails = [t_quantile((1 - CONFIDENCE) / 2, degrees) for degrees in (n - 1, number - 1)]
+        return effective_images(sizes)
+    correlation = _careful_correlation(scores, images, sizes)
+    effect = max(effect, 1.0 + ((sizes**2).sum() / n - 1.0) * correlation)
+    (left,), _ = small_sample(sizes[:, None], np.array([correlation]))
+    tails = [t_quantile((1 - CONFIDENCE) / 2, degrees) for degrees in (n - 1, float(left))]
     return float(np.clip(n / max(effect, 1.0) * (tails[0] / tails[1]) ** 2, 1.0, n))
+
+
+def _careful_correlation(
+    scores: Float[np.ndarray, " questions"], images: Int[np.ndarray, " questions"], sizes: Float[np.ndarray, " images"]
+) -> float:
+    """The correlation of two questions about one image, with one image more on which all answers are alike.
+
+    What tells it are images with the rarer kind of answer, right or wrong, and several questions. Where these are one
+    or two, as among twenty images with hardly a wrong answer, the estimate alone may be anything.
+    """
+    found = float(image_correlations(scores[:, None], images)[0])
+    rarer = scores if scores.mean() < 0.5 else 1.0 - scores
+    tells = image_sums(rarer[:, None], images)[0][:, 0] * (sizes - 1)
+    number = float(tells.sum() ** 2 / (tells**2).sum()) if tells.any() else 0.0
+    return (number * found + 1.0) / (number + 1.0)
 
 
 def accuracy_table(answers: pd.DataFrame) -> pd.DataFrame:

@@ -6,8 +6,9 @@ resampled means are one matrix product.
 
 Intervals are expanded percentile intervals, at levels widened for few images (Hesterberg 2015, What Teachers Should
 Know About the Bootstrap): the normal quantile is replaced by the t quantile times sqrt(n / (n - 1)), which undoes that
-a resample's spread is that of the plug-in variance; n is the number of effective images (`effective_images`), of
-questions where each has its own. Chosen by coverage, in percent, over the plain percentile and the
+a resample's spread is that of the plug-in variance; n is the number of images, of questions where each has its own.
+Where images have unequally many questions, degrees of freedom and factor are those of `clusters.small_sample`. Chosen
+by coverage, in percent, over the plain percentile and the
 BCa interval (`experiments/analysis/interval_coverage.py`, 95 % intervals, 2,000 simulations):
 
     questions              20: ours, plain, BCa   50                   100                  300
@@ -29,7 +30,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 
-from xmflow_jax.analysis.clusters import ROUNDING, effective_images, image_sums
+from xmflow_jax.analysis.clusters import ROUNDING, effective_images, image_correlations, image_sums, small_sample
 from xmflow_jax.analysis.question_matrix import columns_by_questions
 
 RESAMPLES: Final = 10_000
@@ -112,8 +113,15 @@ def bootstrap_intervals(
         if len(sums) < 2:
             continue
         n = effective_images(sizes[:, 0])
-        tail = percentile_level(n, confidence)
-        low[some], high[some] = np.quantile(resampled_means(here, resamples, seed, own), [tail, 1 - tail], axis=0)
+        tails = [
+            _percentile_level(float(degrees), float(inflation), confidence)
+            for degrees, inflation in zip(*small_sample(sizes, image_correlations(here, own)), strict=True)
+        ]
+        means = resampled_means(here, resamples, seed, own)
+        for tail in set(tails):  # one of all columns, where images have equally many questions
+            own_tail = np.equal(tails, tail)
+            ends = np.quantile(means[:, own_tail], [tail, 1 - tail], axis=0)
+            low[some[own_tail]], high[some[own_tail]] = ends
         common = (sums / sizes)[0]
         agreed = np.ptp(sums / sizes, axis=0) <= ROUNDING
         low[some[agreed]] = high[some[agreed]] = common[agreed]
@@ -126,9 +134,12 @@ def bootstrap_intervals(
 
 
 def percentile_level(n: float, confidence: float = CONFIDENCE) -> float:
-    """The lower percentile (0 to 1) of the resampled means of `n > 1` effective images at which an interval ends."""
-    normal = NormalDist()
-    return normal.cdf(t_quantile((1 - confidence) / 2, n - 1) * (n / (n - 1)) ** 0.5)
+    """The lower percentile (0 to 1) of the resampled means of `n > 1` images, alike in size, where an interval ends."""
+    return _percentile_level(n - 1, n / (n - 1), confidence)
+
+
+def _percentile_level(degrees: float, inflation: float, confidence: float) -> float:
+    return NormalDist().cdf(t_quantile((1 - confidence) / 2, degrees) * inflation**0.5)
 
 
 def t_quantile(probability: float, degrees: float) -> float:

@@ -5,11 +5,15 @@ Questions about one image tend to be answered alike, so that eight of them say l
 over images, and images, not questions, are what is resampled, flipped and counted: the cluster bootstrap (Davison and
 Hinkley 1997, Bootstrap Methods and their Application, section 3.8; Cameron, Gelbach and Miller 2008).
 
-With few images the spread of what was seen is too small, the more so if one image has many of the questions. The
-correction counts *effective images* (Kish 1965, Survey Sampling): the square of the number of questions over the sum of
-the squared numbers of questions of each image. Of images with equally many questions that is their number. Student's
-quantile has one degree of freedom less than effective images, and the variance is multiplied by effective images over
-that.
+With few images the spread of what was seen is too small, and varies from run to run, the more so if a few images have
+many of the questions. Both are corrected by what they are expected to be where two questions about one image correlate
+as they do (`small_sample`): the variance is multiplied by what makes it right on average, and Student's quantile has
+the degrees of freedom that give its own variance (Satterthwaite 1946; Bell and McCaffrey 2002, Survey Methodology 28;
+with the estimated correlation, as Imbens and Kolesar 2016, Review of Economics and Statistics 98). Of images with
+equally many questions these are n / (n - 1) and n - 1.
+
+Where all questions agree nothing has a spread; *effective images* are counted there (Kish 1965, Survey Sampling): the
+square of the number of questions over the sum of the squared numbers of questions of each image.
 """
 
 from collections.abc import Sequence
@@ -71,6 +75,43 @@ def effective_images(sizes: Num[np.ndarray, " images"]) -> float:
     return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
+def image_correlations(
+    values: Float[np.ndarray, "questions columns"], images: Int[np.ndarray, " questions"] | None
+) -> Float[np.ndarray, " columns"]:
+    """The correlation of two questions about one image in each column, 0 to 1; 0 where nothing tells it."""
+    sums, sizes = image_sums(values, images)
+    n = sizes.sum(axis=0)
+    mean = sums.sum(axis=0) / np.maximum(n, 1)
+    squares = np.nansum((values - mean) ** 2, axis=0)
+    pairs = (sizes * (sizes - 1)).sum(axis=0)
+    told = (pairs > 0) & (squares > ROUNDING**2)
+    products = ((sums - sizes * mean) ** 2).sum(axis=0) - squares
+    return np.clip(np.where(told, products / np.where(told, pairs * squares / np.maximum(n, 1), 1.0), 0.0), 0.0, 1.0)
+
+
+def small_sample(
+    sizes: Float[np.ndarray, "images columns"], correlation: Float[np.ndarray, " columns"]
+) -> tuple[Float[np.ndarray, " columns"], Float[np.ndarray, " columns"]]:
+    """(degrees of freedom of the plug-in variance of a mean, what to multiply it with), of images with such sizes.
+
+    The plug-in variance is the sum of the squares of images' residual sums, a quadratic form in their sums. Mean and
+    variance of that form follow from the variances of the sums, d = m (1 + (m - 1) r) for m questions that correlate
+    by r, up to a factor. NaN or infinity where fewer than two images have a question.
+    """
+    u = sizes / np.maximum(sizes.sum(axis=0), 1)
+    d = sizes * (1 + (sizes - 1) * correlation)
+    s, a, b, c = d.sum(axis=0), (u * u).sum(axis=0), (u * d).sum(axis=0), (d * d).sum(axis=0)
+    # Of the matrix diag(d) - u d' - d u' + s u u': its trace, and that of its square.
+    trace = s - 2 * b + s * a
+    crossed = (u * u * d).sum(axis=0) * s - 2 * (u * d * d).sum(axis=0)
+    square = c + 2 * crossed + 2 * (b * b + a * c) - 4 * s * a * b + (s * a) ** 2
+    count = (sizes > 0).sum(axis=0)
+    equal = sizes.max(axis=0, initial=0) * count == sizes.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # To the last bit what they are for images with equally many questions.
+        return np.where(equal, count - 1.0, trace**2 / square), np.where(equal, count / (count - 1.0), s / trace)
+
+
 def design_effects(
     values: Float[np.ndarray, "questions columns"], images: Int[np.ndarray, " questions"] | None
 ) -> Float[np.ndarray, " columns"]:
@@ -103,6 +144,6 @@ def _variances(
     n, count = sizes.sum(axis=0), (sizes > 0).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         residuals = sums - sizes * (sums.sum(axis=0) / n)
-        effective = n**2 / (sizes**2).sum(axis=0)
-        variance = (residuals**2).sum(axis=0) / n**2 * effective / (effective - 1)
+        _, inflation = small_sample(sizes, image_correlations(values, images))
+        variance = (residuals**2).sum(axis=0) / n**2 * inflation
     return np.where(count > 1, variance, np.nan)

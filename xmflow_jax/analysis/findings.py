@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from xmflow_jax.analysis.critical import CriticalLayers, layer_ranges, ranges_text
 from xmflow_jax.analysis.model_shape import Saving
-from xmflow_jax.analysis.power import Power
+from xmflow_jax.analysis.power import LEAST_CHANGED, Power
 from xmflow_jax.analysis.pruning import Pruning, is_pruning
 from xmflow_jax.analysis.question_matrix import ALL_TASKS
 from xmflow_jax.analysis.recommendation import Recommendation
@@ -152,15 +152,20 @@ def _power_line(every: Sequence[Power]) -> str:
     asked = f"{_count(one.questions, 'question')} on {_count(one.images, 'image')}"
     effect = "not known" if one.design_effect is None else f"{one.design_effect:.1f}"
     terms = f"{100 * one.confidence:g} % confidence, {100 * one.power:g} % power"
-    needed = f"{one.small_loss:g} points would need {one.needed} questions"
+    if not one.known:
+        return (
+            f"Power: of {asked} answers changed on {one.changed} alone; from fewer than {LEAST_CHANGED} images nobody "
+            f"can tell how small a loss of accuracy they could show ({terms})."
+        )
+    needed = "" if one.needed is None else f"; {one.small_loss:g} points would need {one.needed} questions"
     if one.smallest_loss is None:
         return (
-            f"Power: {asked} (design effect {effect}) are too few to show any loss of accuracy in a layer ({terms}); "
-            f"{needed}."
+            f"Power: {asked} (design effect {effect}) are too few to show any loss of accuracy in a layer "
+            f"({terms}){needed}."
         )
     return (
         f"Power: {asked} (design effect {effect}) could show a loss of accuracy of {one.smallest_loss:.1f} points in a "
-        f"layer ({terms}); {needed}."
+        f"layer ({terms}){needed}."
     )
 
 

@@ -1,69 +1,37 @@
 """How small a loss of accuracy a run could have seen, and how many questions a smaller one would need.
 
-Seen means that the sign-flip test of a layer (`xmflow_jax.analysis.permutation`, uncorrected) rejects "no effect".
-Where no answer is gained by a knockout, flips other than all or none come nowhere near: the test counts the images that
-lose anything, six of them at 95 %, and their number is binomial. Where some are gained, its null spread is that of the
-images' sums about zero, their spread under the effect that about the mean, and n questions see a loss d where
-
-    sqrt(n) d = z sqrt(v + d^2 k) + z' sqrt(v)
-
-with the normal quantiles z of the confidence and z' of the power, k questions about the image of an average question,
-and v the variance of a question's loss times the design effect. For right and wrong, each about its own image, this is
-Connor's sample size for McNemar's test (1987, Biometrics 43). How often answers are gained, how much is lost and the
-design effect are those of the run, over all its curves and layers.
+Seen means that the sign-flip test of a layer (`xmflow_jax.analysis.permutation`, uncorrected) rejects "no effect". How
+often it does is counted in runs drawn like this one (`xmflow_jax.analysis.simulated_runs`), with more or fewer answers
+lost: a formula by the normal distribution is up to 1.9 times off where few answers are gained and questions share
+images, since a few images decide there. Where answers changed on hardly any image, like runs cannot be drawn, and no
+number is told.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Final
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from scipy.optimize import brentq  # type: ignore[import-untyped]
-from scipy.special import betaincinv, gammaincinv  # type: ignore[import-untyped]
 
-from xmflow_jax.analysis.clusters import ROUNDING, effective_images, image_sums, mean_variances
+from xmflow_jax.analysis.clusters import ROUNDING, image_sums, mean_variances
 from xmflow_jax.analysis.curve import edges_of
 from xmflow_jax.analysis.question_matrix import pathway_rows, question_matrix
+from xmflow_jax.analysis.simulated_runs import Alike, alike_images, image_losses, seen
 from xmflow_jax.analysis.summary import Resampling
 
 POWER: Final = 0.8
 # Percentage points for which the number of questions is told.
 SMALL_LOSS: Final = 2.0
-
-
-@dataclass(frozen=True)
-class Noise:
-    """What hides a loss of accuracy; scores are 0 to 1.
-
-    Attributes:
-        lost_size: how much a question that loses anything loses, weighted by that: the mean of squared losses over the
-            mean loss. 1 where answers are right or wrong.
-        lost_on_image: how much the questions of an image that loses anything lose together, on average.
-        gained: mean gain over all questions.
-        gained_square: mean of squared gains over all questions.
-        design_effect: at least 1.
-        image_size: questions about the image of an average question.
-    """
-
-    lost_size: float = 1.0
-    lost_on_image: float = 1.0
-    gained: float = 0.0
-    gained_square: float = 0.0
-    design_effect: float = 1.0
-    image_size: float = 1.0
-
-    def needed(self, loss: float, confidence: float, power: float = POWER) -> float:
-        """Questions that see a loss (0 to 1, above 0) in the share `power` of runs."""
-        if self.gained <= ROUNDING:
-            return float(gammaincinv(least_images(confidence), power)) * self.lost_on_image / loss
-        square = self.lost_size * (loss + self.gained) + self.gained_square
-        variance = self.design_effect * max(square - loss**2, 0.0)
-        chance, seen = (NormalDist().inv_cdf(share) for share in ((1 + confidence) / 2, power))
-        root = chance * math.sqrt(variance + loss**2 * self.image_size) + seen * math.sqrt(variance)
-        return (root / loss) ** 2
+# Images with a changed answer that a run needs for its own losses and gains to be known.
+LEAST_CHANGED: Final = 10
+# Numbers are found to within this share of themselves; the simulation is no closer.
+_CLOSE: Final = 0.01
+# Images of which the normal distribution is good enough for the number of questions that a small loss needs.
+_MOST_IMAGES: Final = 1500
 
 
 @dataclass(frozen=True)
@@ -72,21 +40,29 @@ class Power:
 
     Attributes:
         questions, images: of the task.
+        changed: images of which an answer was lost or gained by any knockout.
         design_effect: of the loss of accuracy, over curves and layers; None where it is not known, since nothing was
-            lost or gained that images could share. Questions of one image are then taken as one.
-        smallest_loss: percentage points that the run would have seen in one layer; None: no loss at all.
-        needed: questions, at as many an image, that would see `small_loss` points.
+            lost or gained that images could share.
+        smallest_loss: percentage points that the run would have seen in one layer; None: no loss at all, or, where
+            `known` is False, nobody can tell.
+        needed: questions, at as many an image, that would see `small_loss` points; None: nobody can tell.
     """
 
     task: str
     questions: int
     images: int
+    changed: int
     design_effect: float | None
     confidence: float
     power: float
     smallest_loss: float | None
     small_loss: float
-    needed: int
+    needed: int | None
+
+    @property
+    def known(self) -> bool:
+        """Whether enough answers changed to tell what a run could have seen."""
+        return self.changed >= LEAST_CHANGED
 
 
 def find_power(rows: pd.DataFrame, resampling: Resampling | None = None) -> tuple[Power, ...]:
@@ -102,23 +78,41 @@ def find_power(rows: pd.DataFrame, resampling: Resampling | None = None) -> tupl
     found = []
     for task, here in rows.groupby("task", sort=True):
         matrix = question_matrix(here, ["loss"])
-        noise, known = observed_noise(matrix.values["loss"], matrix.images)
-        questions, images = len(matrix.questions), int(matrix.images.max()) + 1
-        smallest = smallest_loss(noise, questions, images, confidence)
-        found.append(
-            Power(
-                task=str(task),
-                questions=questions,
-                images=images,
-                design_effect=noise.design_effect if known else None,
-                confidence=confidence,
-                power=POWER,
-                smallest_loss=None if smallest is None else 100 * smallest,
-                small_loss=SMALL_LOSS,
-                needed=math.ceil(noise.needed(SMALL_LOSS / 100, confidence)),
-            )
-        )
+        found.append(power_of(str(task), matrix.values["loss"], matrix.images, confidence))
     return tuple(found)
+
+
+def power_of(
+    task: str,
+    losses: Float[np.ndarray, "questions columns"],
+    images: Int[np.ndarray, " questions"],
+    confidence: float,
+) -> Power:
+    """What questions could have shown whose answers changed like this.
+
+    Args:
+        losses: of scores, -1 to 1, by every knockout; NaN where a question has none.
+        images: a number for each question's image.
+    """
+    sums, sizes = image_sums(np.abs(np.nan_to_num(losses)), images)
+    changed, questions = int((sums > ROUNDING).any(axis=1).sum()), len(images)
+    smallest = needed = None
+    if changed >= LEAST_CHANGED:
+        groups = alike_images(losses, images)
+        smallest = smallest_loss(groups, confidence)
+        needed = questions_needed(groups, SMALL_LOSS / 100, confidence)
+    return Power(
+        task=task,
+        questions=questions,
+        images=len(sizes),
+        changed=changed,
+        design_effect=_design_effect(losses, images),
+        confidence=confidence,
+        power=POWER,
+        smallest_loss=None if smallest is None else 100 * smallest,
+        small_loss=SMALL_LOSS,
+        needed=None if needed is None else math.ceil(needed),
+    )
 
 
 def least_images(confidence: float) -> int:
@@ -126,45 +120,84 @@ def least_images(confidence: float) -> int:
     return math.ceil(1 - math.log2(1 - confidence) - ROUNDING)
 
 
-def smallest_loss(noise: Noise, questions: int, images: int, confidence: float, power: float = POWER) -> float | None:
-    """The loss (0 to 1) that so many questions see in the share `power` of runs; None where they see none."""
-    least = least_images(confidence)
-    if images < least:
-        return None
-    if noise.gained <= ROUNDING:
-        share = float(betaincinv(least, images - least + 1, power))  # of images, for `least` of them to lose
-        loss = share * images * noise.lost_on_image / questions
-        return loss if loss <= 1 else None
-    if noise.needed(1.0, confidence, power) > questions:
-        return None
-    return float(brentq(lambda loss: noise.needed(loss, confidence, power) - questions, 1e-6, 1.0))
-
-
-def observed_noise(
-    losses: Float[np.ndarray, "questions columns"], images: Int[np.ndarray, " questions"]
-) -> tuple[Noise, bool]:
-    """Of the losses of all columns together, and whether these tell the design effect.
+def smallest_loss(groups: Sequence[Alike], confidence: float, power: float = POWER) -> float | None:
+    """The loss (0 to 1) that such questions see in the share `power` of runs; None where they see none.
 
     Args:
-        losses: of scores, -1 to 1; NaN where a question has none.
-        images: a number for each question's image.
+        groups: of at least some of which something was lost.
     """
-    lost, gained = np.fmax(losses, 0.0), np.fmax(-losses, 0.0)  # NaN becomes 0
-    number = max(int((~np.isnan(losses)).sum()), 1)
-    sizes = image_sums(np.zeros((len(images), 1)), images)[1][:, 0]
-    size = len(images) / effective_images(sizes)
-    losing = int((image_sums(lost, images)[0] > ROUNDING).sum())
+    if sum(len(group.sizes) for group in groups) < least_images(confidence):
+        return None
+    most = _most_times(groups)
+    if most is None or seen(image_losses(groups, most), confidence) < power:
+        return None
+    times = _crossing(lambda times: seen(image_losses(groups, times), confidence) - power, most / 1e6, most)
+    return _mean_loss(groups, times)
+
+
+def questions_needed(groups: Sequence[Alike], loss: float, confidence: float, power: float = POWER) -> float | None:
+    """Questions, at as many an image, that see a loss (0 to 1) in the share `power` of runs; None: no number does.
+
+    Args:
+        groups: of at least some of which something was lost.
+    """
+    most = _most_times(groups)
+    if most is None or _mean_loss(groups, most) < loss:
+        return None
+    times = _crossing(lambda times: _mean_loss(groups, times) - loss, most / 1e6, most)
+    each = float(sum(group.sizes.sum() for group in groups) / sum(len(group.sizes) for group in groups))
+
+    def lacking(images: float) -> float:
+        return seen(image_losses(resized(groups, round(images)), times), confidence) - power
+
+    images = 2 * least_images(confidence)
+    while images < _MOST_IMAGES:
+        if lacking(images) >= 0:
+            return each * _crossing(lacking, images / 2, images)
+        images *= 2
+    # Connor (1987, Biometrics 43) for McNemar's test; here with any sums: spread about zero, and about the mean.
+    square = float((image_losses(resized(groups, images), times) ** 2).mean())
+    chance, found = (NormalDist().inv_cdf(share) for share in ((1 + confidence) / 2, power))
+    root = chance * math.sqrt(square) + found * math.sqrt(max(square - (loss * each) ** 2, 0.0))
+    return each * (root / (loss * each)) ** 2
+
+
+def resized(groups: Sequence[Alike], images: int) -> list[Alike]:
+    """The same for another number of images, of each group its share."""
+    ends = np.rint(np.cumsum([len(group.sizes) for group in groups]) / sum(len(one.sizes) for one in groups) * images)
+    numbers = np.diff(np.r_[0, ends]).astype(int)
+    # Sizes lie in the order of images, which may be any; every share of them shall be like the whole.
+    return [
+        replace(group, sizes=np.resize(np.random.default_rng(0).permutation(group.sizes), number))
+        for group, number in zip(groups, numbers, strict=True)
+        if number
+    ]
+
+
+def _mean_loss(groups: Sequence[Alike], times: float) -> float:
+    return float(image_losses(groups, times).mean(axis=1).sum() / sum(group.sizes.sum() for group in groups))
+
+
+def _most_times(groups: Sequence[Alike]) -> float | None:
+    """So many times the run's loss that every image loses what it can; None where the run lost nothing."""
+    rates = [group.lost.rate for group in groups if group.lost.rate > 0]
+    return 1.0 + 20.0 / min(rates) if rates else None
+
+
+def _crossing(function: Callable[[float], float], low: float, high: float) -> float:
+    """Where a growing function becomes positive, which it is at `high`, by halving in the logarithm."""
+    while high > low * (1 + _CLOSE):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if function(middle) < 0 else (low, middle)
+    return high
+
+
+def _design_effect(
+    losses: Float[np.ndarray, "questions columns"], images: Int[np.ndarray, " questions"]
+) -> float | None:
+    """Of all columns together, at least 1; None where nothing tells."""
+    sizes = image_sums(np.zeros((len(images), 1)), images)[1]
+    if sizes.max(initial=0) <= 1:
+        return 1.0
     clustered, independent = (np.nansum(part) for part in mean_variances(losses, images))
-    known = len(sizes) > 1 and independent > ROUNDING**2
-    return (
-        Noise(
-            # Where nothing is lost, as if an image's questions were lost together.
-            lost_on_image=float(lost.sum() / losing) if losing else size,
-            lost_size=float((lost**2).sum() / lost.sum()) if lost.sum() > ROUNDING else 1.0,
-            gained=float(gained.sum() / number),
-            gained_square=float((gained**2).sum() / number),
-            design_effect=max(float(clustered / independent), 1.0) if known and size > 1 else size,
-            image_size=size,
-        ),
-        bool(known or size == 1),
-    )
+    return max(float(clustered / independent), 1.0) if independent > ROUNDING**2 else None

@@ -29,6 +29,7 @@ from xmflow_jax.data.templates import (
     Template,
     recorded_template,
 )
+from xmflow_jax.data.whole_text import is_whole
 from xmflow_jax.json_files import read_json_object, refuse_broken
 
 # Where a chat template may stand, in transformers' order: a text, or a key of a JSON object.
@@ -187,6 +188,8 @@ def _with_places(prompt: str, question: str, processing: Processing) -> str:
         raise _NoQuestion(f"it gives the question {prompt.count(question)} times")
     if QUESTION_PLACEHOLDER in prompt:
         raise ValueError(f"it holds {QUESTION_PLACEHOLDER}")
+    if not is_whole(prompt):
+        raise ValueError("it holds half of a character")
     spelt = next((one for one in _image_spellings(processing) if one in prompt), None)
     if spelt is None or prompt.count(spelt) != 1:
         raise ValueError(f"it shows the image {0 if spelt is None else prompt.count(spelt)} times")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from xmflow_jax.data.whole_text import is_whole
 from xmflow_jax.errors import CheckpointError, OptionError
 from xmflow_jax.json_files import read_json_object
 
@@ -55,6 +56,10 @@ class Template:
         if questions != 1:
             raise OptionError(
                 f"template {self.text!r} has {QUESTION_PLACEHOLDER} {questions} times; it needs it exactly once"
+            )
+        if not is_whole(self.text):
+            raise OptionError(
+                f"template {self.text!r} holds half of a character (a lone surrogate); expected Unicode text"
             )
 
     @property

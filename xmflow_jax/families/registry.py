@@ -21,6 +21,7 @@ from xmflow_jax.families.paligemma.family import FAMILY as PALIGEMMA
 from xmflow_jax.families.qwen2_5_vl.family import FAMILY as QWEN2_5_VL
 from xmflow_jax.families.qwen2_vl.family import FAMILY as QWEN2_VL
 from xmflow_jax.families.vision_encoder_decoder.family import FAMILY as VISION_ENCODER_DECODER
+from xmflow_jax.weights.config_checks import shown
 from xmflow_jax.weights.published import ModelConfig
 
 ENTRY_POINTS: Final = "xmflow_jax.families"
@@ -56,7 +57,7 @@ def find_family(model_type: Any, path: Path) -> Family:
         if model_type in _REGISTERED:
             return _REGISTERED[model_type]
     known = dict.fromkeys((*_REGISTERED, *(one.name for one in entry_points(group=ENTRY_POINTS))))
-    raise CheckpointError(f"{path}: model_type is {model_type!r}; supported: {' or '.join(map(repr, known))}")
+    raise CheckpointError(f"{path}: model_type is {shown(model_type)}; supported: {' or '.join(map(repr, known))}")
 
 
 def all_families() -> tuple[Family, ...]:

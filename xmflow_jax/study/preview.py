@@ -149,7 +149,9 @@ def prompt_lines(prompt: PreparedQuestion, processing: Processing, colour: bool)
 def token_texts(prompt: PreparedQuestion, processing: Processing) -> list[str]:
     """The text that each token stands for; a line end is kept as one, other control characters are spelt out."""
     pieces = processing.tokenizer.convert_ids_to_tokens(prompt.token_ids.tolist())
-    return [_printable(piece_bytes(piece, processing.alphabet).decode(errors="replace")) for piece in pieces]
+    # The id that marks an image need be no word of the tokenizer's.
+    known = [b"" if piece is None else piece_bytes(piece, processing.alphabet) for piece in pieces]
+    return [_printable(one.decode(errors="replace")) for one in known]
 
 
 def _printable(text: str) -> str:

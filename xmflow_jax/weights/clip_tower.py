@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from xmflow_jax.nn.clip import ClipVisionConfig
-from xmflow_jax.weights.config_checks import activation, check_keys, fill_defaults, one_of, positive, size
+from xmflow_jax.weights.config_checks import activation, check_keys, fill_defaults, layer_count, one_of, positive, size
 from xmflow_jax.weights.config_sections import COMMON_FIXED, COMMON_HARMLESS, TRAINING, Section
 from xmflow_jax.weights.rules import AS_IS, CONVOLUTION, VECTOR, Rule, linear, norm
 
@@ -135,7 +135,7 @@ def tower_sizes(path: Path, name: str, filled: Any) -> ClipVisionConfig:
         patch_size=size(path, f"{name}.patch_size", filled.patch_size, most=filled.image_size),
         width=size(path, f"{name}.hidden_size", filled.hidden_size),
         mlp_width=size(path, f"{name}.intermediate_size", filled.intermediate_size),
-        layers=size(path, f"{name}.num_hidden_layers", filled.num_hidden_layers),
+        layers=layer_count(path, f"{name}.num_hidden_layers", filled.num_hidden_layers),
         heads=size(path, f"{name}.num_attention_heads", filled.num_attention_heads),
         norm_eps=positive(path, f"{name}.layer_norm_eps", filled.layer_norm_eps),
         activation=activation(path, f"{name}.hidden_act", filled.hidden_act),

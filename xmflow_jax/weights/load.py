@@ -169,8 +169,8 @@ def _examine(directory: Path, family: PublishedFamily, config: ModelConfig, dtyp
     check_dtype(dtype)
     marker = orbax.read_marker(directory, family.model_type)
     if marker is not None:
-        orbax.check_files(directory, marker)
         dtype = dtype or marker.dtype
+        orbax.check_parameters(directory, marker, shapes(abstract_model(family, config, dtype)[1]))
         return _Found(dtype, cast_digest(marker.digest, [marker.dtype], dtype), marker, {})
     table = family.keys(config)
     published = list_tensors(directory)

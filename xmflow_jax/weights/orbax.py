@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,6 +119,22 @@ def check_files(directory: Path, marker: Marker) -> None:
         raise CheckpointError(f"{folder}: {len(wrong)} file(s) missing or of another size ({wrong[0]}); convert again")
 
 
+def check_parameters(directory: Path, marker: Marker, expected: Mapping[Keys, Leaf]) -> None:
+    """The files are whole, and hold the parameters that are expected; their values are not read.
+
+    Raises:
+        CheckpointError: files are missing or damaged, or hold other parameters than those expected.
+    """
+    check_installed()
+    check_files(directory, marker)
+    folder = (directory / PARAMETERS).resolve()
+    with _checkpointer() as checkpointer, _damage_told(folder):
+        stored = _flatten(checkpointer.metadata(folder).item_metadata.tree)
+        shapes = {path: tuple(leaf.shape) for path, leaf in stored.items()}
+    if shapes != {path: leaf.shape for path, leaf in expected.items()}:
+        raise CheckpointError(f"{folder} holds other parameters than config.json calls for; convert again")
+
+
 def restore(
     directory: Path,
     marker: Marker,
@@ -129,27 +146,22 @@ def restore(
     Raises:
         CheckpointError: files are missing or damaged, or hold other parameters than those expected.
     """
-    check_installed()
-    check_files(directory, marker)
+    check_parameters(directory, marker, expected)
     folder = (directory / PARAMETERS).resolve()
-    with _checkpointer() as checkpointer:
-        try:
-            stored = _flatten(checkpointer.metadata(folder).item_metadata.tree)
-            fits = {path: tuple(leaf.shape) for path, leaf in stored.items()} == {
-                path: leaf.shape for path, leaf in expected.items()
-            }
-            # The largest first, and one at a time: Orbax holds what it reads twice for a while.
-            order = sorted(expected, key=lambda path: -math.prod(expected[path].shape)) if fits else ()
-            arrays = {
-                path: _restore_one(checkpointer, folder, path, expected[path], shardings.get(path)) for path in order
-            }
-        # Orbax and the storage library below it raise errors of many kinds over damaged files.
-        except Exception as error:
-            reason = " ".join(str(error).split())[:300]
-            raise CheckpointError(f"{folder} is damaged: {reason}") from None
-    if not fits:
-        raise CheckpointError(f"{folder} holds other parameters than config.json calls for; convert again")
-    return arrays
+    # The largest first, and one at a time: Orbax holds what it reads twice for a while.
+    order = sorted(expected, key=lambda path: -math.prod(expected[path].shape))
+    with _checkpointer() as checkpointer, _damage_told(folder):
+        return {path: _restore_one(checkpointer, folder, path, expected[path], shardings.get(path)) for path in order}
+
+
+@contextmanager
+def _damage_told(folder: Path) -> Iterator[None]:
+    """Errors of Orbax and of the storage library below it, which are of many kinds over damaged files, in one line."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{folder} is damaged: {reason}") from None
 
 
 def _restore_one(checkpointer: Any, folder: Path, path: Keys, leaf: Leaf, sharding: Sharding | None) -> jax.Array:

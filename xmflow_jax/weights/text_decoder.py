@@ -11,7 +11,7 @@ from typing import Any, Final
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.nn.llama import LlamaConfig
 from xmflow_jax.nn.rotary import LINEAR, LLAMA_3, RotaryScaling
-from xmflow_jax.weights.config_checks import activation, check_keys, one_of, positive, size
+from xmflow_jax.weights.config_checks import activation, check_keys, layer_count, one_of, positive, shown, size
 from xmflow_jax.weights.config_sections import COMMON_FIXED, COMMON_HARMLESS, Section
 from xmflow_jax.weights.rules import AS_IS, Rule, linear, norm
 
@@ -99,11 +99,15 @@ def check_theta(path: Path, name: str, part: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: it does.
     """
-    told = {key: (part.get(key) or {}).get("rope_theta") for key in ("rope_parameters", "rope_scaling")}
-    for key, theta in told.items():
+    for key in ("rope_parameters", "rope_scaling"):
+        settings = part.get(key)
+        if settings is not None and not isinstance(settings, Mapping):
+            raise CheckpointError(f"{path}: {name}.{key} is {shown(settings)}; expected an object")
+        theta = (settings or {}).get("rope_theta")
         if theta is not None and part.get("rope_theta", theta) != theta:
             raise CheckpointError(
-                f"{path}: {name}.rope_theta is {part['rope_theta']!r} and {name}.{key} says {theta!r}; they must agree"
+                f"{path}: {name}.rope_theta is {shown(part['rope_theta'])} and {name}.{key} says {shown(theta)}; "
+                "they must agree"
             )
 
 
@@ -127,17 +131,18 @@ def read_text(path: Path, name: str, filled: Any, *, tied: bool) -> LlamaConfig:
     theta, scaling = read_rotary(path, name, filled.rope_parameters)
     if set(getattr(filled, "layer_types", None) or ()) - {"full_attention"}:
         raise CheckpointError(
-            f"{path}: {name}.layer_types is {filled.layer_types!r}; supported: 'full_attention' in every layer"
+            f"{path}: {name}.layer_types is {shown(filled.layer_types)}; supported: 'full_attention' in every layer"
         )
+    # Qwen2's class has no such field, and its model takes one all the same.
+    head_width = getattr(filled, "head_dim", None)
     return LlamaConfig(
         vocabulary=size(path, f"{name}.vocab_size", filled.vocab_size),
         width=width,
         mlp_width=size(path, f"{name}.intermediate_size", filled.intermediate_size),
-        layers=size(path, f"{name}.num_hidden_layers", filled.num_hidden_layers),
+        layers=layer_count(path, f"{name}.num_hidden_layers", filled.num_hidden_layers),
         heads=heads,
         kv_heads=kv_heads,
-        # Qwen2's class has no such field, and its model takes one all the same.
-        head_width=size(path, f"{name}.head_dim", getattr(filled, "head_dim", None) or width // heads),
+        head_width=size(path, f"{name}.head_dim", width // heads if head_width is None else head_width),
         norm_eps=positive(path, f"{name}.rms_norm_eps", filled.rms_norm_eps),
         rope_theta=theta,
         activation=activation(path, f"{name}.hidden_act", filled.hidden_act),
@@ -167,15 +172,15 @@ def read_rotary(path: Path, name: str, parameters: Any) -> tuple[float, RotarySc
     settings = dict(parameters or {})
     kind = settings.pop("rope_type", None) or settings.get("type", "default")
     settings.pop("type", None)
-    if kind not in _SCALINGS:
+    if not isinstance(kind, str) or kind not in _SCALINGS:
         supported = ", ".join(map(repr, _SCALINGS))
-        raise CheckpointError(f"{path}: {name}'s rotary type is {kind!r}; supported: {supported}")
+        raise CheckpointError(f"{path}: {name}'s rotary type is {shown(kind)}; supported: {supported}")
     theta = positive(path, f"{name}.rope_theta", settings.pop("rope_theta", None))
     wanted = _SCALINGS[kind]
     plain = {key: settings.pop(key, value) for key, value in _PLAIN_ROTARY.items()}
     if plain != _PLAIN_ROTARY or settings.keys() != set(wanted.values()):
         told = ", ".join(["rope_theta", *wanted.values()])
-        raise CheckpointError(f"{path}: {name}'s rotary settings are {parameters!r}; supported: {told} alone")
+        raise CheckpointError(f"{path}: {name}'s rotary settings are {shown(parameters)}; supported: {told} alone")
     if kind == "default":
         return theta, None
     numbers = {ours: positive(path, f"{name}'s rotary {key}", settings[key]) for ours, key in wanted.items()}
@@ -183,7 +188,8 @@ def read_rotary(path: Path, name: str, parameters: Any) -> tuple[float, RotarySc
         numbers["original"] = size(path, f"{name}'s rotary {wanted['original']}", settings[wanted["original"]])
         if numbers["low"] >= numbers["high"]:
             raise CheckpointError(
-                f"{path}: {name}'s rotary settings are {parameters!r}; low_freq_factor must be below high_freq_factor"
+                f"{path}: {name}'s rotary settings are {shown(parameters)}; low_freq_factor must be below "
+                "high_freq_factor"
             )
     return theta, RotaryScaling(kind, **numbers)  # type: ignore[arg-type]
 

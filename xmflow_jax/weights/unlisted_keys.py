@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from xmflow_jax.errors import CheckpointError, OptionError
-from xmflow_jax.weights.config_checks import KeysNotUnderstood, shown
+from xmflow_jax.weights.config_checks import KeysNotUnderstood, quiet_library, shown
 from xmflow_jax.weights.key_kinds import why_no_computation
 from xmflow_jax.weights.published import ModelConfig
 
@@ -147,7 +147,8 @@ def _filled(model_type: Any, published: Mapping[str, Any]) -> Any:
     from transformers import CONFIG_MAPPING
 
     try:
-        return CONFIG_MAPPING[model_type].from_dict(copy.deepcopy(dict(published)))
+        with quiet_library():
+            return CONFIG_MAPPING[model_type].from_dict(copy.deepcopy(dict(published)))
     # Its validators raise errors of every kind; what is wrong with the file is told by those who read it.
     except Exception:
         return None

@@ -17,6 +17,7 @@ from xmflow_jax.data.sources.hidden_files import is_hidden
 from xmflow_jax.data.sources.json_documents import read_json_document
 from xmflow_jax.data.sources.study_csv import read_study_csv
 from xmflow_jax.data.sources.vqa_json import vqa_questions
+from xmflow_jax.data.whole_text import check_texts
 from xmflow_jax.errors import DataError
 
 _CSV: Final = ".csv"
@@ -82,7 +83,8 @@ def check_questions(questions: Iterable[object]) -> tuple[Question, ...]:
     """A user's own questions, as they came.
 
     Raises:
-        DataError: there are none, one is something else, or two of one task have the same id.
+        DataError: there are none, one is something else or has a text that is none, or two of one task have the same
+            id.
     """
     own: list[Question] = []
     seen: set[tuple[str, str]] = set()
@@ -93,6 +95,7 @@ def check_questions(questions: Iterable[object]) -> tuple[Question, ...]:
         if key in seen:
             raise DataError(f"question id {question.question_id!r} of task {question.task} is there twice")
         seen.add(key)
+        check_texts([question], f"number {number} of the data given")
         own.append(question)
     if not own:
         raise DataError("there are no questions in the data given")

@@ -13,6 +13,7 @@ from xmflow_jax.data.sources.gqa_programs import Reference, options, references,
 from xmflow_jax.data.sources.image_folders import GQA_SUBFOLDERS, image_finder, image_names
 from xmflow_jax.data.sources.json_documents import counted, read_json_document
 from xmflow_jax.data.sources.study_csv import CENTRAL_OBJECT, STUDY_TASKS, objects_of
+from xmflow_jax.data.whole_text import check_texts
 from xmflow_jax.errors import DataError
 
 SCORER: Final = "gqa"
@@ -57,10 +58,12 @@ def gqa_questions(document: Mapping[str, Any], path: Path, scene_graphs: Path | 
                 f"of {path}, the first being image {lacking[0]}; expected the scene graphs of the same split"
             )
     find = image_finder(images, GQA_SUBFOLDERS)
-    return [
+    questions = [
         _question(question_id, entry, graphs.get(entry["imageId"]), scene_graphs, find(image_names(entry["imageId"])))
         for question_id, entry in document.items()
     ]
+    check_texts(questions, str(path))
+    return questions
 
 
 def _check(document: Mapping[str, Any], path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from xmflow_jax.data.question import Question
 from xmflow_jax.data.sources.image_folders import COCO_SUBFOLDERS, COCO_SUBSETS, coco_names, image_finder, image_names
 from xmflow_jax.data.sources.json_documents import counted, read_json_document
+from xmflow_jax.data.whole_text import check_texts
 from xmflow_jax.errors import DataError
 
 VQA_V2: Final = "vqa_v2"
@@ -39,8 +40,9 @@ def read_vqa_json(path: Path, annotations: Path | None, images: Path, task: str 
         task: what to call the data set; by default `vqa_v2`, `ok_vqa` or `vqa` by what the files hold.
 
     Raises:
-        DataError: a file is missing, truncated, of another layout, or lacks a value; a question id is there twice; the
-            files are of different subsets or do not fit each other; training or validation questions lack annotations.
+        DataError: a file is missing, truncated, of another layout, or lacks a value; a question id is there twice; a
+            text holds half of a character; the files are of different subsets or do not fit each other; training or
+            validation questions lack annotations.
     """
     return vqa_questions(read_json_document(path), path, annotations, images, task)
 
@@ -82,6 +84,7 @@ def vqa_questions(
                 scorer=SCORER,
             )
         )
+    check_texts(questions, str(path if annotations is None else f"{path} with {annotations}"))
     return questions
 
 

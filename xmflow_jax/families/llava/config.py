@@ -7,7 +7,7 @@ from typing import Any, Final
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.llava.modeling import LlavaConfig
 from xmflow_jax.weights.clip_tower import CLIP, SIGLIP, check_tower, tower_sizes, write_tower
-from xmflow_jax.weights.config_checks import activation, check_keys, fill_defaults, one_of, size
+from xmflow_jax.weights.config_checks import activation, check_keys, fill_defaults, one_of, shown, size
 from xmflow_jax.weights.config_sections import COMMON_FIXED, COMMON_HARMLESS, Section
 from xmflow_jax.weights.text_decoder import check_text, read_text, write_text
 
@@ -84,7 +84,7 @@ def feature_layer(path: Path, filled: Any) -> int:
     layer, states = filled.vision_feature_layer, filled.vision_config.num_hidden_layers + 1
     if not isinstance(layer, int) or isinstance(layer, bool) or not -states <= layer < states:
         raise CheckpointError(
-            f"{path}: vision_feature_layer is {layer!r}; supported: one integer from {-states} to {states - 1}"
+            f"{path}: vision_feature_layer is {shown(layer)}; supported: one integer from {-states} to {states - 1}"
         )
     return layer
 

@@ -13,7 +13,16 @@ from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.nn.gpt2 import HEAD_WIDTH, MODEL_WIDTH, Gpt2Config
 from xmflow_jax.weights.clip_tower import read_tower, write_tower
-from xmflow_jax.weights.config_checks import activation, check_keys, fill_defaults, one_of, positive, size
+from xmflow_jax.weights.config_checks import (
+    activation,
+    check_keys,
+    fill_defaults,
+    layer_count,
+    one_of,
+    positive,
+    shown,
+    size,
+)
 from xmflow_jax.weights.config_sections import COMMON_FIXED, COMMON_HARMLESS, EXECUTION, TRAINING, Section
 
 MODEL_TYPE: Final = "vision-encoder-decoder"
@@ -89,7 +98,7 @@ def read_config(path: Path, published: Mapping[str, Any]) -> CrossAttentionConfi
     check_keys(path, WHOLE, published, MODEL_TYPE)
     for part in ("encoder", "decoder"):
         if not isinstance(published.get(part), Mapping):
-            raise CheckpointError(f"{path}: {part} is {published.get(part)!r}; expected an object")
+            raise CheckpointError(f"{path}: {part} is {shown(published.get(part))}; expected an object")
     encoder, decoder = published["encoder"], published["decoder"]
     vision = read_tower(path, "encoder", encoder)
     check_keys(path, GPT2, decoder, "gpt2")
@@ -98,7 +107,7 @@ def read_config(path: Path, published: Mapping[str, Any]) -> CrossAttentionConfi
     text = _gpt2_config(path, fill_defaults(path, decoder, "GPT2Config"))
     keep = published.get("keep_class_token", True)
     if not isinstance(keep, bool):
-        raise CheckpointError(f"{path}: keep_class_token is {keep!r}; supported: true or false")
+        raise CheckpointError(f"{path}: keep_class_token is {shown(keep)}; supported: true or false")
     scales = {HEAD_WIDTH: HEAD_WIDTH, MODEL_WIDTH: MODEL_WIDTH}
     scale = one_of(path, "cross_attention_scale", published.get("cross_attention_scale", HEAD_WIDTH), scales)
     return CrossAttentionConfig(vision, replace(text, cross_scale=scale), keep)
@@ -113,7 +122,7 @@ def _gpt2_config(path: Path, text: Any) -> Gpt2Config:
         vocabulary=size(path, f"{name}.vocab_size", text.vocab_size),
         width=width,
         mlp_width=4 * width if text.n_inner is None else size(path, f"{name}.n_inner", text.n_inner),
-        layers=size(path, f"{name}.n_layer", text.n_layer),
+        layers=layer_count(path, f"{name}.n_layer", text.n_layer),
         heads=heads,
         positions=size(path, f"{name}.n_positions", text.n_positions),
         norm_eps=positive(path, f"{name}.layer_norm_epsilon", text.layer_norm_epsilon),
