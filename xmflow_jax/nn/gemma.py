@@ -19,7 +19,7 @@ from xmflow_jax.nn.anatomy import LIMIT, MLP, SELF, Site
 from xmflow_jax.nn.attention import scaled, wide_einsum
 from xmflow_jax.nn.interfaces import Attend, Drop, Rows
 from xmflow_jax.nn.layers import DType, StackedBlocks, stack_blocks
-from xmflow_jax.nn.llama import LlamaAttention, LlamaConfig, LlamaMLP
+from xmflow_jax.nn.llama import LlamaConfig, LlamaMLP
 from xmflow_jax.nn.rotary import RotaryScaling, Rotation, rotary, rotate
 
 # The window of a layer that has none, where one compiled scan runs layers with and without: longer than any prompt.
@@ -72,8 +72,8 @@ class GemmaConfig:
     head_norms: bool = False
 
     @property
-    def projections(self) -> LlamaConfig:
-        """Sizes of the projections of attention and MLP, which are Llama's."""
+    def mlp(self) -> LlamaConfig:
+        """Sizes of the MLP, which is Llama's."""
         sizes = (self.vocabulary, self.width, self.mlp_width, self.layers, self.heads, self.kv_heads, self.head_width)
         return LlamaConfig(*sizes, activation=self.activation)
 
@@ -91,11 +91,17 @@ class GemmaNorm(nnx.Module):
         return (wide * (1.0 + self.offset[...].astype(wide.dtype))).astype(x.dtype)
 
 
-class GemmaAttention(LlamaAttention):
-    """Llama's projections, and the norms of the heads where there are any."""
+class GemmaAttention(nnx.Module):
+    """The four projections, and the norms of the heads where there are any; attention itself is the caller's."""
 
     def __init__(self, config: GemmaConfig, *, dtype: DType, rngs: nnx.Rngs) -> None:
-        super().__init__(config.projections, dtype=dtype, rngs=rngs)
+        def linear(inputs: int, outputs: int) -> nnx.Linear:
+            return nnx.Linear(inputs, outputs, use_bias=False, param_dtype=dtype, rngs=rngs)
+
+        self.q_proj = linear(config.width, config.heads * config.head_width)
+        self.k_proj = linear(config.width, config.kv_heads * config.head_width)
+        self.v_proj = linear(config.width, config.kv_heads * config.head_width)
+        self.o_proj = linear(config.heads * config.head_width, config.width)
         if config.head_norms:
             self.q_norm = GemmaNorm(config.head_width, config.norm_eps, dtype=dtype, rngs=rngs)
             self.k_norm = GemmaNorm(config.head_width, config.norm_eps, dtype=dtype, rngs=rngs)
@@ -128,7 +134,7 @@ class GemmaBlock(nnx.Module):
         if config.outer_norms:
             self.pre_feedforward_layernorm, self.post_feedforward_layernorm = norm(), norm()
         self.self_attn = GemmaAttention(config, dtype=dtype, rngs=rngs)
-        self.mlp = LlamaMLP(config.projections, dtype=dtype, rngs=rngs)
+        self.mlp = LlamaMLP(config.mlp, dtype=dtype, rngs=rngs)
         self.config = config
 
     def __call__(
