@@ -7,7 +7,6 @@ from typing import Any
 from unittest.mock import patch
 
 from experiments.benchmarks.workload import Preset
-from xmflow_jax.families.registry import LLAVA
 from xmflow_jax.weights import random_checkpoint
 
 # Of a model in bfloat16, which is a large one.
@@ -24,6 +23,8 @@ def write_checkpoint(directory: Path, preset: Preset) -> None:
 
         with patch.object(random_checkpoint, "_write_file", write_later):
             files = 1 if preset.dtype == "float32" else FILES
-            random_checkpoint.write_random(directory, LLAVA, preset.model, seed=0, dtype=preset.dtype, shards=files)
+            random_checkpoint.write_random(
+                directory, preset.family, preset.model, seed=0, dtype=preset.dtype, shards=files
+            )
         for one in pending:
             one.result()

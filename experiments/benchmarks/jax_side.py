@@ -137,7 +137,7 @@ def load_work(preset: Preset, checkpoint: Path, question: RandomQuestion, device
     loading = time.perf_counter() - start
     say(f"loaded in {loading:.1f} s")
     study = build_study([row.knockout for row in study_rows(preset)], model.anatomy)
-    return Work(preset, model, loading, study, model_costs(model.net, question.pixels.shape[1:]))
+    return Work(preset, model, loading, study, model_costs(model.net, question.pixels))
 
 
 def run_batch(work: Work, questions: Sequence[RandomQuestion], compiling: bool = False) -> Run:

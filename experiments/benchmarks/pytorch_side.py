@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import LlavaForConditionalGeneration
+from transformers import AutoModelForImageTextToText
 
 from experiments.benchmarks.matmul import matmul_rate
+from experiments.benchmarks.pictures import PICTURES
 from experiments.benchmarks.workload import Preset, RandomQuestion, spread, study_rows
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.study_rows import StudyRow
@@ -18,10 +19,11 @@ from xmflow_jax.knockout.study_rows import StudyRow
 
 @dataclass(frozen=True, eq=False)
 class TorchModel:
-    """A `LlavaForConditionalGeneration` with eager attention, and the device that it is on."""
+    """Transformers' model with eager attention, the device that it is on, and the benchmark that it is for."""
 
     model: Any
     device: str
+    preset: Preset
 
     def wait(self) -> None:
         """Until the device has done all that it was given."""
@@ -44,7 +46,7 @@ def run_pytorch(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    reference, rows = load_torch(checkpoint, preset.dtype), study_rows(preset)
+    reference, rows = load_torch(checkpoint, preset), study_rows(preset)
     cuda = reference.device == "cuda"
     found = run_passes(reference, question, rows, spread(len(rows), preset.torch_knockouts), token) | {
         "device": torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} CPU threads",
@@ -59,15 +61,15 @@ def run_pytorch(
     return found
 
 
-def load_torch(checkpoint: Path, dtype: str) -> TorchModel:
+def load_torch(checkpoint: Path, preset: Preset) -> TorchModel:
     """On a GPU if there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # Float32 means float32; matrix products are so by default.
     torch.backends.cudnn.allow_tf32 = False
-    model = LlavaForConditionalGeneration.from_pretrained(
-        checkpoint, dtype=getattr(torch, dtype), attn_implementation="eager", local_files_only=True
+    model = AutoModelForImageTextToText.from_pretrained(
+        checkpoint, dtype=getattr(torch, preset.dtype), attn_implementation="eager", local_files_only=True
     )
-    return TorchModel(model.to(device).eval(), device)
+    return TorchModel(model.to(device).eval(), device, preset)
 
 
 def run_passes(
@@ -124,9 +126,12 @@ def probabilities(
     layers = model.model.language_model.layers
     hooks = [layers[layer].self_attn.register_forward_pre_hook(replace_mask, with_kwargs=True) for layer in blocked]
     tokens = torch.tensor(question.token_ids[None].astype(np.int64), device=device)
-    pixels = torch.tensor(question.pixels.transpose(0, 3, 1, 2), dtype=model.dtype, device=device)
+    preset = reference.preset
+    given = PICTURES[preset.family.model_type].for_pytorch(question.pixels, preset.picture)
+    pictures = {name: torch.tensor(array, device=device) for name, array in given.items()}
+    pictures = {name: one.to(model.dtype) if one.is_floating_point() else one for name, one in pictures.items()}
     with torch.inference_mode():
-        output = model(input_ids=tokens, pixel_values=pixels, use_cache=False, logits_to_keep=1)
+        output = model(input_ids=tokens, **pictures, use_cache=False, logits_to_keep=1)
         result = torch.softmax(output.logits[0, -1].float(), -1)
     for hook in hooks:
         hook.remove()

@@ -2,14 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from experiments.benchmarks.pictures import PICTURES
 from xmflow_jax.data import roles
 from xmflow_jax.data.batch import StackPrompt
 from xmflow_jax.data.place import Place, plain_place
+from xmflow_jax.families.family import Family
 from xmflow_jax.families.llava.modeling import LlavaConfig
-from xmflow_jax.families.registry import LLAVA
+from xmflow_jax.families.llava_next.modeling import LlavaNextConfig
+from xmflow_jax.families.registry import LLAVA, LLAVA_NEXT
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS
 from xmflow_jax.knockout.study_rows import StudyRow, pathway_study
 from xmflow_jax.knockout.windows import CENTRED
@@ -22,7 +26,8 @@ class Preset:
     """One benchmark.
 
     Attributes:
-        images: images in a prompt, each of `model.image_positions` positions.
+        model: of `family`.
+        images: images in a prompt.
         before, after: words before the images and (about) after them.
         window: width of the centred windows.
         questions: timed questions of the fast engine.
@@ -31,9 +36,10 @@ class Preset:
         plain_knockouts: likewise for the plain engine.
         reference_knockouts: likewise for PyTorch in float32, where `dtype` is a smaller type.
         pathways: how many of the study's six, from the first on.
+        picture: (width, height) of the images before processing.
     """
 
-    model: LlavaConfig
+    model: Any
     dtype: str
     images: int
     before: int
@@ -44,6 +50,13 @@ class Preset:
     plain_knockouts: int
     reference_knockouts: int = 0
     pathways: int = len(STUDY_PATHWAYS)
+    family: Family = LLAVA
+    picture: tuple[int, int] = (336, 336)
+
+    @property
+    def image_positions(self) -> int:
+        """Prompt positions of one image."""
+        return self.family.image_layout(self.model, self.picture).positions
 
 
 _SMALL = LlavaConfig(
@@ -61,6 +74,12 @@ _TINY = LlavaConfig(
     LlamaConfig(100, width=64, mlp_width=96, layers=6, heads=4, kv_heads=4, head_width=16),
     image_token=99,
 )
+_NEXT = LlavaNextConfig(
+    _SMALL.vision,
+    _SMALL.text,
+    image_token=_SMALL.image_token,
+    canvases=((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)),
+)
 PRESETS: Mapping[str, Preset] = {
     "cpu-576": Preset(_SMALL, "float32", 1, 35, 32, window=5, questions=6, torch_knockouts=None, plain_knockouts=8),
     "cpu-2880": Preset(_SMALL, "float32", 5, 35, 32, window=5, questions=3, torch_knockouts=12, plain_knockouts=4),
@@ -76,6 +95,20 @@ PRESETS: Mapping[str, Preset] = {
         plain_knockouts=16,
         reference_knockouts=24,
     ),
+    # A picture that fills the largest canvas: 2,928 positions.
+    "next-2928": Preset(
+        _NEXT,
+        "float32",
+        1,
+        35,
+        32,
+        window=5,
+        questions=3,
+        torch_knockouts=12,
+        plain_knockouts=4,
+        family=LLAVA_NEXT,
+        picture=(672, 672),
+    ),
     "tiny": Preset(_TINY, "float32", 1, 5, 12, window=3, questions=3, torch_knockouts=None, plain_knockouts=8),
 }
 
@@ -85,7 +118,7 @@ class RandomQuestion:
     """What a batch needs of a prepared question."""
 
     token_ids: np.ndarray
-    pixels: np.ndarray
+    pixels: Any
     roles: Mapping[str, np.ndarray]
     before: Mapping[str, StackPrompt] = field(default_factory=dict)
 
@@ -98,7 +131,7 @@ class RandomQuestion:
 def random_question(preset: Preset, seed: int) -> RandomQuestion:
     """Random words around random images; the part after the images varies by two words to either side."""
     rng = np.random.default_rng(seed)
-    visual = preset.images * preset.model.image_positions
+    visual = preset.images * preset.image_positions
     after = preset.after + int(rng.integers(-2, 3))
     length = preset.before + visual + after
     asked = slice(preset.before + visual + 1, length - max(1, after // 2))
@@ -111,15 +144,14 @@ def random_question(preset: Preset, seed: int) -> RandomQuestion:
     mask[roles.LAST][-1] = True
     tokens = rng.integers(3, min(preset.model.image_token, preset.model.text.vocabulary - 1), length)
     tokens[mask[roles.IMAGE]] = preset.model.image_token
-    side = preset.model.vision.image_size
-    pixels = rng.normal(size=(preset.images, side, side, 3)).astype(np.float32)
+    pixels = PICTURES[preset.family.model_type].draw(preset.model, preset.images, preset.picture, rng)
     return RandomQuestion(tokens.astype(np.int32), pixels, mask)
 
 
 def study_rows(preset: Preset) -> tuple[StudyRow, ...]:
     """The study's six pathways, or the first of them, at every layer."""
     pathways = [(pathway, CENTRED) for pathway in STUDY_PATHWAYS[: preset.pathways]]
-    return pathway_study(pathways, LLAVA.anatomy(preset.model), preset.window)
+    return pathway_study(pathways, preset.family.anatomy(preset.model), preset.window)
 
 
 def spread(count: int, chosen: int | None) -> list[int]:

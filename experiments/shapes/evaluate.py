@@ -96,7 +96,7 @@ def evaluate(directory: Path, per_task: int) -> pd.DataFrame:
         questions = read_questions(*shapes_questions(Path(scratch), "test", per_task))
         layout = processing.image_layout((1, 1))
         size = layout.rows * layout.side
-        blank = processing.normalised_pixels(Image.new("RGB", (size, size), (BACKGROUND,) * 3))[None]
+        blank = processing.pixels([Image.new("RGB", (size, size), (BACKGROUND,) * 3)])
 
         def prepared(empty: bool) -> Iterator[PreparedQuestion]:
             for question in questions:

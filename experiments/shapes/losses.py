@@ -95,7 +95,7 @@ def llava_hidden(model: Llava, visual: Array, tokens: Array) -> Array:
 
     All positions are rows of one matrix outside attention, which a CPU multiplies twice as fast as a 4-D array.
     """
-    decoder = model.language_model
+    decoder: Any = model.language_model
     scenes, questions, length = tokens.shape
     # The decoder's embeddings do not depend on where a word stands.
     begin = decoder.embed(jnp.full((scenes, 1), BEGIN_ID), jnp.zeros((1, 1, 1), int))
@@ -191,7 +191,7 @@ def decoder_loss(
         settings: `alignment` and `sides` of the recipe.
     """
     model = nnx.merge(graphdef, params, vision)
-    visual = model.image_features(batch.pixels)
+    visual = model.visual(batch.pixels[:, None])
     hidden_of = llava_hidden if isinstance(model, Llava) else cross_attention_hidden
     hidden = hidden_of(model, visual, batch.tokens)
     read = jnp.stack([batch.cue_end, batch.cue_end + 1], axis=-1)

@@ -57,7 +57,7 @@ def test_a_pass_costs_what_the_studys_own_count_says() -> None:
     vision = ClipVisionConfig(14, 14, width=4, mlp_width=4, layers=1, heads=1)
     text = LlamaConfig(layers=5, width=24, heads=4, kv_heads=2, head_width=6, mlp_width=40, vocabulary=50)
     net = ModelIdentity(LLAVA, LlavaConfig(vision, text, image_token=49), "float32", "").net
-    block = model_costs(net, (14, 14, 3)).stacks[-1].blocks[0]
+    block = model_costs(net, np.zeros((1, 14, 14, 3), np.float32)).stacks[-1].blocks[0]
     found = saving(SHAPE, ())
     assert found.attention_operations.before + found.mlp_operations.before == 5 * block.rows(
         np.arange(1, 17), outside=0

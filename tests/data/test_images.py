@@ -85,9 +85,8 @@ def test_each_image_has_a_grid_of_its_own(processing: Processing, tmp_path: Path
     wide = prepare_question(ask(tmp_path, (90, 28)), processing, TEMPLATE)
     assert (square.images[0].grid, wide.images[0].grid) == ((2, 2), (1, 2))
     assert len(square.token_ids) == len(wide.token_ids) + 3
-    # Prompts of one padded length, which still do not share a batch.
-    assert square.bucket[0] == wide.bucket[0]
-    assert square.bucket != wide.bucket
+    # Prompts of one padded length share a batch, whatever the grids of their images.
+    assert square.bucket == wide.bucket
     assert bucket_without_image(wide.question, processing, TEMPLATE) is None
     plain = replace(processing, image_layout=lambda size: tiled((28, 28)), one_layout=True)
     assert bucket_without_image(square.question, plain, TEMPLATE) == square.bucket
@@ -98,7 +97,7 @@ def test_an_image_shown_twice_lies_there_twice(processing: Processing, tmp_path:
     prompt = prepare_question(ask(tmp_path, (28, 28), Box(15, 15, 10, 10)), processing, twice)
     assert len(prompt.images) == len(prompt.pixels) == 2
     assert prompt.roles[roles.IMAGE_CENTRAL_OBJECT].sum() == 4
-    assert prompt.bucket[1] == ((2, 2), (2, 2))
+    assert prompt.bucket[1] == ((2,),)
 
 
 def test_a_prompts_place_is_its_processings(processing: Processing, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ TEXTS = (
 def test_old_names_give_todays_pixels(tmp_path: Path, old: str, today: str, geometry: str, nested: bool) -> None:
     write_tiny_processing(tmp_path, geometry=geometry, processor_type=today)
     processing, image = load_processing(tmp_path), noise(50, 37)
-    kind, before = type(processing.image_processor), processing.normalised_pixels(image)
+    kind, before = type(processing.image_processor), processing.pixels([image])[0]
     path = tmp_path / "preprocessor_config.json"
     change(path, image_processor_type=old)
     if nested:
@@ -49,7 +49,7 @@ def test_old_names_give_todays_pixels(tmp_path: Path, old: str, today: str, geom
         path.unlink()
     again = load_processing(tmp_path)
     assert type(again.image_processor) is kind
-    np.testing.assert_array_equal(again.normalised_pixels(image), before)
+    np.testing.assert_array_equal(again.pixels([image])[0], before)
 
 
 @pytest.mark.parametrize("key", ["image_processor_type", "feature_extractor_type"])
@@ -57,8 +57,8 @@ def test_old_names_of_vit_for_encoder_decoders(tmp_path: Path, key: str) -> None
     image, size = noise(50, 37), {"height": 28, "width": 28}
     old = load_processing(write_vit(tmp_path / "old", {key: "ViTFeatureExtractor", "size": 28}))
     today = load_processing(write_vit(tmp_path / "today", {"image_processor_type": "ViTImageProcessor", "size": size}))
-    np.testing.assert_array_equal(old.normalised_pixels(image), today.normalised_pixels(image))
-    assert np.ptp(today.normalised_pixels(image)) > 1
+    np.testing.assert_array_equal(old.pixels([image])[0], today.pixels([image])[0])
+    assert np.ptp(today.pixels([image])[0]) > 1
 
 
 def test_an_old_name_of_no_known_class_is_refused(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def change(path: Path, **values: Any) -> None:
 def test_pixels_are_transformers_own_with_channels_last(tmp_path: Path, geometry: str, size: tuple[int, int]) -> None:
     write_tiny_processing(tmp_path, geometry=geometry)
     image = noise(*size)
-    pixels = load_processing(tmp_path).normalised_pixels(image)
+    pixels = load_processing(tmp_path).pixels([image])[0]
     kind = LlavaImageProcessorPil if geometry == PAD_TO_SQUARE else CLIPImageProcessorPil
     expected = kind.from_pretrained(tmp_path)(image, return_tensors="np")["pixel_values"]
     assert expected.shape == (1, 3, 28, 28)
@@ -51,7 +51,7 @@ def test_pixels_are_transformers_own_with_channels_last(tmp_path: Path, geometry
 
 def test_channels_are_red_green_blue(tmp_path: Path) -> None:
     write_tiny_processing(tmp_path)
-    pixels = load_processing(tmp_path).normalised_pixels(Image.new("RGB", (40, 40), (255, 0, 51)))
+    pixels = load_processing(tmp_path).pixels([Image.new("RGB", (40, 40), (255, 0, 51))])[0]
     mean, deviation = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
     expected = (np.array([1.0, 0.0, 0.2]) - mean) / deviation
     np.testing.assert_allclose(pixels, np.broadcast_to(expected, (28, 28, 3)), rtol=1e-5)
@@ -65,19 +65,19 @@ def test_every_name_of_the_image_processor_gives_the_pil_one(tmp_path: Path, pro
     write_tiny_processing(tmp_path, processor_type=processor_type)
     image = noise(50, 37)
     expected = CLIPImageProcessorPil.from_pretrained(tmp_path)(image, return_tensors="np")["pixel_values"][0]
-    np.testing.assert_array_equal(load_processing(tmp_path).normalised_pixels(image), expected.transpose(1, 2, 0))
+    np.testing.assert_array_equal(load_processing(tmp_path).pixels([image])[0], expected.transpose(1, 2, 0))
 
 
 def test_image_processor_nested_in_processor_config(tmp_path: Path) -> None:
     write_tiny_processing(tmp_path)
-    before = load_processing(tmp_path).normalised_pixels(noise(50, 37))
+    before = load_processing(tmp_path).pixels([noise(50, 37)])[0]
     old = tmp_path / "preprocessor_config.json"
     write_json(
         tmp_path / "processor_config.json",
         {"image_processor": json.loads(old.read_text()), "processor_class": "LlavaProcessor"},
     )
     old.unlink()
-    np.testing.assert_array_equal(load_processing(tmp_path).normalised_pixels(noise(50, 37)), before)
+    np.testing.assert_array_equal(load_processing(tmp_path).pixels([noise(50, 37)])[0], before)
 
 
 def test_plain_pixels_keep_their_colours(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_broken_file_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "values", "complaint"),
     [
-        ("config.json", {"model_type": "llava_next"}, "model_type is 'llava_next'; supported: 'llava'"),
+        ("config.json", {"model_type": "no_such"}, "model_type is 'no_such'; supported: 'llava'"),
         ("config.json", {"vision_feature_select_strategy": "cls"}, "vision_feature_select_strategy"),
         ("config.json", {"vision_config": {"model_type": "dinov2"}}, "'dinov2'; supported"),
         ("config.json", {"vision_config": {"model_type": "siglip_vision_model"}}, "SigLIP has none; supported: 'full'"),
@@ -213,7 +213,7 @@ def test_pixels_of_vit_under_every_name(tmp_path: Path, processor: dict[str, Any
     processing = load_processing(write_vit(tmp_path, processor))
     image = noise(50, 37)
     resized = np.asarray(image.resize((28, 28), Image.Resampling.BILINEAR), np.float32)
-    np.testing.assert_allclose(processing.normalised_pixels(image), (resized / 255 - 0.5) / 0.5, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(processing.pixels([image])[0], (resized / 255 - 0.5) / 0.5, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(processing.plain_pixels(image), resized.astype(np.uint8))
     layout = processing.image_layout(image.size)
     assert (processing.image_token_id, layout.box(0), layout.positions) == (None, None, 5)
@@ -252,7 +252,7 @@ from pathlib import Path
 from PIL import Image
 from xmflow_jax.families.checkpoint import read_checkpoint
 processing = read_checkpoint(Path(sys.argv[1])).processing()
-print(processing.normalised_pixels(Image.new("RGB", (50, 40))).shape, processing.tokenizer("a b").input_ids[0])
+print(processing.pixels([Image.new("RGB", (50, 40))])[0].shape, processing.tokenizer("a b").input_ids[0])
 """
     ran = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True, timeout=120

@@ -206,7 +206,7 @@ def test_pixels_are_of_the_right_image(question: Question, processing: Processin
     assert left[0] > right[0]  # red
     assert left[2] < right[2]  # blue
     image = Image.open(question.image_path)
-    np.testing.assert_array_equal(pixels[0], processing.normalised_pixels(image))
+    np.testing.assert_array_equal(pixels[0], processing.pixels([image])[0])
 
 
 def test_image_shown_twice(question: Question, processing: Processing) -> None:

@@ -97,5 +97,5 @@ def test_pixels_and_roles_do_not_depend_on_the_text(question: Question, tmp_path
     one = prepare_question(question, processing, TEMPLATE)
     other = prepare_question(replace(question, text="Is it red or is it really blue?"), processing, TEMPLATE)
     np.testing.assert_array_equal(one.pixels, other.pixels)
-    for role in roles.IMAGE_ROLES:
+    for role in set(roles.IMAGE_ROLES) - set(roles.VIEW_ROLES):
         np.testing.assert_array_equal(one.roles[role], other.roles[role])

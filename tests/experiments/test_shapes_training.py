@@ -93,7 +93,7 @@ def test_the_training_pass_is_the_shipped_model(name: str) -> None:
     recipe = small(name)
     model = recipe.family.build(recipe.config, dtype=jnp.float32, rngs=nnx.Rngs(0))
     net, batch = Network(*nnx.split(model)), draw_batch(0, 0, 2, QUESTIONS, 16)
-    visual = model.image_features(jnp.asarray(batch.pixels))
+    visual = model.visual(jnp.asarray(batch.pixels)[:, None])
     in_prompt = isinstance(recipe.config, LlavaConfig)
     hidden = (llava_hidden if in_prompt else cross_attention_hidden)(model, visual, jnp.asarray(batch.tokens))
     for scene, question in np.ndindex(batch.answer.shape):

@@ -3,7 +3,7 @@
 The families are this package's and the proof's (`proof_family`), which exists in the tests alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,12 +17,21 @@ import pytest
 from tests.families.proof_family.family import PROOF
 from tests.knockout.tiny_study import TinyPrompt, mark_question
 from xmflow_jax.data import roles
-from xmflow_jax.data.images import FEATURE, ImageLayout
+from xmflow_jax.data.anyres import blend_features, most_cells, read_features
+from xmflow_jax.data.images import COLOURS, FEATURE, ImageLayout
 from xmflow_jax.families.checkpoint import load_model
 from xmflow_jax.families.family import Family
+from xmflow_jax.families.llava_next.modeling import READS
+from xmflow_jax.families.llava_next.processing import tiling
+from xmflow_jax.families.llava_onevision import processing as llava_onevision
+from xmflow_jax.families.llava_onevision.modeling import SHARES
 from xmflow_jax.families.registry import all_families, registered
+from xmflow_jax.nn.pictures import LEARNED
 from xmflow_jax.weights.load import LoadedModel
 from xmflow_jax.weights.random_checkpoint import write_random
+
+# (width, height) of the images of tiny models.
+PICTURE: Final = (28, 28)
 
 # A family of another package is the tester's own to test.
 with registered(PROOF):
@@ -37,7 +46,7 @@ def image_token(config: Any) -> int:
 
 def image_layout_of(family: Family) -> ImageLayout:
     """Of the one picture that tiny models see."""
-    return family.image_layout(family.tiny, (28, 28))
+    return family.image_layout(family.tiny, PICTURE)
 
 
 @lru_cache
@@ -51,6 +60,45 @@ def tiny_model(family: Family) -> LoadedModel:
 def registered_for(family: Family) -> AbstractContextManager[None]:
     """The registry with this family in it, whether it was or not."""
     return nullcontext() if family in all_families() else registered(family)
+
+
+def random_squares(config: Any, images: int, rng: np.random.Generator) -> Any:
+    """What a model reads of so many images that are one square picture each."""
+    side = config.vision.image_size
+    return rng.normal(size=(images, side, side, 3)).astype(np.float32)
+
+
+def random_tiles(config: Any, images: int, rng: np.random.Generator, size: tuple[int, int] | None = None) -> Any:
+    """What LLaVA-NeXT reads of so many images of one (width, height), `PICTURE` by default."""
+    cut, side = tiling(config, size or PICTURE), config.vision.image_size
+    tiles = rng.normal(size=(images * (cut.tiles + 1), side, side, 3)).astype(np.float32)
+    reads = [read_features(cut)] * images
+    per_image = (cut.tiles + 1) * config.vision.patches
+    numbered = [np.where(own == LEARNED, LEARNED, own + place * per_image) for place, own in enumerate(reads)]
+    return {COLOURS: tiles, READS: np.concatenate(numbered).astype(np.int32)}
+
+
+def random_resampled_tiles(
+    config: Any, images: int, rng: np.random.Generator, size: tuple[int, int] | None = None
+) -> Any:
+    """What LLaVA-OneVision reads of so many images of one (width, height), `PICTURE` by default."""
+    cut, side = llava_onevision.tiling(config, size or PICTURE), config.vision.image_size
+    tiles = rng.normal(size=(images * (cut.tiles + 1), side, side, 3)).astype(np.float32)
+    reads, shares = blend_features(cut, most_cells(cut, config.most_tiles))
+    per_image = (cut.tiles + 1) * config.vision.patches
+    numbered = [np.where(reads == LEARNED, LEARNED, reads + place * per_image) for place in range(images)]
+    return {
+        COLOURS: tiles,
+        READS: np.concatenate(numbered).astype(np.int32),
+        SHARES: np.concatenate([shares] * images),
+    }
+
+
+# What models of other families than the square ones read of images of `PICTURE`, by model type.
+PIXELS: Final[dict[str, Callable[..., Any]]] = {
+    "llava_next": random_tiles,
+    "llava_onevision": random_resampled_tiles,
+}
 
 
 @dataclass(frozen=True)
@@ -92,8 +140,9 @@ def make_prompt(
     mask[roles.IMAGE_WITHOUT_CENTRAL_OBJECT] = is_image & ~mask[roles.IMAGE_CENTRAL_OBJECT]
     mask[roles.IMAGE_PAD][visual[0]] = True
     mark_question(mask, asked, words.question)
-    side = layout.rows * layout.side
-    pixels = rng.normal(size=(images, side, side, 3)).astype(np.float32)
+    for role, positions in layout.views.items():
+        mask[role][is_image] = np.tile(positions, images)
+    pixels = PIXELS.get(family.model_type, random_squares)(config, images, rng)
     place = family.place(config, tokens, (layout,) * images if anatomy.image_in_prompt else ())
     return TinyPrompt(tokens, pixels, mask, place)
 

@@ -1,6 +1,6 @@
 """A model's plain pass over tokens that are all real, with what it computes on the way."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,14 +35,15 @@ class FullPass(NamedTuple):
 def full_pass(
     net: Network,
     tokens: Int[Array, "batch position"],
-    pixels: Float[Array, "images height width 3"] | None,
+    pixels: Any,
     ids: Int[Array, "batch axis position"] | None = None,
     blocks: Int[Array, "batch position"] | None = None,
 ) -> FullPass:
     """Nothing is blocked. By default ids are 0, 1, ... and attention is causal.
 
     Args:
-        pixels: as many images for each prompt, one prompt's after another's; None: the model sees none.
+        pixels: [images, height, width, 3], as many for each prompt, one prompt's after another's; or a tree as in
+            `Batch.pixels`; None: the model sees none.
     """
     model = net.module()
     (stack,) = model.stacks
@@ -52,7 +53,9 @@ def full_pass(
     if pixels is None:
         x, outside = stack.embed(tokens, ids), (None,) * len(stack.groups)
     else:
-        features = encode_images(net, pixels.reshape(batch, -1, *pixels.shape[1:]))
+        if isinstance(pixels, jax.Array):
+            pixels = pixels.reshape(batch, -1, *pixels.shape[1:])
+        features = encode_images(net, pixels)
         x, outside = model.enter(0, tokens, ids, features, None), read_outside(stack, {VISUAL: features})
     output, run = run_stack(stack, x, inputs, outside, {}, jnp.zeros(batch, int), length, answer_only=False)
     return FullPass(run.hidden, output, model.norm(output), next_logits(model, output))

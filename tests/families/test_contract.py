@@ -238,8 +238,12 @@ def test_an_images_layout_is_sound(family: Family, config: Any, size: tuple[int,
     for left, top, right, bottom in shown:
         assert 0 <= left < right <= layout.columns * layout.side
         assert 0 <= top < bottom <= layout.rows * layout.side
-    # Every patch of the grid is shown by some position.
-    assert layout.on_grid(np.ones(layout.positions, bool)).all()
+    # Every patch of the grid is shown by some position; of several views beside each other some are nobody's.
+    on_grid = layout.on_grid(np.ones(layout.positions, bool))
+    assert on_grid.any() if layout.views else on_grid.all()
+    assert set(layout.views) == set(family.anatomy(config).views)
+    if layout.views:
+        np.testing.assert_array_equal(np.sum(list(layout.views.values()), axis=0), np.ones(layout.positions))
 
 
 @each_model

@@ -20,9 +20,10 @@ from tests.families.contract import FAMILIES, each_family, image_layout_of, make
 from tests.families.effects import can_change
 from tests.families.proof_family import oracle
 from tests.families.proof_family.family import PROOF
-from tests.knockout.tiny_study import TinyPrompt, arrays, run_plain
+from tests.knockout.tiny_study import TinyPrompt, arrays, run_plain, widest
 from xmflow_jax.data import roles
 from xmflow_jax.data.batch import build_batch
+from xmflow_jax.data.images import COLOURS
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.data.question import Question
 from xmflow_jax.families.family import Family
@@ -49,6 +50,8 @@ STEPS, NEVER = 4, (10**6,)
 # Where each family is compared with PyTorch, clean and under knockout.
 PARITY = {
     "llava": ("llava/test_parity.py", "../knockout/test_torch_knockout.py"),
+    "llava_next": ("llava_next/test_parity.py",),
+    "llava_onevision": ("llava_onevision/test_parity.py",),
     "vision-encoder-decoder": ("vision_encoder_decoder/test_parity.py",),
     "proof": ("proof_family/test_parity.py",),
     "paligemma": ("paligemma/test_parity.py",),
@@ -56,6 +59,8 @@ PARITY = {
 # Every layer's sliding window, None where there is none.
 SPANS: dict[str, Callable[[Any], list[int | None]]] = {
     "llava": lambda config: [None] * config.text.layers,
+    "llava_next": lambda config: [config.text.span] * config.text.layers,
+    "llava_onevision": lambda config: [None] * config.text.layers,
     "vision-encoder-decoder": lambda config: [None] * config.text.layers,
     "paligemma": lambda config: [None] * config.text.layers,
     "proof": lambda config: [config.span if layer % 2 else None for layer in range(config.text.layers)],
@@ -103,8 +108,11 @@ def test_fast_equals_plain(family: Family, made: Callable[[Anatomy], list[Knocko
     knockouts = made(loaded.anatomy)
     study, batch = build_study(knockouts, loaded.anatomy), build_batch(prompts)
     positions = build_positions(prompts, study.actions, batch.tokens.shape[1], keys=keys_of(prompts))
-    fast = sweep_fast(loaded.net, batch, positions, study)
-    plain = run_plain(loaded.net, batch, positions, study.switches, count=len(knockouts)).swapaxes(0, 1)
+    # In float64, since logits of this size differ by more than the bound between any two programs in float32.
+    with jax.enable_x64(True):
+        net, batch = widest(loaded.net), batch._replace(pixels=in_float64(batch.pixels))
+        fast = jax.tree.map(np.asarray, sweep_fast(net, batch, positions, study))
+        plain = np.asarray(run_plain(net, batch, positions, study.switches, count=len(knockouts))).swapaxes(0, 1)
     np.testing.assert_allclose(fast.knockout, plain, rtol=0, atol=BOUND)
     # Of each knockout in each prompt: it has an effect far above the bound, or none can reach the answer.
     effects = np.abs(plain - plain[:, -1:]).max(axis=2)
@@ -117,6 +125,10 @@ def test_fast_equals_plain(family: Family, made: Callable[[Anatomy], list[Knocko
     np.testing.assert_array_equal(effects > 100 * BOUND, able)
     np.testing.assert_array_equal(effects[~np.array(able)], 0)
     np.testing.assert_array_equal(fast.knockout[:, -1], fast.base)
+
+
+def in_float64(pixels: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.astype(np.float64) if leaf.dtype == np.float32 else leaf, pixels)
 
 
 def keys_of(prompts: Any) -> list[int]:
@@ -148,7 +160,11 @@ def answered(net: Network, prompts: Any, request: Request) -> Answered:
 
 
 def perturbed(prompt: TinyPrompt) -> TinyPrompt:
-    return replace(prompt, pixels=prompt.pixels[..., ::-1] * 3 + 1)
+    """Other colours in every picture."""
+    pixels: Any = prompt.pixels
+    if isinstance(pixels, dict):
+        return replace(prompt, pixels={**pixels, COLOURS: pixels[COLOURS][..., ::-1] * 3 + 1})
+    return replace(prompt, pixels=pixels[..., ::-1] * 3 + 1)
 
 
 @each_family

@@ -4,6 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from tests.weights.tiny_checkpoint import TINY
+from xmflow_jax.families.llava_next.family import FAMILY as LLAVA_NEXT
+from xmflow_jax.families.llava_onevision.family import FAMILY as LLAVA_ONEVISION
 from xmflow_jax.families.registry import PALIGEMMA
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.nn.clip import ClipVisionConfig
@@ -25,6 +27,8 @@ ENCODER_DECODERS = {
     "own scale, no class token": CrossAttentionConfig(CLIP, replace(TEXT, cross_scale=MODEL_WIDTH), False),
 }
 
+NEXT = LLAVA_NEXT.tiny
+ONEVISION = LLAVA_ONEVISION.tiny
 # Its window is shorter than a prompt, which sees all of itself all the same.
 PALIGEMMA_2 = replace(
     PALIGEMMA.tiny,
@@ -55,6 +59,24 @@ VARIANTS: dict[str, dict[str, Any]] = {
             TINY, text=replace(TINY.text, model_type="qwen2", qkv_bias=True, tied=True), vision=SIGLIP
         ),
         "llama 3.1": replace(TINY, text=replace(TINY.text, rope_scaling=LLAMA_3_1)),
+    },
+    "llava_next": {
+        "tied": replace(NEXT, text=replace(NEXT.text, tied=True)),
+        "mistral, features": replace(
+            NEXT,
+            text=replace(NEXT.text, model_type="mistral", span=7),
+            feature_layer=1,
+            projector_activation="quick_gelu",
+            projector_bias=False,
+        ),
+        "llama 3": replace(NEXT, text=replace(NEXT.text, rope_theta=5e5), canvases=((56, 56), (84, 28))),
+        "qwen2": replace(NEXT, text=replace(NEXT.text, model_type="qwen2", qkv_bias=True)),
+    },
+    "llava_onevision": {
+        "tied": replace(ONEVISION, text=replace(ONEVISION.text, tied=True)),
+        "features": replace(ONEVISION, feature_layer=0, projector_activation="quick_gelu", projector_bias=False),
+        # A tile whose edge fills no patch, as the published ones have.
+        "edges": replace(ONEVISION, vision=replace(ONEVISION.vision, image_size=32), canvases=((32, 32), (64, 64))),
     },
     "vision-encoder-decoder": ENCODER_DECODERS,
     "paligemma": {

@@ -19,6 +19,7 @@ from xmflow_jax.nn.interfaces import Attend, Drop, KeysValues
 from xmflow_jax.nn.interfaces import Rows as RowsOf
 from xmflow_jax.nn.layers import RMSNorm, StackedBlocks, stack_blocks
 from xmflow_jax.nn.network import Network
+from xmflow_jax.nn.pictures import features_in_order
 from xmflow_jax.nn.rotary import rotary, rotate
 
 VOCABULARY, IMAGE_TOKEN, WIDTH, PATCHES = 40, 39, 16, 4
@@ -151,15 +152,14 @@ class FormModel(nnx.Module):
     def stacks(self) -> tuple[FormStack, ...]:
         return (self.earlier, self.main) if self.form.earlier else (self.main,)
 
-    def image_features(self, pixels: Any) -> Any:
-        return self.patches(pixels.reshape(len(pixels), PATCHES, 3))
+    def visual(self, pixels: Any) -> Any:
+        return self.patches(pixels.reshape(len(pixels), -1, 3))
 
     def enter(self, stack: int, tokens: Any, ids: Any, features: Any, before: Any) -> Any:
         words = self.stacks[stack].embed(tokens, ids)
         visual = features if before is None else before
         is_image = tokens == IMAGE_TOKEN
-        index = jnp.clip(jnp.cumsum(is_image, axis=1) - 1, 0, visual.shape[1] - 1)
-        return jnp.where(is_image[..., None], jnp.take_along_axis(visual, index[..., None], axis=1), words)
+        return features_in_order(words, is_image, visual)
 
     def norm(self, x: Any) -> Any:
         return self.final(x)

@@ -196,7 +196,7 @@ def _longer(told: Mapping[str, np.ndarray], length: int) -> dict[str, np.ndarray
 
 def test_operations_count_the_cross_attention_once_per_image() -> None:
     config, net = tiny_cross_attention()
-    costs = model_costs(net, PROMPTS[0].pixels.shape[1:])
+    costs = model_costs(net, PROMPTS[0].pixels)
     rows = pathway_study([(p, TO_END) for p in STUDY_PATHWAYS], ANATOMY, 3)
     study = build_study([row.knockout for row in rows], anatomy_of(config))
     batch, positions = arrays(PROMPTS, study)

@@ -32,7 +32,7 @@ def abstract(config: LlavaConfig) -> Network:
 def test_one_row_by_hand() -> None:
     vision = ClipVisionConfig(14, 14, width=4, mlp_width=4, layers=1, heads=1)
     text = LlamaConfig(10, width=2, mlp_width=3, layers=1, heads=2, kv_heads=1, head_width=6)
-    costs = model_costs(abstract(LlavaConfig(vision, text, image_token=9)), (14, 14, 3))
+    costs = model_costs(abstract(LlavaConfig(vision, text, image_token=9)), np.zeros((1, 14, 14, 3), np.float32))
     ((block,),) = [stack.blocks for stack in costs.stacks]
     # q and o: 2 x 2 x 12 each; k and v: 2 x 2 x 6 each; gate, up, down: 2 x 2 x 3 each; 4 sources x 2 heads x 6 x 4.
     assert block.rows(np.array([4]), outside=0) == 48 + 48 + 24 + 24 + 36 + 192
@@ -47,7 +47,7 @@ def test_ratios_at_real_sizes(name: str, low: float, high: float) -> None:
     batch = build_batch([question])
     positions = build_positions([question], study.actions, batch.tokens.shape[1])
     placement = place_study(study, positions, batch)
-    costs = model_costs(abstract(preset.model), question.pixels.shape[1:])
+    costs = model_costs(abstract(preset.model), question.pixels)
     necessary = necessary_operations(costs, placement, batch).total
     usual = usual_operations(costs, batch, len(study.knockouts))
     assert low <= usual / necessary <= high
@@ -70,7 +70,7 @@ def test_the_suffix_pass_against_xlas_own_count() -> None:
     (group,) = placement.groups
     given = Given(base, batch, study.switches, positions)
     suffix = run_suffixes.lower(net, given, starts=placement.starts[0], group=group).compile()
-    told = executed_operations(model_costs(net, prompt.pixels.shape[1:]), placement, batch, CAUSAL_BLOCK)
+    told = executed_operations(model_costs(net, prompt.pixels), placement, batch, CAUSAL_BLOCK)
     counted = suffix.cost_analysis()["flops"]
     ours = told.suffixes + 2 * config.text.width * VOCABULARY
     # XLA also counts norms, rotations, masks and the softmax.

@@ -60,14 +60,14 @@ def test_counts_and_operations_of_what_is_left() -> None:
     assert (estimate.questions, estimate.done, estimate.tasks, estimate.pathways) == (8, 3, 2, 1)
     assert (estimate.layers, estimate.knockouts) == (LAYERS, 5 * LAYERS)
     # One question, by hand: the image, the base run, and for the knockout of layer l one row from there to the end.
-    text, costs = MODEL.text, model_costs(IDENTITY.net, (28, 28, 3))
+    text, costs = MODEL.text, model_costs(IDENTITY.net, np.zeros((1, 28, 28, 3), np.float32))
     block = costs.stacks[-1].blocks[-1]
     base = (LAYERS - 1) * block.rows(np.arange(1, 11), 0) + block.last_rows(10, 10, 0)
     knockouts = sum(
         (LAYERS - 1 - layer) * block.rows(np.array([10]), 0) + block.last_rows(1, 10, 0) for layer in range(LAYERS)
     )
     readout = (1 + LAYERS) * 2 * text.width * text.vocabulary
-    assert estimate.operations == 5 * (costs.image + base + knockouts + readout)
+    assert estimate.operations == 5 * (costs.images + base + knockouts + readout)
     assert 0 < estimate.seconds < 10
 
 

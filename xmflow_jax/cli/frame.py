@@ -13,7 +13,7 @@ from threading import Timer
 from types import FrameType
 from typing import Final
 
-from xmflow_jax.cli.early import INTERRUPTED, take_interrupts
+from xmflow_jax.cli.early import INTERRUPTED, interrupts_wait, take_interrupts
 from xmflow_jax.cli.streams import HeardOrNot, complain, finish_streams, prepare_streams, say
 from xmflow_jax.errors import XmflowError
 from xmflow_jax.machine.compiled_cache import keep_programs
@@ -127,6 +127,8 @@ def prepare_process() -> None:
     setting of the user's own wins.
     """
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    with interrupts_wait():
+        import jax  # noqa: F401  # for the first time
     if (refused := keep_programs()) is not None:
         complain(f"compiled programs cannot be kept in {refused}; each process compiles its own")
 

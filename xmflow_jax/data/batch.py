@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
+import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int32
+from jaxtyping import Bool, Int32
 
 from xmflow_jax.data.place import Place, stack_places
 
@@ -13,6 +14,7 @@ LENGTH_STEP = 16
 
 # Built with numpy on the host, traced as jax arrays inside the engines.
 Array = Any
+Tree = Any
 
 
 class StackInput(NamedTuple):
@@ -40,11 +42,12 @@ class Batch(NamedTuple):
 
     Attributes:
         inputs: of every stack, the main one last; the answer is read at its `length - 1`.
-        pixels: normalised images, channels last; every prompt of a batch has the same number of them.
+        pixels: what the model's `visual` reads of the prompts' images; each leaf [batch, ...], padded with zeros on its
+            second axis where prompts differ in it.
     """
 
     inputs: tuple[StackInput, ...]
-    pixels: Float[Array, "batch images height width 3"]
+    pixels: Tree
 
     @property
     def tokens(self) -> Int32[Array, "batch position"]:
@@ -87,14 +90,16 @@ class Prompt(StackPrompt, Protocol):
     """
 
     @property
-    def pixels(self) -> Float[np.ndarray, "images height width 3"]: ...
+    def pixels(self) -> Tree:
+        """What the model's `visual` reads of the prompt's images: an array or a tree of arrays."""
+        ...
 
     @property
     def before(self) -> Mapping[str, StackPrompt]: ...
 
 
 T = TypeVar("T")
-# Padded length, and what else the prompts of one batch have in common: shapes of pixels, or grids of images.
+# Padded length, and what else the prompts of one batch have in common: shapes of pixels, or how many images.
 Bucket = tuple[int, tuple[tuple[int, ...], ...]]
 
 
@@ -118,12 +123,22 @@ def build_batch(prompts: Sequence[Prompt]) -> Batch:
     """One batch of prompts, every stack's padded to the bucket of its longest."""
     names = list(prompts[0].before)
     before = [stack_input([prompt.before[name] for prompt in prompts]) for name in names]
-    return Batch((*before, stack_input(prompts)), np.stack([prompt.pixels for prompt in prompts]))
+    return Batch((*before, stack_input(prompts)), stack_pixels([prompt.pixels for prompt in prompts]))
+
+
+def stack_pixels(pixels: Sequence[Tree]) -> Tree:
+    """The pixels of several prompts, each leaf padded with zeros on its first axis to the longest and stacked."""
+
+    def stacked(*leaves: np.ndarray) -> np.ndarray:
+        longest = max(len(leaf) for leaf in leaves)
+        return np.stack([np.pad(leaf, [(0, longest - len(leaf))] + [(0, 0)] * (leaf.ndim - 1)) for leaf in leaves])
+
+    return jax.tree.map(stacked, *pixels)
 
 
 def prompt_bucket(prompt: Prompt) -> Bucket:
-    """What the prompts of one batch have in common: padded length, and number and shape of images."""
-    return padded_length(len(prompt.token_ids)), (prompt.pixels.shape,)
+    """What the prompts of one batch have in common: padded length, and the shapes of their pixels."""
+    return padded_length(len(prompt.token_ids)), tuple(leaf.shape for leaf in jax.tree.leaves(prompt.pixels))
 
 
 def in_batches(prompts: Iterable[T], size: int, bucket_of: Callable[[T], Bucket]) -> Iterable[list[T]]:

@@ -148,6 +148,9 @@ def _from_chat(file: str, prompt: str, usual: Template) -> ChosenPrompt:
         return ChosenPrompt(vicuna, f"the first study's, recognised by the turns USER: and ASSISTANT: in {file}")
     if prompt == usual.text:
         return ChosenPrompt(usual, f"the usual one of its family, as in {file}")
+    if prompt.rstrip() == usual.text.rstrip():
+        end = usual.text.removeprefix(usual.text.rstrip())
+        return ChosenPrompt(usual, f"the first study's, as in {file} but for its end, {end!r}")
     return ChosenPrompt(Template("chat", prompt), f"the checkpoint's own chat template, in {file}: {prompt!r}")
 
 

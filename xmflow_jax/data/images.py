@@ -1,6 +1,7 @@
 """How an image lies in the positions that hold it: each image by a grid of its own, each position by its pixels."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Final
 
@@ -9,6 +10,9 @@ from jaxtyping import Bool, Int32
 
 # Among an image's tokens: a position that holds a feature of the image, whatever token id the model marks it with.
 FEATURE: Final = -1
+
+# Where a family hands its model a mapping of arrays of a prompt's images, the one that holds their normalised colours.
+COLOURS: Final = "colours"
 
 Box = tuple[int, int, int, int]
 
@@ -27,6 +31,7 @@ class ImageLayout:
             shows the whole image; a newline).
         tokens: what `<image>` stands for in a prompt: `FEATURE`, or the token id of a mark that the family's processor
             puts around or between (vision start and end). Empty where the image is read from outside the prompt.
+        views: which positions show which view of the image, by role (`roles.VIEW_ROLES`); empty where there is one.
         text_before, text_behind: what the family's processor puts around these tokens as text (line ends). It is told
             in tokens together with the prompt's text beside it, since tokens may reach from one into the other.
     """
@@ -36,6 +41,7 @@ class ImageLayout:
     side: int
     boxes: Int32[np.ndarray, "positions 4"]
     tokens: Int32[np.ndarray, " tokens"]
+    views: Mapping[str, Bool[np.ndarray, " positions"]] = field(default_factory=dict)
     text_before: str = ""
     text_behind: str = ""
 

@@ -26,6 +26,8 @@ from xmflow_jax.json_files import read_json_object, refuse_broken
 
 _IMAGE_PROCESSOR_FILES: Final = ("preprocessor_config.json", "processor_config.json")
 
+Tree = Any
+
 # What image processors were called before transformers 4.26, and still are in files that trainers saved since.
 _OLD_NAME: Final = re.compile(r"(\w+)FeatureExtractor(?:Fast|Pil)?")
 
@@ -43,7 +45,9 @@ class Processing:
         image_token_id: the id that stands at every image position; None where the image has no place in the prompt,
             because the model reads it by cross-attention.
         end_tokens: ids that end an answer, the tokenizer's own first.
-        normalised_pixels: an image -> what the vision tower reads of it; of one picture, channels last.
+        pixels: the images of a prompt -> what the model's `visual` reads of them: an array or a tree of arrays, with
+            what may differ from prompt to prompt on the first axis of each. Colours are normalised; in a mapping they
+            are its `COLOURS`.
         plain_pixels: an image -> the picture after resizing, padding and cropping only: colours as they were, 0 to 255.
         image_layout: (width, height) of an original image -> how it lies in the positions that hold it.
         place: (the prompt's tokens, its images) -> the prompt's position ids and blocks.
@@ -56,7 +60,7 @@ class Processing:
     image_processor: Any
     image_token_id: int | None
     end_tokens: tuple[int, ...]
-    normalised_pixels: Callable[[Image.Image], Float32[np.ndarray, "..."]]
+    pixels: Callable[[Sequence[Image.Image]], Tree]
     plain_pixels: Callable[[Image.Image], UInt8[np.ndarray, "height width 3"]]
     image_layout: Callable[[tuple[int, int]], ImageLayout]
     place: Callable[[Int32[np.ndarray, " positions"], Sequence[ImageLayout]], Place]
@@ -67,6 +71,29 @@ class Processing:
     def alphabet(self) -> PieceAlphabet:
         """How the tokenizer's pieces spell text."""
         return piece_alphabet(self.tokenizer.get_vocab())
+
+
+@dataclass(frozen=True, eq=False)
+class ProcessorFiles:
+    """A checkpoint's own tokenizer and image processor.
+
+    Attributes:
+        tokenizer, image_processor, end_tokens: as of `Processing`.
+    """
+
+    tokenizer: Any
+    image_processor: Any
+    end_tokens: tuple[int, ...]
+
+
+def read_files(directory: Path) -> ProcessorFiles:
+    """A checkpoint's tokenizer and image processor. Nothing is fetched and no code from the directory is run.
+
+    Raises:
+        CheckpointError: a file is missing or cannot be read.
+    """
+    tokenizer = _read(tokenizer_class(directory), directory, "the tokenizer", trust_remote_code=False)
+    return ProcessorFiles(tokenizer, _read_image_processor(directory), find_end_tokens(tokenizer, directory))
 
 
 def read_processing(
@@ -89,29 +116,33 @@ def read_processing(
         CheckpointError: a file is missing or cannot be read, or the image processor's output is not what the vision
             tower reads.
     """
-    tokenizer = _read(tokenizer_class(directory), directory, "the tokenizer", trust_remote_code=False)
-    image_processor = _read_image_processor(directory)
+    files = read_files(directory)
     processing = Processing(
-        tokenizer=tokenizer,
-        image_processor=image_processor,
+        tokenizer=files.tokenizer,
+        image_processor=files.image_processor,
         image_token_id=image_token_id,
-        end_tokens=find_end_tokens(tokenizer, directory),
-        normalised_pixels=partial(square_pixels, image_processor),
-        plain_pixels=partial(square_colours, image_processor),
+        end_tokens=files.end_tokens,
+        pixels=partial(square_pictures, files.image_processor),
+        plain_pixels=partial(square_colours, files.image_processor),
         image_layout=image_layout,
         place=place,
     )
-    _check_pixels(processing, directory, image_size)
+    oblong, square = (3 * image_size // 2, image_size), (image_size, image_size, 3)
+    check_pictures(processing, directory, oblong, square, lambda pixels: pixels[0])
     return processing
 
 
-def square_pixels(image_processor: Any, image: Image.Image) -> Float32[np.ndarray, "height width 3"]:
-    """The one picture that the image processor makes of an image, normalised, channels last."""
-    return np.ascontiguousarray(_picture(image_processor, image), dtype=np.float32)
+def square_pictures(
+    image_processor: Any, images: Sequence[Image.Image]
+) -> Float32[np.ndarray, "images height width 3"]:
+    """The one picture that the image processor makes of each image, normalised, channels last."""
+    # A prompt may show one image several times.
+    pictures = {id(image): _picture(image_processor, image) for image in images}
+    return np.ascontiguousarray([pictures[id(image)] for image in images], dtype=np.float32)
 
 
 def square_colours(image_processor: Any, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
-    """The same picture with its colours as they were, 0 to 255."""
+    """The one picture that the image processor makes of an image, its colours as they were, 0 to 255."""
     return np.ascontiguousarray(_picture(image_processor, image, do_rescale=False, do_normalize=False), dtype=np.uint8)
 
 
@@ -149,21 +180,37 @@ def _read(auto_class: Any, directory: Path, what: str, **options: Any) -> Any:
         raise CheckpointError(f"{directory}: {what} cannot be read: {reason}") from error
 
 
-def _check_pixels(processing: Processing, directory: Path, size: int) -> None:
-    """Refuses an image processor that does not belong to the vision tower, by trying it on an oblong image."""
+def check_pictures(
+    processing: Processing,
+    directory: Path,
+    size: tuple[int, int],
+    expected: tuple[int, ...],
+    pictures: Callable[[Tree], np.ndarray],
+) -> None:
+    """Refuses an image processor that does not belong to the vision tower, by trying it on one image.
+
+    Args:
+        directory: the checkpoint's, for messages.
+        size: (width, height) of the image, which should be oblong.
+        expected: the shape of what the tower then reads.
+        pictures: takes it out of what `Processing.pixels` gives.
+
+    Raises:
+        CheckpointError: the image processor does not work, or gives another shape.
+    """
     if getattr(processing.image_processor, "backend", None) != "pil":
         kind = type(processing.image_processor).__name__
         raise CheckpointError(
             f"{directory}: image processor {kind} has no PIL back end; expected CLIP's, LLaVA's or ViT's"
         )
     try:
-        shape = processing.normalised_pixels(Image.new("RGB", (3 * size // 2, size))).shape
+        shape = pictures(processing.pixels([Image.new("RGB", size)])).shape
     # Its configuration can be wrong in as many ways as there are errors: no size, no mean, a size of zero.
     except Exception as error:
         reason = shorten(str(error), REASON, placeholder=" ...") or type(error).__name__
         raise CheckpointError(f"{directory}: the image processor does not work: {reason}") from error
-    if shape != (size, size, 3):
+    if shape != expected:
         raise CheckpointError(
             f"{directory}: the image processor gives pixels of shape {shape}, "
-            f"but the vision tower of config.json reads {(size, size, 3)}"
+            f"but the vision tower of config.json reads {expected}"
         )

@@ -4,12 +4,12 @@ Prompts are tokenised as in LLaVA and so in the first study (arXiv 2411.18620): 
 on its own, the beginning-of-sequence token kept on the first chunk only, the image's positions put between the chunks.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Bool, Int32
 
 from xmflow_jax.data import roles
 from xmflow_jax.data.batch import Bucket, StackPrompt, padded_length
@@ -23,6 +23,7 @@ from xmflow_jax.data.spans import PieceAlphabet, token_range
 from xmflow_jax.data.templates import IMAGE_PLACEHOLDER, QUESTION_PLACEHOLDER, Template
 from xmflow_jax.errors import QuestionSetAside
 
+Tree = Any
 RoleMask = Bool[np.ndarray, " positions"]
 # A role's positions, of the prompt or of the image encoder: one question's roles need not be of one length.
 AnyRoleMask = Bool[np.ndarray, " _"]
@@ -39,8 +40,8 @@ class PreparedQuestion:
         question: what was asked.
         prompt: the prompt's text, `<image>` not expanded.
         token_ids: the prompt's tokens; every image position holds the image token's id.
-        pixels: one normalised image for each `<image>` of the prompt (one, where the image is read by
-            cross-attention), channels last.
+        pixels: what the model reads of one image for each `<image>` of the prompt (of one, where the image is read by
+            cross-attention): an array or a tree of arrays (`Processing.pixels`).
         roles: the positions of each role. A role that the question has no data for is absent; one that has data but
             matches no position is all False. Image roles are over the encoder's positions where the image is read by
             cross-attention, all others over the prompt's.
@@ -53,7 +54,7 @@ class PreparedQuestion:
     question: Question
     prompt: str
     token_ids: Int32[np.ndarray, " positions"]
-    pixels: Float32[np.ndarray, "images height width 3"]
+    pixels: Tree
     roles: Mapping[str, AnyRoleMask]
     images: tuple[ImageLayout, ...]
     place: Place
@@ -61,7 +62,7 @@ class PreparedQuestion:
 
     @property
     def bucket(self) -> Bucket:
-        """What the prompts of one batch have in common: padded length, and the grid of each image."""
+        """What the prompts of one batch have in common: padded length, and the number of images."""
         return _bucket(len(self.token_ids), self.images)
 
 
@@ -108,7 +109,7 @@ def prepare_question(question: Question, processing: Processing, template: Templ
         question=question,
         prompt=template.render(question.text),
         token_ids=token_ids,
-        pixels=np.stack([processing.normalised_pixels(image.picture)] * len(images)),
+        pixels=processing.pixels([image.picture] * len(images)),
         roles=found,
         images=images,
         place=processing.place(token_ids, images if image_in_prompt else ()),
@@ -144,11 +145,15 @@ def bucket_without_image(question: Question, processing: Processing, template: T
 
 
 def _bucket(length: int, images: Iterable[ImageLayout]) -> Bucket:
-    return padded_length(length), tuple(image.grid for image in images)
+    return padded_length(length), ((len(tuple(images)),),)
 
 
-def available_roles(questions: Iterable[Question]) -> tuple[str, ...]:
-    """The roles that `prepare_question` finds for every one of these questions, told from their fields alone."""
+def available_roles(questions: Iterable[Question], views: Collection[str] = ()) -> tuple[str, ...]:
+    """The roles that `prepare_question` finds for every one of these questions, told from their fields alone.
+
+    Args:
+        views: of `roles.VIEW_ROLES` those that the model's images have.
+    """
     asked = list(questions)
 
     def all_have(field: Callable[[Question], object]) -> bool:
@@ -162,6 +167,7 @@ def available_roles(questions: Iterable[Question]) -> tuple[str, ...]:
         roles.TRUE_OPTION: not all_have(lambda q: q.true_option),
         roles.FALSE_OPTION: not all_have(lambda q: q.false_option),
         roles.CENTRAL_OBJECT: not all_have(lambda q: q.central_object),
+        **{role: role not in views for role in roles.VIEW_ROLES},
     }
     return tuple(role for role in roles.ROLES if not missing.get(role, False))
 
@@ -244,6 +250,8 @@ def _image_roles(
         return role
 
     found = {roles.IMAGE_PAD: at_image_positions(padding_positions(processing, image.size))}
+    views = processing.image_layout(image.size).views
+    found |= {role: at_image_positions(mask) for role, mask in views.items()}
     if question.boxes:
         central = at_image_positions(object_positions(processing, image.size, _upright_boxes(question, image)))
         found[roles.IMAGE_CENTRAL_OBJECT] = central

@@ -11,6 +11,11 @@ IMAGE: Final = "Image"
 IMAGE_CENTRAL_OBJECT: Final = "Image Central Object"
 IMAGE_WITHOUT_CENTRAL_OBJECT: Final = "Image Without Central Object"
 IMAGE_PAD: Final = "Image Pad"
+# Of an image that is read in several views: the whole of it in a small one, the tiles of a large one, and the positions
+# that end the rows of its patches.
+IMAGE_BASE: Final = "Image Base"
+IMAGE_TILES: Final = "Image Tiles"
+IMAGE_NEWLINE: Final = "Image Newline"
 QUESTION: Final = "Question"
 QUESTION_WITHOUT_OPTIONS: Final = "Question without Options"
 TRUE_OPTION: Final = "True Option"
@@ -25,6 +30,9 @@ ROLES: Final = (
     IMAGE_CENTRAL_OBJECT,
     IMAGE_WITHOUT_CENTRAL_OBJECT,
     IMAGE_PAD,
+    IMAGE_BASE,
+    IMAGE_TILES,
+    IMAGE_NEWLINE,
     QUESTION,
     QUESTION_WITHOUT_OPTIONS,
     TRUE_OPTION,
@@ -35,8 +43,11 @@ ROLES: Final = (
     ALL,
 )
 
+# The roles that an image layout tells (`ImageLayout.views`).
+VIEW_ROLES: Final = (IMAGE_BASE, IMAGE_TILES, IMAGE_NEWLINE)
+
 # The roles of image positions; where the image is read by cross-attention, these are the encoder's.
-IMAGE_ROLES: Final = (IMAGE, IMAGE_CENTRAL_OBJECT, IMAGE_WITHOUT_CENTRAL_OBJECT, IMAGE_PAD)
+IMAGE_ROLES: Final = (IMAGE, IMAGE_CENTRAL_OBJECT, IMAGE_WITHOUT_CENTRAL_OBJECT, IMAGE_PAD, *VIEW_ROLES)
 
 _BY_FOLDED_NAME: Final = {role.lower(): role for role in ROLES}
 

@@ -1,8 +1,8 @@
 """Prompt templates: the text around a question, with one place for it and, where the model reads the image in its
 prompt, at least one for the image.
 
-Sources: the conversation templates `v1` and `llava_llama_3` of LLaVA (arXiv 2304.08485) and the short-answer suffix
-that the first study (arXiv 2411.18620) puts behind every question.
+Sources: the conversation templates `v1`, `llava_llama_3`, `mistral_instruct` and `qwen_1_5` of LLaVA
+(arXiv 2304.08485) and the short-answer suffix that the first study (arXiv 2411.18620) puts behind every question.
 """
 
 import json
@@ -95,6 +95,12 @@ NAMED_TEMPLATES: Final = {
             + _llama_3_turn("user", f"{_STUDY_TURN}<|eot_id|>")
             # The " \n" behind the assistant's header is the study's, as is the one before the suffix.
             + _llama_3_turn("assistant", " \n"),
+        ),
+        Template("mistral_instruct", f"[INST] {_STUDY_TURN} [/INST]"),
+        Template(
+            "qwen_1_5",
+            "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+            f"<|im_start|>user\n{_STUDY_TURN}<|im_end|>\n<|im_start|>assistant\n",
         ),
         Template("plain", f"{_STUDY_TURN}\n"),
         # For models that read the image by cross-attention.

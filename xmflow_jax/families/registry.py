@@ -15,6 +15,8 @@ from typing import Any, Final
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.family import Family
 from xmflow_jax.families.llava.family import FAMILY as LLAVA
+from xmflow_jax.families.llava_next.family import FAMILY as LLAVA_NEXT
+from xmflow_jax.families.llava_onevision.family import FAMILY as LLAVA_ONEVISION
 from xmflow_jax.families.paligemma.family import FAMILY as PALIGEMMA
 from xmflow_jax.families.vision_encoder_decoder.family import FAMILY as VISION_ENCODER_DECODER
 from xmflow_jax.weights.published import ModelConfig
@@ -23,7 +25,14 @@ ENTRY_POINTS: Final = "xmflow_jax.families"
 
 # By the model type that `config.json` names.
 _REGISTERED: Final[dict[str, Family]] = {
-    family.model_type: family for family in (LLAVA, VISION_ENCODER_DECODER, PALIGEMMA)
+    family.model_type: family
+    for family in (
+        LLAVA,
+        LLAVA_NEXT,
+        LLAVA_ONEVISION,
+        PALIGEMMA,
+        VISION_ENCODER_DECODER,
+    )
 }
 
 

@@ -23,6 +23,8 @@ from xmflow_jax.nn.network import Network
 from xmflow_jax.nn.operations import count_operations
 from xmflow_jax.nn.stacks import every_row, next_logits, nothing_dropped, reading_site, stack_name
 
+Tree = Any
+
 # As many as any model's position ids have; a model with fewer takes the first.
 ID_AXES: Final = 3
 
@@ -77,14 +79,14 @@ class ModelCosts:
 
     Attributes:
         stacks: in the order in which they run.
-        image: one image through what the model needs of its encoder.
-        image_positions: sources that one image gives to sites that read it.
+        images: one prompt's images through what the model needs of its encoder.
+        visual_positions: sources that they give to sites that read them.
         head: one position's logits.
     """
 
     stacks: tuple[StackCosts, ...]
-    image: int
-    image_positions: int
+    images: int
+    visual_positions: int
     head: int
 
 
@@ -102,15 +104,15 @@ class Operations:
         return self.images + self.base + self.suffixes + self.readout
 
 
-def model_costs(net: Network, image: tuple[int, ...]) -> ModelCosts:
+def model_costs(net: Network, pixels: Tree) -> ModelCosts:
     """What a model's parts cost; nothing is computed.
 
     Args:
         net: arrays or their shapes.
-        image: shape of one image, such as (336, 336, 3).
+        pixels: of one prompt, arrays or their shapes. Where a batch pads them, those of its largest prompt.
     """
-    pixels = jax.ShapeDtypeStruct((1, *image), jnp.float32)
-    encode = _of_params(net, lambda model, pixels: model.image_features(pixels))
+    pixels = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), pixels)
+    encode = _of_params(net, lambda model, pixels: model.visual(pixels))
     features = jax.eval_shape(encode, net.params, pixels)
     token, ids = jax.ShapeDtypeStruct((1, 1), jnp.int32), jax.ShapeDtypeStruct((1, ID_AXES, 1), jnp.int32)
     stacks: list[StackCosts] = []
@@ -187,7 +189,7 @@ def _outside(costs: ModelCosts, block: BlockCosts, batch: Batch, prompt: int) ->
     if block.reads is None:
         return 0
     if block.reads == VISUAL:
-        return int(batch.pixels.shape[1]) * costs.image_positions
+        return costs.visual_positions
     number = [stack.name for stack in costs.stacks].index(block.reads)
     return int(batch.inputs[number].length[prompt])
 
@@ -207,7 +209,7 @@ def sources_seen(inputs: StackInput, prompt: int) -> Int[np.ndarray, " position"
 
 def usual_operations(costs: ModelCosts, batch: Batch, configurations: int) -> float:
     """One full pass for every configuration of every prompt, image encoder included; causal count."""
-    total = len(batch.length) * (batch.pixels.shape[1] * costs.image + costs.head)
+    total = len(batch.length) * (costs.images + costs.head)
     for prompt in range(len(batch.length)):
         seen = [sources_seen(inputs, prompt) for inputs in batch.inputs]
         for number, block, _ in _layers(costs):
@@ -234,7 +236,7 @@ def necessary_operations(costs: ModelCosts, placement: Placement, batch: Batch) 
                 suffixes += count * (one + _read_again(costs, block, begins, outside))
     for group in placement.groups:
         readouts += group.trie.necessary[-1] * len(batch.length)
-    images = len(batch.length) * batch.pixels.shape[1] * costs.image
+    images = len(batch.length) * costs.images
     return Operations(float(images), float(base), float(suffixes), float(readouts * costs.head))
 
 
@@ -272,7 +274,7 @@ def executed_operations(costs: ModelCosts, placement: Placement, batch: Batch, r
                 suffixes += len(segment.parents) * (own + _read_again(costs, block, group.extents, outside))
         readouts += trie.necessary[-1]
     size = len(batch.length)
-    images = size * batch.pixels.shape[1] * costs.image
+    images = size * costs.images
     return Operations(float(images), float(size * base), float(size * suffixes), float(size * readouts * costs.head))
 
 
@@ -281,7 +283,7 @@ def _padded_outside(costs: ModelCosts, block: BlockCosts, batch: Batch) -> int:
     if block.reads is None:
         return 0
     if block.reads == VISUAL:
-        return int(batch.pixels.shape[1]) * costs.image_positions
+        return costs.visual_positions
     number = [stack.name for stack in costs.stacks].index(block.reads)
     return int(batch.inputs[number].tokens.shape[1])
 

@@ -38,10 +38,9 @@ Tree = Any
 Left = Mapping[str, Array]
 
 
-def encode_images(net: Network, pixels: Float[Array, "batch images height width 3"]) -> Array:
-    """Visual features [batch, images * positions, width] of every prompt."""
-    features = net.module().image_features(pixels.reshape(-1, *pixels.shape[2:]))
-    return features.reshape(pixels.shape[0], -1, features.shape[-1])
+def encode_images(net: Network, pixels: Tree) -> Float[Array, "batch visual width"]:
+    """Visual features of every prompt."""
+    return net.module().visual(pixels)
 
 
 def run_stack(

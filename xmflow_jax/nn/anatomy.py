@@ -76,11 +76,13 @@ class Anatomy:
         stacks: in the order in which they run; the answer is read off the last one.
         vocabulary: embeddings, and so token ids.
         positions: of prompt and answer together, at most; None where the model sets no limit.
+        views: roles of the views in which the model reads every image; empty where there is one.
     """
 
     stacks: tuple[StackShape, ...]
     vocabulary: int
     positions: int | None = None
+    views: tuple[str, ...] = ()
 
     @property
     def main(self) -> StackShape:

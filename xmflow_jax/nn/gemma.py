@@ -72,8 +72,8 @@ class GemmaConfig:
     head_norms: bool = False
 
     @property
-    def mlp(self) -> LlamaConfig:
-        """Sizes of the MLP, which is Llama's."""
+    def projections(self) -> LlamaConfig:
+        """Sizes of the MLP's projections, which are Llama's."""
         sizes = (self.vocabulary, self.width, self.mlp_width, self.layers, self.heads, self.kv_heads, self.head_width)
         return LlamaConfig(*sizes, activation=self.activation)
 
@@ -92,16 +92,15 @@ class GemmaNorm(nnx.Module):
 
 
 class GemmaAttention(nnx.Module):
-    """The four projections, and the norms of the heads where there are any; attention itself is the caller's."""
+    """The four projections, and the norms of the heads where there are any."""
 
     def __init__(self, config: GemmaConfig, *, dtype: DType, rngs: nnx.Rngs) -> None:
         def linear(inputs: int, outputs: int) -> nnx.Linear:
             return nnx.Linear(inputs, outputs, use_bias=False, param_dtype=dtype, rngs=rngs)
 
-        self.q_proj = linear(config.width, config.heads * config.head_width)
-        self.k_proj = linear(config.width, config.kv_heads * config.head_width)
-        self.v_proj = linear(config.width, config.kv_heads * config.head_width)
-        self.o_proj = linear(config.heads * config.head_width, config.width)
+        heads, kv_heads = config.heads * config.head_width, config.kv_heads * config.head_width
+        self.q_proj, self.o_proj = linear(config.width, heads), linear(heads, config.width)
+        self.k_proj, self.v_proj = linear(config.width, kv_heads), linear(config.width, kv_heads)
         if config.head_norms:
             self.q_norm = GemmaNorm(config.head_width, config.norm_eps, dtype=dtype, rngs=rngs)
             self.k_norm = GemmaNorm(config.head_width, config.norm_eps, dtype=dtype, rngs=rngs)
@@ -134,7 +133,7 @@ class GemmaBlock(nnx.Module):
         if config.outer_norms:
             self.pre_feedforward_layernorm, self.post_feedforward_layernorm = norm(), norm()
         self.self_attn = GemmaAttention(config, dtype=dtype, rngs=rngs)
-        self.mlp = LlamaMLP(config.mlp, dtype=dtype, rngs=rngs)
+        self.mlp = LlamaMLP(config.projections, dtype=dtype, rngs=rngs)
         self.config = config
 
     def __call__(
@@ -235,14 +234,3 @@ class GemmaDecoder(nnx.Module):
         """The head alone, its bound included, in float32 or wider."""
         head = self.embed_tokens.embedding[...].T if self.config.tied else self.lm_head.kernel[...]
         return scaled(wide_einsum("...d,dv->...v", x, head), 1.0, self.config.final_softcap)
-
-
-def with_images(
-    words: Float[Array, "batch position width"],
-    is_image: Bool[Array, "batch position"],
-    features: Float[Array, "batch visual width"],
-) -> Float[Array, "batch position width"]:
-    """Embeddings of words, with the n-th feature of a prompt's images at its n-th image position."""
-    index = jnp.clip(jnp.cumsum(is_image, axis=1) - 1, 0, features.shape[1] - 1)
-    visual = jnp.take_along_axis(features, index[..., None], axis=1)
-    return jnp.where(is_image[..., None], visual.astype(words.dtype), words)

@@ -115,8 +115,14 @@ class Model(Protocol):
     @property
     def stacks(self) -> Sequence[Stack]: ...
 
-    def image_features(self, pixels: Tree) -> Float[Array, "images visual width"]:
-        """What is read of each image."""
+    def visual(self, pixels: Tree) -> Float[Array, "batch visual width"]:
+        """What is read of the images of each prompt, in the order of its image positions.
+
+        Args:
+            pixels: what the family's processing gives of the prompts' images, stacked to a batch: every leaf has the
+                batch on its first axis. Prompts differ in how many features they have; behind a prompt's own stands
+                anything.
+        """
         ...
 
     def enter(

@@ -133,7 +133,7 @@ def estimate_work(
         batch = build_batch([prompt])
         key = question_key(prompt.question.task, prompt.question.question_id)
         positions = build_positions([prompt], built.actions, batch.tokens.shape[1], keys=[key])
-        costs = costs or model_costs(identity.net, prompt.pixels.shape[1:])
+        costs = costs or model_costs(identity.net, prompt.pixels)
         operations += left * necessary_operations(costs, place_study(built, positions, batch), batch).total
         written += left * bytes_per_question(study, prompt, min(batch_size, left), layers, anatomy.vocabulary)
     rate = 1.0 if costs is None else matmul_rate(*typical_product(costs.stacks[-1]), identity.dtype)

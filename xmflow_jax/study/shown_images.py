@@ -1,11 +1,12 @@
 """Which image a question is shown: its own, none, or another question's. The last two are blind baselines."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 
+from xmflow_jax.data.images import COLOURS
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.data.question import Question
 from xmflow_jax.errors import OptionError
@@ -13,6 +14,8 @@ from xmflow_jax.errors import OptionError
 OWN: Final = "own"
 BLANK: Final = "blank"
 SHUFFLED: Final = "shuffled"
+
+Tree = Any
 
 # `(task, question_id)`.
 Key = tuple[str, str]
@@ -59,9 +62,16 @@ def with_blank_images(prepare: Prepare) -> Prepare:
 
     def blank(question: Question) -> PreparedQuestion:
         prompt = prepare(question)
-        return dataclasses.replace(prompt, pixels=np.zeros_like(prompt.pixels))
+        return dataclasses.replace(prompt, pixels=_mean_colour(prompt.pixels))
 
     return blank
+
+
+def _mean_colour(pixels: Tree) -> Tree:
+    """Zeros in place of the colours; what tells where pictures lie stays."""
+    if isinstance(pixels, Mapping):
+        return {**pixels, COLOURS: np.zeros_like(pixels[COLOURS])}
+    return np.zeros_like(pixels)
 
 
 def with_shuffled_images(prepare: Prepare, others: dict[Key, Question]) -> Prepare:

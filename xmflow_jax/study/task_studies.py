@@ -132,7 +132,7 @@ def plan_studies(
     tasks: dict[str, list[Question]] = {}
     for question in questions:
         tasks.setdefault(question.task, []).append(question)
-    roles = {task: available_roles(own) for task, own in tasks.items()}
+    roles = {task: available_roles(own, model.views) for task, own in tasks.items()}
     _refuse_unknown_roles(asked, options, roles, say)
     studies = []
     for task, own in tasks.items():

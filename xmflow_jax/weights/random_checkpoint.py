@@ -110,7 +110,7 @@ def _drawing(
 
 def _distribution(rule: Rule, shape: tuple[int, ...], table: KeyTable) -> tuple[float, float]:
     """Mean and standard deviation of a tensor's values."""
-    *_, layer, leaf = rule.path
+    layer, leaf = ("", *rule.path)[-2:]
     if leaf == "scale":
         return 1.0, 0.1
     if leaf == "bias":

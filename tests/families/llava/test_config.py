@@ -102,7 +102,7 @@ def set_in(part: str, **fields: Any) -> Callable[[dict[str, Any]], None]:
 
 
 REFUSED = {
-    "model type": (set_in("", model_type="llava_next"), "model_type is 'llava_next'"),
+    "model type": (set_in("", model_type="no_such"), "model_type is 'no_such'"),
     "no model type": (lambda content: content.pop("model_type"), "model_type is None"),
     "text type": (set_in("text_config", model_type="gemma"), "text_config.model_type is 'gemma'"),
     "vision type": (set_in("vision_config", model_type="dinov2"), "vision_config.model_type is 'dinov2'"),

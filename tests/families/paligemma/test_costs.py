@@ -39,7 +39,7 @@ def test_executed_operations_at_published_sizes(name: str) -> None:
     placement = place_study(study, positions, batch)
     # Every pathway changes the whole prompt behind its window's first layer.
     assert [np.asarray(begin).tolist() for (begin,) in placement.begins] == [[0]] * len(placement.groups)
-    costs = model_costs(net, prompt.pixels.shape[1:])
+    costs = model_costs(net, prompt.pixels)
     necessary, usual = necessary_operations(costs, placement, batch), usual_operations(costs, batch, len(rows))
     executed = executed_operations(costs, placement, batch, CAUSAL_BLOCK)
     assert necessary.total <= executed.total <= 1.2 * necessary.total

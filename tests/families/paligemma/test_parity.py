@@ -67,7 +67,7 @@ def test_every_hidden_state_and_logit(decoder: str) -> None:
     theirs = published.run(prompt, NOTHING_BLOCKED, output_hidden_states=True)
     model: Any = loaded.net.module()
     features = published.model.get_image_features(theirs_pixels(prompt)).pooler_output.detach().numpy()
-    np.testing.assert_allclose(model.image_features(jnp.asarray(prompt.pixels)), features, rtol=0, atol=BOUND)
+    np.testing.assert_allclose(model.visual(jnp.asarray(prompt.pixels)[None])[0], features[0], rtol=0, atol=BOUND)
     assert prompt.place.blocks is not None
     own = full_pass(
         loaded.net,

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from xmflow_jax.nn.anatomy import MLP, SELF, Site
 from xmflow_jax.nn.attention import wide_einsum
@@ -15,6 +15,7 @@ from xmflow_jax.nn.clip import ClipVision, ClipVisionConfig
 from xmflow_jax.nn.interfaces import Attend, Drop, Rows
 from xmflow_jax.nn.layers import DType, RMSNorm, StackedBlocks, stack_blocks
 from xmflow_jax.nn.llama import LlamaAttention, LlamaConfig, LlamaMLP
+from xmflow_jax.nn.pictures import features_in_order, one_by_one, side_by_side
 from xmflow_jax.nn.rotary import Rotation, rotate
 
 # The window of a layer that has none: longer than any prompt.
@@ -157,9 +158,9 @@ class ProofModel(nnx.Module):
     def stacks(self) -> tuple[ProofDecoder, ...]:
         return (self.language_model,)
 
-    def image_features(self, pixels: Float[Array, "images height width 3"]) -> Float[Array, "images positions model"]:
-        """Projected patches of each image, without the class token."""
-        return self.projector(self.vision_tower.output(pixels)[:, 1:])
+    def visual(self, pixels: Float[Array, "batch images height width 3"]) -> Float[Array, "batch visual model"]:
+        """Projected patches of each prompt's images, without the class tokens."""
+        return side_by_side(self.projector(self.vision_tower.output(one_by_one(pixels))[:, 1:]), len(pixels))
 
     def enter(
         self,
@@ -170,11 +171,7 @@ class ProofModel(nnx.Module):
         before: None = None,
     ) -> Float[Array, "batch position model"]:
         """Word embeddings; the n-th image position of a prompt reads its n-th feature."""
-        is_image: Bool[Array, "batch position"] = tokens == self.config.image_token
-        words = self.language_model.embed(tokens, ids)
-        index = jnp.clip(jnp.cumsum(is_image, axis=1) - 1, 0, features.shape[1] - 1)
-        visual = jnp.take_along_axis(features, index[..., None], axis=1)
-        return jnp.where(is_image[..., None], visual.astype(words.dtype), words)
+        return features_in_order(self.language_model.embed(tokens, ids), tokens == self.config.image_token, features)
 
     def norm(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """The norm before the head."""

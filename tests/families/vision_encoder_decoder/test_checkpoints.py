@@ -113,7 +113,7 @@ FUSED, UNFUSED = "decoder.transformer.h.0.attn.c_attn.weight", np.zeros((24, 24)
 QUERY_BIAS = "decoder.transformer.h.1.crossattention.q_attn.bias"
 
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
-    "another family": (in_config("", model_type="blip"), "model_type is 'blip'; supported: 'llava' or 'vision-enc"),
+    "another family": (in_config("", model_type="no_such"), "model_type is 'no_such'; supported: 'llava' or "),
     "another decoder": (in_config("decoder", model_type="bert"), "decoder.model_type is 'bert'"),
     "another encoder": (in_config("encoder", model_type="swin"), "encoder.model_type is 'swin'"),
     "no cross-attention": (in_config("decoder", add_cross_attention=False), "decoder.add_cross_attention is False"),

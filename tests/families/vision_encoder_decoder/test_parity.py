@@ -96,7 +96,7 @@ def test_scale_of_the_models_width_and_no_class_token(tmp_path: Path) -> None:
         layer.crossattention.q_attn.register_forward_hook(lambda module, given, output: output * HEADS**-0.5)
     told = published(torch_model, tokens, pixels, encoder_outputs=patches, output_hidden_states=True)
     model = nnx.merge(loaded.graphdef, loaded.state)
-    features = model.image_features(jnp.asarray(pixels))
+    features = model.visual(jnp.asarray(pixels)[:, None])
     assert features.shape == (2, model.config.image_positions, width) == (2, 4, width)
     collected, _, _, logits = full_pass(loaded.net, jnp.asarray(tokens), jnp.asarray(pixels))
     for layer in range(LAYERS):

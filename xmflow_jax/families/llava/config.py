@@ -61,7 +61,7 @@ def read_config(path: Path, published: Mapping[str, Any]) -> LlavaConfig:
     filled = fill_defaults(path, published, "LlavaConfig")
     return LlavaConfig(
         vision=tower_sizes(path, VISION, filled.vision_config),
-        text=read_text(path, TEXT, filled.text_config, tied=_flag(published, text)),
+        text=read_text(path, TEXT, filled.text_config, tied=head_is_embedding(published, text)),
         image_token=size(path, "image_token_index", filled.image_token_index, least=0),
         feature_layer=feature_layer(path, filled),
         keep_class_token=keeps_class_token(path, filled),
@@ -70,7 +70,7 @@ def read_config(path: Path, published: Mapping[str, Any]) -> LlavaConfig:
     )
 
 
-def _flag(published: Mapping[str, Any], text: Mapping[str, Any]) -> bool:
+def head_is_embedding(published: Mapping[str, Any], text: Mapping[str, Any]) -> bool:
     """Whether the head is the embedding: either flag says so (transformers 5: `LlavaConfig.__post_init__`)."""
     return bool(published.get("tie_word_embeddings", False) or text.get("tie_word_embeddings", False))
 

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
 from xmflow_jax.nn.clip import ClipVision, ClipVisionConfig
+from xmflow_jax.nn.image_in_prompt import ImageInPrompt
 from xmflow_jax.nn.layers import ACTIVATIONS, DType
 from xmflow_jax.nn.llama import LlamaConfig, LlamaDecoder
+from xmflow_jax.nn.pictures import one_by_one, side_by_side
 
 
 @dataclass(frozen=True)
@@ -40,58 +42,33 @@ class LlavaConfig:
 class LlavaProjector(nnx.Module):
     """Vision width -> text width, through two linear layers."""
 
-    def __init__(self, config: LlavaConfig, *, dtype: DType, rngs: nnx.Rngs) -> None:
+    def __init__(self, widths: tuple[int, int], activation: str, bias: bool, *, dtype: DType, rngs: nnx.Rngs) -> None:
         def linear(inputs: int) -> nnx.Linear:
-            return nnx.Linear(inputs, config.text.width, use_bias=config.projector_bias, param_dtype=dtype, rngs=rngs)
+            return nnx.Linear(inputs, widths[1], use_bias=bias, param_dtype=dtype, rngs=rngs)
 
-        self.linear_1, self.linear_2 = linear(config.vision.width), linear(config.text.width)
-        self.activation = config.projector_activation
+        self.linear_1, self.linear_2 = linear(widths[0]), linear(widths[1])
+        self.activation = activation
 
     def __call__(self, x: Float[Array, "*batch vision"]) -> Float[Array, "*batch text"]:
         return self.linear_2(ACTIVATIONS[self.activation](self.linear_1(x)))
 
 
-class Llava(nnx.Module):
+class Llava(ImageInPrompt):
     """Image positions of the prompt take the projected patches; everything after is a Llama."""
 
     def __init__(self, config: LlavaConfig, *, dtype: DType = jnp.float32, rngs: nnx.Rngs) -> None:
         self.vision_tower = ClipVision(config.vision, dtype=dtype, rngs=rngs)
-        self.multi_modal_projector = LlavaProjector(config, dtype=dtype, rngs=rngs)
+        widths = config.vision.width, config.text.width
+        self.multi_modal_projector = LlavaProjector(
+            widths, config.projector_activation, config.projector_bias, dtype=dtype, rngs=rngs
+        )
         self.language_model = LlamaDecoder(config.text, dtype=dtype, rngs=rngs)
+        self.image_token = config.image_token
         self.config = config
 
-    def image_features(self, pixels: Float[Array, "images height width 3"]) -> Float[Array, "images positions model"]:
-        """Projected patches of each image."""
-        hidden = self.vision_tower.hidden_state(pixels, self.config.feature_layer)
+    def visual(self, pixels: Float[Array, "batch images height width 3"]) -> Float[Array, "batch visual model"]:
+        """Projected patches of each prompt's images, one image after the other."""
+        hidden = self.vision_tower.hidden_state(one_by_one(pixels), self.config.feature_layer)
         if self.config.vision.class_token and not self.config.keep_class_token:
             hidden = hidden[:, 1:]
-        return self.multi_modal_projector(hidden)
-
-    @property
-    def stacks(self) -> tuple[LlamaDecoder, ...]:
-        """The decoder alone."""
-        return (self.language_model,)
-
-    def enter(
-        self,
-        stack: int,
-        tokens: Int[Array, "batch position"],
-        ids: Int[Array, "batch axis position"],
-        features: Float[Array, "batch visual model"],
-        before: Float[Array, "batch source model"] | None = None,
-    ) -> Float[Array, "batch position model"]:
-        """Word embeddings, with the visual features (all images of a prompt, in order) at its image positions."""
-        is_image: Bool[Array, "batch position"] = tokens == self.config.image_token
-        words = self.language_model.embed(jnp.where(is_image, 0, tokens), ids)
-        # The n-th image position of a prompt reads its n-th feature.
-        index = jnp.clip(jnp.cumsum(is_image, axis=1) - 1, 0, features.shape[1] - 1)
-        visual = jnp.take_along_axis(features, index[..., None], axis=1)
-        return jnp.where(is_image[..., None], visual.astype(words.dtype), words)
-
-    def norm(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
-        """The norm before the head."""
-        return self.language_model.norm(x)
-
-    def unembed(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocabulary"]:
-        """The head alone, in float32 or wider."""
-        return self.language_model.unembed(x)
+        return side_by_side(self.multi_modal_projector(hidden), len(pixels))

@@ -19,13 +19,14 @@ def key_table(config: LlavaConfig) -> KeyTable:
     """The tensors of a LLaVA of this configuration."""
     rules = (
         *tower_rules(config.vision, "vision_tower", "vision_tower"),
-        *_projector_rules(config),
+        *projector_rules(config.projector_bias),
         *text_rules(config.text),
     )
     return KeyTable(rules, LAYOUTS, TOWER_AND_TEXT_HARMLESS, EMBEDDING, HEAD, config.text.tied)
 
 
-def _projector_rules(config: LlavaConfig) -> Iterator[Rule]:
+def projector_rules(bias: bool) -> Iterator[Rule]:
+    """The projector's two linear layers."""
     projector = "multi_modal_projector"
     for name in ("linear_1", "linear_2"):
-        yield from linear(f"{projector}.{name}", (projector, name), bias=config.projector_bias)
+        yield from linear(f"{projector}.{name}", (projector, name), bias=bias)

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from xmflow_jax.nn.clip import ClipVision, ClipVisionConfig
-from xmflow_jax.nn.gemma import GemmaConfig, GemmaDecoder, with_images
+from xmflow_jax.nn.gemma import GemmaConfig, GemmaDecoder
+from xmflow_jax.nn.image_in_prompt import ImageInPrompt
 from xmflow_jax.nn.layers import DType
+from xmflow_jax.nn.pictures import one_by_one, side_by_side
 
 
 @dataclass(frozen=True)
@@ -35,41 +37,17 @@ class Projector(nnx.Module):
         return self.linear(x)
 
 
-class PaliGemma(nnx.Module):
+class PaliGemma(ImageInPrompt):
     """Image positions of the prompt take the projected patches, which are not scaled as words are."""
 
     def __init__(self, config: PaliGemmaConfig, *, dtype: DType = jnp.float32, rngs: nnx.Rngs) -> None:
         self.vision_tower = ClipVision(config.vision, dtype=dtype, rngs=rngs)
         self.multi_modal_projector = Projector(config, dtype=dtype, rngs=rngs)
         self.language_model = GemmaDecoder(config.text, dtype=dtype, rngs=rngs)
+        self.image_token = config.image_token
         self.config = config
 
-    def image_features(self, pixels: Float[Array, "images height width 3"]) -> Float[Array, "images positions model"]:
-        """Projected patches of each image, behind the tower's last norm."""
-        return self.multi_modal_projector(self.vision_tower.output(pixels))
-
-    @property
-    def stacks(self) -> tuple[GemmaDecoder, ...]:
-        """The decoder alone."""
-        return (self.language_model,)
-
-    def enter(
-        self,
-        stack: int,
-        tokens: Int[Array, "batch position"],
-        ids: Int[Array, "batch axis position"],
-        features: Float[Array, "batch visual model"],
-        before: Float[Array, "batch source model"] | None = None,
-    ) -> Float[Array, "batch position model"]:
-        """Word embeddings, with the visual features (all images of a prompt, in order) at its image positions."""
-        is_image = tokens == self.config.image_token
-        words = self.language_model.embed(jnp.where(is_image, 0, tokens), ids)
-        return with_images(words, is_image, features)
-
-    def norm(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
-        """The norm before the head."""
-        return self.language_model.norm(x)
-
-    def unembed(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocabulary"]:
-        """The head alone, in float32 or wider."""
-        return self.language_model.unembed(x)
+    def visual(self, pixels: Float[Array, "batch images height width 3"]) -> Float[Array, "batch visual model"]:
+        """Projected patches of each prompt's images, behind the tower's last norm, one image after the other."""
+        features = self.multi_modal_projector(self.vision_tower.output(one_by_one(pixels)))
+        return side_by_side(features, len(pixels))

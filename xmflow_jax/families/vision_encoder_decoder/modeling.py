@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from xmflow_jax.nn.clip import ClipVision, ClipVisionConfig
 from xmflow_jax.nn.gpt2 import MODEL_WIDTH, Gpt2Config, Gpt2Decoder
 from xmflow_jax.nn.layers import DType
+from xmflow_jax.nn.pictures import one_by_one, side_by_side
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,12 @@ class CrossAttentionModel(nnx.Module):
         self.language_model = Gpt2Decoder(config.text, dtype=dtype, rngs=rngs)
         self.config = config
 
-    def image_features(self, pixels: Float[Array, "images height width 3"]) -> Float[Array, "images positions model"]:
-        """The states of each image that cross-attention reads."""
-        states = self.vision_tower.output(pixels)
+    def visual(self, pixels: Float[Array, "batch images height width 3"]) -> Float[Array, "batch visual model"]:
+        """The states of each prompt's images that cross-attention reads, one image after the other."""
+        states = self.vision_tower.output(one_by_one(pixels))
         if not self.config.keep_class_token:
             states = states[:, 1:]
-        return self.enc_to_dec_proj(states) if self.config.projects else states
+        return side_by_side(self.enc_to_dec_proj(states) if self.config.projects else states, len(pixels))
 
     @property
     def stacks(self) -> tuple[Gpt2Decoder, ...]:

@@ -1,0 +1,56 @@
+"""LLaVA-NeXT as a family."""
+
+from typing import Final
+
+from xmflow_jax.data import roles
+from xmflow_jax.families.family import Family
+from xmflow_jax.families.llava_next.config import MODEL_TYPE, read_config, write_config
+from xmflow_jax.families.llava_next.modeling import LlavaNext, LlavaNextConfig
+from xmflow_jax.families.llava_next.params import NEWLINE, key_table
+from xmflow_jax.families.llava_next.processing import image_layout, place, processing, template
+from xmflow_jax.machine.partitioning import Partitioning, Tower
+from xmflow_jax.nn.anatomy import NOTHING, Anatomy, Site, StackShape
+from xmflow_jax.nn.clip import ClipVisionConfig
+from xmflow_jax.nn.llama import LlamaConfig
+
+
+def partitioning(config: LlavaNextConfig) -> Partitioning:
+    """Every tower by its own heads; projector and newline have columns alone."""
+    vision, text = config.vision, config.text
+    return Partitioning(
+        {
+            "vision_tower": Tower("the vision tower", vision.heads, vision.heads),
+            "multi_modal_projector": Tower("the projector"),
+            NEWLINE: Tower("the newline"),
+            "language_model": Tower("the decoder", text.heads, text.kv_heads),
+        }
+    )
+
+
+def anatomy(config: LlavaNextConfig) -> Anatomy:
+    """One stack of the decoder's blocks, with the positions that it was trained on."""
+    text = config.text
+    block = (Site("decoder", "self"), Site("decoder", "mlp", NOTHING))
+    stack = StackShape("decoder", (block,) * text.layers, text.heads)
+    return Anatomy((stack,), text.vocabulary, text.positions, roles.VIEW_ROLES)
+
+
+FAMILY: Final = Family(
+    model_type=MODEL_TYPE,
+    read_config=read_config,
+    write_config=write_config,
+    build=LlavaNext,
+    keys=key_table,
+    partitioning=partitioning,
+    anatomy=anatomy,
+    processing=processing,
+    image_layout=image_layout,
+    place=place,
+    template=template,
+    tiny=LlavaNextConfig(
+        ClipVisionConfig(image_size=28, patch_size=14, width=16, mlp_width=24, layers=2, heads=2),
+        LlamaConfig(vocabulary=40, width=24, mlp_width=32, layers=3, heads=4, kv_heads=2, head_width=6),
+        image_token=39,
+        canvases=((28, 56), (56, 28), (56, 56)),
+    ),
+)

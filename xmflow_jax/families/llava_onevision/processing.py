@@ -1,0 +1,95 @@
+"""LLaVA-OneVision's prompts: an image as a small whole and as the tiles of a large picture, resampled."""
+
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+from PIL import Image
+
+from xmflow_jax.data.anyres import Tiling, blend_features, cut_image, draw_views, most_cells, tiled_layout
+from xmflow_jax.data.images import COLOURS, ImageLayout
+from xmflow_jax.data.place import Place, plain_place
+from xmflow_jax.data.processing import Processing
+from xmflow_jax.data.templates import NAMED_TEMPLATES, Template
+from xmflow_jax.families.llava_next.processing import Cutting, tiled_processing, tiles_of
+from xmflow_jax.families.llava_onevision.modeling import READS, SHARES, LlavaOnevisionConfig
+from xmflow_jax.nn.pictures import LEARNED
+
+
+def tiling(config: LlavaOnevisionConfig, size: tuple[int, int]) -> Tiling:
+    """An image's tiles.
+
+    Args:
+        size: (width, height).
+    """
+    return cut_image(size, config.canvases, config.vision.image_size, config.vision.patch_size)
+
+
+@lru_cache(maxsize=256)
+def image_layout(config: LlavaOnevisionConfig, size: tuple[int, int]) -> ImageLayout:
+    """The whole's patches, then the large picture's rows of kept patches, resampled, each with a newline behind it."""
+    cut = tiling(config, size)
+    return tiled_layout(cut, config.vision.patch_size, most_cells(cut, config.most_tiles))
+
+
+def place(
+    config: LlavaOnevisionConfig, tokens: Int32[np.ndarray, " positions"], images: Sequence[ImageLayout]
+) -> Place:
+    """A position's id is its index."""
+    return plain_place(len(tokens))
+
+
+def tiles_and_shares(
+    config: LlavaOnevisionConfig, image_processor: Any, images: Sequence[Image.Image]
+) -> dict[str, np.ndarray]:
+    """What `LlavaOnevision.visual` reads of a prompt's images: all their tiles, and what each position is made of."""
+    tiles, reads, shares, before = [], [], [], 0
+    per_tile = config.vision.patches
+    for image in images:
+        cut = tiling(config, image.size)
+        own, share = blend_features(cut, most_cells(cut, config.most_tiles))
+        reads.append(np.where(own == LEARNED, LEARNED, own + before))
+        shares.append(share)
+        tiles.append(tiles_of(image_processor, image))
+        before += len(tiles[-1]) * per_tile
+    return {
+        COLOURS: np.ascontiguousarray(np.concatenate(tiles), dtype=np.float32),
+        READS: np.concatenate(reads).astype(np.int32),
+        SHARES: np.concatenate(shares),
+    }
+
+
+def views(
+    config: LlavaOnevisionConfig, image_processor: Any, image: Image.Image
+) -> UInt8[np.ndarray, "height width 3"]:
+    """The small whole and, below it, the large picture, in the image's own colours."""
+    tiles = tiles_of(image_processor, image, do_rescale=False, do_normalize=False)
+    # The tower leaves out the pixels at a tile's edge that fill no patch.
+    seen = config.vision.grid * config.vision.patch_size
+    return np.ascontiguousarray(draw_views(tiles[:, :seen, :seen], tiling(config, image.size)), dtype=np.uint8)
+
+
+def processing(directory: Path, config: LlavaOnevisionConfig) -> Processing:
+    """Tokenizer and image processor of a checkpoint.
+
+    Raises:
+        CheckpointError: as of `tiled_processing`.
+    """
+    cutting = Cutting(
+        canvases=config.canvases,
+        tile=config.vision.image_size,
+        image_token=config.image_token,
+        pixels=partial(tiles_and_shares, config),
+        views=partial(views, config),
+        image_layout=partial(image_layout, config),
+        place=partial(place, config),
+    )
+    return tiled_processing(directory, cutting)
+
+
+def template(directory: Path, config: LlavaOnevisionConfig) -> Template:
+    """The authors' own in their evaluations."""
+    return NAMED_TEMPLATES["qwen_1_5"]
