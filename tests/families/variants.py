@@ -6,7 +6,7 @@ from typing import Any
 from tests.weights.tiny_checkpoint import TINY
 from xmflow_jax.families.llava_next.family import FAMILY as LLAVA_NEXT
 from xmflow_jax.families.llava_onevision.family import FAMILY as LLAVA_ONEVISION
-from xmflow_jax.families.registry import PALIGEMMA
+from xmflow_jax.families.registry import GEMMA_3, PALIGEMMA
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.gpt2 import MODEL_WIDTH, Gpt2Config
@@ -45,6 +45,9 @@ PALIGEMMA_2 = replace(
     ),
 )
 
+# Its images are longer than its window.
+GEMMA_3_WIDE = replace(GEMMA_3.tiny, side=4, text=replace(GEMMA_3.tiny.text, rope_scaling=RotaryScaling("linear", 8.0)))
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "llava": {
         "tied": replace(TINY, text=replace(TINY.text, tied=True)),
@@ -79,6 +82,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "edges": replace(ONEVISION, vision=replace(ONEVISION.vision, image_size=32), canvases=((32, 32), (64, 64))),
     },
     "vision-encoder-decoder": ENCODER_DECODERS,
+    "gemma3": {
+        "wide": GEMMA_3_WIDE,
+        "no windows": replace(GEMMA_3.tiny, text=replace(GEMMA_3.tiny.text, sliding=(), span=None, strict=False)),
+        "untied": replace(GEMMA_3.tiny, text=replace(GEMMA_3.tiny.text, tied=False)),
+    },
     "paligemma": {
         "gemma2": PALIGEMMA_2,
         "untied": replace(PALIGEMMA.tiny, text=replace(PALIGEMMA.tiny.text, tied=False, norm_eps=1e-3, kv_heads=1)),
