@@ -12,9 +12,10 @@ from xmflow_jax.knockout.kinds.drawn import DrawnEdges
 from xmflow_jax.knockout.kinds.edges import Edges
 from xmflow_jax.knockout.modes import MEAN
 from xmflow_jax.nn.anatomy import MAIN, OWN
+from xmflow_jax.nn.interfaces import StrictSpan
 
 
-def can_change(knockout: Knockout, prompt: TinyPrompt, key: int, spans: Sequence[int | None]) -> bool:
+def can_change(knockout: Knockout, prompt: TinyPrompt, key: int, spans: Sequence[int | StrictSpan | None]) -> bool:
     """Whether anything of a knockout reaches the row that the answer is read at.
 
     Args:
@@ -27,7 +28,10 @@ def can_change(knockout: Knockout, prompt: TinyPrompt, key: int, spans: Sequence
     changed = np.zeros(len(row), bool)
     for layer, span in enumerate(spans):
         behind = row[:, None] - row
-        seen = (behind >= 0) & (behind < (len(row) if span is None else span)) | together
+        length = span.length if isinstance(span, StrictSpan) else len(row) if span is None else span
+        seen = (behind >= 0) & (behind < length) | together
+        if isinstance(span, StrictSpan):
+            seen &= behind < length
         changed = changed | (seen & changed).any(1)
         for action, layers, _ in knockout.switched:
             if layer in layers:

@@ -39,6 +39,7 @@ from xmflow_jax.knockout.study_rows import StudyRow, pathway_study
 from xmflow_jax.knockout.windows import CENTRED, FROM_START, SINGLE, STYLES, TO_END
 from xmflow_jax.machine.partitioning import DATA, MODEL, parameter_shardings
 from xmflow_jax.nn.anatomy import Anatomy
+from xmflow_jax.nn.interfaces import StrictSpan
 from xmflow_jax.nn.network import Network
 from xmflow_jax.study.self_check import check_engines
 from xmflow_jax.weights.load import shapes
@@ -56,16 +57,18 @@ PARITY = {
     "qwen2_vl": ("qwen_vl/test_parity.py",),
     "vision-encoder-decoder": ("vision_encoder_decoder/test_parity.py",),
     "proof": ("proof_family/test_parity.py",),
+    "gemma3": ("gemma3/test_parity.py",),
     "paligemma": ("paligemma/test_parity.py",),
 }
 # Every layer's sliding window, None where there is none.
-SPANS: dict[str, Callable[[Any], list[int | None]]] = {
+SPANS: dict[str, Callable[[Any], list[int | StrictSpan | None]]] = {
     "llava": lambda config: [None] * config.text.layers,
     "llava_next": lambda config: [config.text.span] * config.text.layers,
     "llava_onevision": lambda config: [None] * config.text.layers,
     "qwen2_5_vl": lambda config: [None] * config.text.layers,
     "qwen2_vl": lambda config: [None] * config.text.layers,
     "vision-encoder-decoder": lambda config: [None] * config.text.layers,
+    "gemma3": lambda config: [StrictSpan(config.text.span) if slides else None for slides in config.text.sliding],
     "paligemma": lambda config: [None] * config.text.layers,
     "proof": lambda config: [config.span if layer % 2 else None for layer in range(config.text.layers)],
 }

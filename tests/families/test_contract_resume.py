@@ -34,6 +34,13 @@ WITH_WORDS: dict[str, Callable[[Any, int], Any]] = {
     "vision-encoder-decoder": lambda tiny, words: replace(
         tiny, text=replace(tiny.text, vocabulary=words, positions=128)
     ),
+    "gemma3": lambda tiny, words: replace(
+        tiny,
+        text=replace(tiny.text, vocabulary=words),
+        image_token=words - 1,
+        begin_token=words - 2,
+        end_token=words - 3,
+    ),
     "paligemma": lambda tiny, words: replace(tiny, text=replace(tiny.text, vocabulary=words), image_token=words - 1),
     "llava_next": lambda tiny, words: replace(tiny, text=replace(tiny.text, vocabulary=words), image_token=words - 1),
     "llava_onevision": lambda tiny, words: replace(

@@ -6,7 +6,7 @@ from typing import Any
 from tests.weights.tiny_checkpoint import TINY
 from xmflow_jax.families.llava_next.family import FAMILY as LLAVA_NEXT
 from xmflow_jax.families.llava_onevision.family import FAMILY as LLAVA_ONEVISION
-from xmflow_jax.families.registry import PALIGEMMA, QWEN2_5_VL, QWEN2_VL
+from xmflow_jax.families.registry import GEMMA_3, PALIGEMMA, QWEN2_5_VL, QWEN2_VL
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.gpt2 import MODEL_WIDTH, Gpt2Config
@@ -44,6 +44,9 @@ PALIGEMMA_2 = replace(
         outer_norms=True,
     ),
 )
+
+# Its images are longer than its window.
+GEMMA_3_WIDE = replace(GEMMA_3.tiny, side=4, text=replace(GEMMA_3.tiny.text, rope_scaling=RotaryScaling("linear", 8.0)))
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "llava": {
@@ -84,6 +87,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "qwen2_vl": {"tied": replace(QWEN2_VL.tiny, text=replace(QWEN2_VL.tiny.text, tied=True, rope_theta=1e4))},
     "vision-encoder-decoder": ENCODER_DECODERS,
+    "gemma3": {
+        "wide": GEMMA_3_WIDE,
+        "no windows": replace(GEMMA_3.tiny, text=replace(GEMMA_3.tiny.text, sliding=(), span=None, strict=False)),
+        "untied": replace(GEMMA_3.tiny, text=replace(GEMMA_3.tiny.text, tied=False)),
+    },
     "paligemma": {
         "gemma2": PALIGEMMA_2,
         "untied": replace(PALIGEMMA.tiny, text=replace(PALIGEMMA.tiny.text, tied=False, norm_eps=1e-3, kv_heads=1)),

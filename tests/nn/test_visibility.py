@@ -1,6 +1,7 @@
 """Which sources a position sees, and attention with nothing blocked, against loops over pairs of positions."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xmflow_jax.nn.attention import attend
+from xmflow_jax.nn.interfaces import StrictSpan
 from xmflow_jax.nn.visibility import causal_mask, sees, self_attend
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -20,13 +22,23 @@ few = settings(max_examples=30, deadline=None, suppress_health_check=list(Health
 rows_of_numbers = st.lists(
     st.lists(st.integers(0, 3), min_size=LENGTH, max_size=LENGTH), min_size=BATCH, max_size=BATCH
 )
-spans = st.none() | st.integers(1, LENGTH + 2)
+Length = int | StrictSpan | None
+spans = st.none() | st.integers(1, LENGTH + 2) | st.integers(1, LENGTH + 2).map(StrictSpan)
 
 
-def seen(target: int, source: int, span: int | None, target_block: int, source_block: int) -> bool:
+def seen(target: int, source: int, span: Length, target_block: int, source_block: int) -> bool:
     """The rule, as words have it."""
     same = target_block > 0 and target_block == source_block
+    if isinstance(span, StrictSpan):
+        return (same or source <= target) and target - source < span.length
     return same or (source <= target and (span is None or target - source < span))
+
+
+def traced(span: Length) -> Any:
+    """A window whose length is an array, as of a layer that a scan runs."""
+    if isinstance(span, StrictSpan):
+        return StrictSpan(jnp.array(span.length))
+    return None if span is None else jnp.array(span)
 
 
 @few
@@ -38,13 +50,17 @@ def seen(target: int, source: int, span: int | None, target_block: int, source_b
     st.lists(st.integers(0, 3), min_size=LENGTH + 1, max_size=LENGTH + 1),
 )
 def test_sees_is_the_rule_for_every_pair(
-    target: list[int], source: list[int], span: int | None, target_block: list[list[int]], source_block: list[int]
+    target: list[int],
+    source: list[int],
+    span: int | StrictSpan | None,
+    target_block: list[list[int]],
+    source_block: list[int],
 ) -> None:
     """Positions are any, such as a suffix's rows; they and their block numbers need not have equal ranks."""
     places = jnp.array(target), jnp.array(source)
     plain = np.asarray(sees(*places, span))
     blocks = jnp.array(target_block), jnp.array([source_block] * BATCH)
-    whole = np.asarray(sees(*places, None if span is None else jnp.array(span), *blocks))
+    whole = np.asarray(sees(*places, traced(span), *blocks))
     assert whole.shape == (BATCH, LENGTH, LENGTH + 1)
     for row, one, other in np.ndindex(whole.shape):
         told = target[one], source[other], span
@@ -69,7 +85,7 @@ def _attended(
     key: jax.Array,
     value: jax.Array,
     blocks: jax.Array | None,
-    span: jax.Array | None,
+    span: Any,
     rows: int,
     softcap: float | None,
 ) -> jax.Array:
@@ -77,7 +93,7 @@ def _attended(
 
 
 def one_after_the_other(
-    parts: tuple[np.ndarray, ...], blocks: list[list[int]] | None, span: int | None, softcap: float | None
+    parts: tuple[np.ndarray, ...], blocks: list[list[int]] | None, span: Length, softcap: float | None
 ) -> np.ndarray:
     """Attention of each row of each head, written with loops."""
     query, key, value = parts
@@ -98,12 +114,12 @@ def one_after_the_other(
     st.integers(0, 10**6), st.none() | rows_of_numbers, spans, st.sampled_from((3, 256)), st.sampled_from((None, 2.0))
 )
 def test_attention_with_nothing_blocked_is_the_loops(
-    seed: int, blocks: list[list[int]] | None, span: int | None, rows: int, softcap: float | None
+    seed: int, blocks: list[list[int]] | None, span: Length, rows: int, softcap: float | None
 ) -> None:
     rng = np.random.default_rng(seed)
     shapes = [(BATCH, LENGTH, heads, WIDTH) for heads in (HEADS, KV_HEADS, KV_HEADS)]
     parts = tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
-    told = None if blocks is None else jnp.array(blocks), None if span is None else jnp.array(span)
+    told = None if blocks is None else jnp.array(blocks), traced(span)
     found = _attended(*map(jnp.asarray, parts), *told, rows=rows, softcap=softcap)
     np.testing.assert_allclose(found, one_after_the_other(parts, blocks, span, softcap), rtol=0, atol=2e-6)
 

@@ -201,7 +201,8 @@ def _with_places(prompt: str, question: str, processing: Processing) -> str:
 
 
 def _image_spellings(processing: Processing) -> Iterator[str]:
-    """How a prompt's text may spell an image: with the marks that its layout puts around it, without, or as we do."""
+    """How a prompt's text may spell an image: with the marks that its layout puts around it, without, as we do, or by
+    the first mark alone."""
     tokenizer, token = processing.tokenizer, processing.image_token_id
     image = str(tokenizer.convert_ids_to_tokens(token)) if token is not None and token < len(tokenizer) else None
     if image is not None:
@@ -213,3 +214,5 @@ def _image_spellings(processing: Processing) -> Iterator[str]:
             yield f"{marks[0]}{image}{marks[1]}"
         yield image
     yield IMAGE_PLACEHOLDER
+    if image is not None and marks[0]:  # the processor puts the rest there
+        yield marks[0]

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.family import Family
+from xmflow_jax.families.gemma3.family import FAMILY as GEMMA_3
 from xmflow_jax.families.llava.family import FAMILY as LLAVA
 from xmflow_jax.families.llava_next.family import FAMILY as LLAVA_NEXT
 from xmflow_jax.families.llava_onevision.family import FAMILY as LLAVA_ONEVISION
@@ -36,6 +37,7 @@ _REGISTERED: Final[dict[str, Family]] = {
         PALIGEMMA,
         QWEN2_5_VL,
         QWEN2_VL,
+        GEMMA_3,
         VISION_ENCODER_DECODER,
     )
 }

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from xmflow_jax.nn.anatomy import LIMIT, MLP, SELF, Site
 from xmflow_jax.nn.attention import scaled, wide_einsum
-from xmflow_jax.nn.interfaces import Attend, Drop, Rows
+from xmflow_jax.nn.interfaces import Attend, Drop, Rows, Span, StrictSpan
 from xmflow_jax.nn.layers import DType, StackedBlocks, stack_blocks
 from xmflow_jax.nn.llama import LlamaConfig, LlamaMLP
 from xmflow_jax.nn.rotary import RotaryScaling, Rotation, rotary, rotate
@@ -42,6 +42,7 @@ class GemmaConfig:
         model_type: the decoder's own name in published files (`weights.gemma_text`); nothing here depends on it.
         sliding: of every layer, whether it slides; empty: none does.
         span: a position of a sliding layer sees so many sources, itself the last of them.
+        strict: so it does within its own block as well (`interfaces.StrictSpan`).
         softcap: of attention logits; None: none.
         final_softcap: of the head's logits; None: none.
         outer_norms: what attention and MLP put out is normed, too.
@@ -66,6 +67,7 @@ class GemmaConfig:
     model_type: str = "gemma"
     sliding: tuple[bool, ...] = ()
     span: int | None = None
+    strict: bool = False
     softcap: float | None = None
     final_softcap: float | None = None
     outer_norms: bool = False
@@ -73,7 +75,7 @@ class GemmaConfig:
 
     @property
     def projections(self) -> LlamaConfig:
-        """Sizes of the projections of attention and MLP, which are Llama's."""
+        """Sizes of the MLP's projections, which are Llama's."""
         sizes = (self.vocabulary, self.width, self.mlp_width, self.layers, self.heads, self.kv_heads, self.head_width)
         return LlamaConfig(*sizes, activation=self.activation)
 
@@ -143,7 +145,7 @@ class GemmaBlock(nnx.Module):
         attend: Attend,
         drop: Drop,
         rows: Rows,
-        span: Int[Array, ""] | int | None,
+        span: Span | None,
     ) -> Float[Array, "*batch row width"]:
         """As `interfaces.Block`, with the layer's own angles and window.
 
@@ -176,7 +178,9 @@ class GemmaLayer:
         if slides is None or span is None:
             return self.block(x, full, attend, drop, rows, None)
         angles = (jnp.where(slides, one, other) for one, other in zip(sliding, full, strict=True))
-        return self.block(x, (next(angles), next(angles)), attend, drop, rows, jnp.where(slides, span, NO_WINDOW))
+        length = jnp.where(slides, span, NO_WINDOW)
+        own = StrictSpan(length) if self.block.config.strict else length
+        return self.block(x, (next(angles), next(angles)), attend, drop, rows, own)
 
 
 @dataclass(frozen=True)

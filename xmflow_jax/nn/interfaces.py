@@ -6,13 +6,29 @@ keys and values, a suffix pass reads the base run's, a probe reads weights off. 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int
 
 from xmflow_jax.nn.anatomy import Site
 
 Tree = Any
+
+
+class StrictSpan(NamedTuple):
+    """A sliding window that holds within the target's own block as well: of its block, too, a target sees nothing that
+    stands so far before it.
+
+    Attributes:
+        length: sources that it sees up to itself, itself the last of them.
+    """
+
+    length: Int[Array, ""] | int
+
+
+# Of a sliding window: sources that a target sees up to itself, itself the last of them. A plain number spares the
+# target's own block, all of which it sees.
+Span = Int[Array, ""] | int | StrictSpan
 
 # Keys and values [*batch, source, kv_heads, head_width].
 KeysValues = tuple[Array, Array]
@@ -28,7 +44,7 @@ class Attend(Protocol):
         query: Float[Array, "*batch target heads head_width"],
         own: KeysValues | None,
         scale: float,
-        span: Int[Array, ""] | int | None = None,
+        span: Span | None = None,
         softcap: float | None = None,
     ) -> Float[Array, "*batch target heads head_width"]:
         """The heads' weighted sums.
@@ -37,7 +53,7 @@ class Attend(Protocol):
             own: keys and values of the stack's own positions; None for a site that reads something else, whose keys
                 and values the caller has from `ReadingBlock.read`.
             scale: of the logits.
-            span: a target sees only so many sources, itself the last of them (a sliding window); None: all before it.
+            span: a sliding window; None: a target sees all sources before it.
             softcap: logits become `softcap * tanh(logits / softcap)`.
         """
         ...

@@ -11,7 +11,14 @@ A target sees a source that is not behind it, and every position that carries th
 
 So one rule gives a causal decoder (no blocks), images whose positions see each other (a block each), a prompt that sees
 all of itself (one block) and an encoder (one block, nothing behind it). A sliding window of `span` takes the sources
-from `target - span` down away, but not those of the target's own block.
+from `target - span` down away, but not those of the target's own block, unless it is a `StrictSpan`:
+
+    StrictSpan(2)            target 0   x . . . . .
+                             target 1   x x . . . .
+                             target 2   . x x x x .
+                             target 3   . . x x x .
+                             target 4   . . . x x .
+                             target 5   . . . . x x
 """
 
 from typing import Final
@@ -21,30 +28,37 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from xmflow_jax.nn.attention import attend, for_each_head
+from xmflow_jax.nn.interfaces import Span, StrictSpan
 
 # Rows that `self_attend` takes at a time.
 CAUSAL_BLOCK: Final = 256
 
 
+def within(behind: Int[Array, "..."], span: Span) -> Bool[Array, "..."]:
+    """Whether sources that stand so far before their targets are in the targets' sliding window."""
+    return behind < (span.length if isinstance(span, StrictSpan) else span)
+
+
 def sees(
     target: Int[Array, "*#batch target"],
     source: Int[Array, "*#batch source"],
-    span: Int[Array, ""] | int | None = None,
+    span: Span | None = None,
     target_block: Int[Array, "*#batch target"] | None = None,
     source_block: Int[Array, "*#batch source"] | None = None,
 ) -> Bool[Array, "... target source"]:
     """Which sources each target sees, both told by their positions in the prompt.
 
     Args:
-        span: of a sliding window, the target among them; None: no window.
+        span: of a sliding window; None: there is none.
         target_block, source_block: their block numbers; None: there are no blocks.
     """
     behind = target[..., :, None] - source[..., None, :]
     seen = behind >= 0
     if span is not None:
-        seen &= behind < span
+        seen &= within(behind, span)
     if target_block is not None and source_block is not None:
-        seen |= (target_block[..., :, None] == source_block[..., None, :]) & (target_block[..., :, None] > 0)
+        own = (target_block[..., :, None] == source_block[..., None, :]) & (target_block[..., :, None] > 0)
+        seen |= own & within(behind, span) if isinstance(span, StrictSpan) else own
     return seen
 
 
@@ -65,7 +79,7 @@ def self_attend(
     value: Float[Array, "batch position kv_heads head_width"],
     scale: float,
     blocks: Int[Array, "batch position"] | None = None,
-    span: Int[Array, ""] | int | None = None,
+    span: Span | None = None,
     softcap: float | None = None,
     rows: int = CAUSAL_BLOCK,
 ) -> Float[Array, "batch position heads head_width"]:

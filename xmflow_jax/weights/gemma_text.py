@@ -50,6 +50,7 @@ _HARMLESS: Final = {
     **COMMON_HARMLESS,
     "cache_implementation": EXECUTION,
     "num_image_tokens": "image positions follow from the tower's sizes",
+    "_sliding_window_pattern": "layer_types, beside which transformers writes it, say the same",
 }
 
 # By type: keys read, keys with one of few values.
@@ -59,7 +60,7 @@ _KEYS: Final[Mapping[str, tuple[frozenset[str], Mapping[str, Any]]]] = {
     # The other two's read hidden_activation alone.
     GEMMA_2: (_ALTERNATING | set(_SOFTCAPS), {**_FIXED, "hidden_act": (_TANH,)}),
     GEMMA_3: (
-        _ALTERNATING | {"rope_local_base_freq", "sliding_window_pattern", "_sliding_window_pattern"},
+        _ALTERNATING | {"rope_local_base_freq", "sliding_window_pattern"},
         {**_FIXED, "hidden_act": (_TANH,), **dict.fromkeys(_SOFTCAPS, (None,))},
     ),
 }
@@ -153,6 +154,7 @@ def _alternating(path: Path, name: str, filled: Any, layers: int) -> dict[str, A
         "final_softcap": final_softcap,
         "outer_norms": True,
         "head_norms": filled.model_type == GEMMA_3,
+        "strict": filled.model_type == GEMMA_3 and any(sliding),
     }
 
 

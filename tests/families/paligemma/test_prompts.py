@@ -1,5 +1,6 @@
 """PaliGemma's prompts and pixels against transformers' processor, and what sees what in them."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tests.families.gemma_files import BEGIN, SPECIAL, write_gemma_tokenizer, wr
 from xmflow_jax.data import roles
 from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
 from xmflow_jax.data.question import Box, Question
+from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.paligemma.modeling import PaliGemmaConfig
 from xmflow_jax.families.registry import PALIGEMMA
 
@@ -64,6 +66,15 @@ def test_the_whole_prompt_is_one_block_counted_from_one(checkpoint: tuple[Path, 
     assert ours.place.delta == 1
     assert ours.place.blocks is not None
     assert ours.place.blocks.tolist() == [1] * length
+
+
+def test_a_tokenizer_without_a_beginning_is_refused(checkpoint: tuple[Path, PaliGemmaConfig]) -> None:
+    folder, own = checkpoint
+    file = folder / "tokenizer_config.json"
+    settings = {key: value for key, value in json.loads(file.read_text()).items() if key != "bos_token"}
+    file.write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match="no token that begins a text; expected bos_token in tokenizer_config"):
+        PALIGEMMA.processing(folder, own)
 
 
 def test_roles(checkpoint: tuple[Path, PaliGemmaConfig]) -> None:

@@ -13,6 +13,7 @@ from xmflow_jax.data.images import ImageLayout, patch_layout
 from xmflow_jax.data.place import Place
 from xmflow_jax.data.processing import Processing, read_processing
 from xmflow_jax.data.templates import Template
+from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.paligemma.modeling import PaliGemmaConfig
 
 # The authors' prefix for short answers in English. The line end, which their processor puts behind every prompt, parts
@@ -36,7 +37,7 @@ def processing(directory: Path, config: PaliGemmaConfig) -> Processing:
 
     Raises:
         CheckpointError: a file is missing or cannot be read, or the image processor's output is not what the tower
-            reads.
+            reads, or the tokenizer has nothing that begins a text.
     """
     read = read_processing(
         directory,
@@ -45,6 +46,10 @@ def processing(directory: Path, config: PaliGemmaConfig) -> Processing:
         image_layout=partial(image_layout, config),
         place=partial(place, config),
     )
+    if read.tokenizer.bos_token_id is None:
+        raise CheckpointError(
+            f"{directory}: the tokenizer has no token that begins a text; expected bos_token in tokenizer_config.json"
+        )
     return replace(read, begins_behind_images=True)
 
 

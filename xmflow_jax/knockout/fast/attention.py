@@ -18,7 +18,7 @@ from xmflow_jax.knockout.kinds.kind import View
 from xmflow_jax.knockout.positions import blocks_at
 from xmflow_jax.nn.anatomy import Site
 from xmflow_jax.nn.attention import Part, attend_over, drop, for_each_head, scaled, wide_einsum
-from xmflow_jax.nn.interfaces import Attend, KeysValues
+from xmflow_jax.nn.interfaces import Attend, KeysValues, Span
 from xmflow_jax.nn.treatment import Treatment
 from xmflow_jax.nn.visibility import sees
 
@@ -160,7 +160,7 @@ class Under:
         return drop(output, site_dropped(site, self.switches, self.positions, view))
 
     def own_sources(
-        self, site: Site, prefix: SharedKeys, own: KeysValues, span: Int[Array, ""] | int | None
+        self, site: Site, prefix: SharedKeys, own: KeysValues, span: Span | None
     ) -> tuple[Sources, Sources]:
         """The shared prefix, and every configuration's own rows."""
         at, kv_heads, length = self.at, head_count(own), prefix.value.shape[2]
@@ -198,7 +198,7 @@ class Under:
             query: Array,
             own: KeysValues | None,
             scale: float,
-            span: Int[Array, ""] | int | None = None,
+            span: Span | None = None,
             softcap: float | None = None,
         ) -> Array:
             if own is None:

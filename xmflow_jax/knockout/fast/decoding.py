@@ -15,10 +15,11 @@ from xmflow_jax.knockout.positions import ids_at, real_positions
 from xmflow_jax.machine.passes import FIRST, SECOND, SHARED, over_questions
 from xmflow_jax.nn.anatomy import Site
 from xmflow_jax.nn.attention import attend
-from xmflow_jax.nn.interfaces import Block, KeysValues, Model
+from xmflow_jax.nn.interfaces import Block, KeysValues, Model, Span
 from xmflow_jax.nn.layers import layer_slice
 from xmflow_jax.nn.network import Network
 from xmflow_jax.nn.stacks import every_row, layer_count, next_logits, nothing_dropped, run_layers
+from xmflow_jax.nn.visibility import within
 
 Tree = Any
 # Of each group of blocks, keys and values of generated positions [layer, batch, step, kv_heads, head_width].
@@ -142,14 +143,14 @@ def behind(before: SharedKeys, generated: KeysValues) -> KeysValues:
 
 
 def decoding_sight(
-    padded: int, length: Int[Array, " batch"], steps: int, step: Int[Array, ""], span: Int[Array, ""] | int | None
+    padded: int, length: Int[Array, " batch"], steps: int, step: Int[Array, ""], span: Span | None
 ) -> Bool[Array, "batch 1 1 source"]:
     """The sources that a generated position sees: of the padded prompt the real ones, and the answer up to itself."""
     prompt, answer = jnp.arange(padded), jnp.arange(steps)
     seen = jnp.concatenate([prompt < length[:, None], jnp.broadcast_to(answer <= step, (len(length), steps))], axis=1)
     if span is not None:
         places = jnp.concatenate([jnp.broadcast_to(prompt, (len(length), padded)), length[:, None] + answer], axis=1)
-        seen &= (length[:, None] + step) - places < span
+        seen &= within((length[:, None] + step) - places, span)
     return seen[:, None, None]
 
 
