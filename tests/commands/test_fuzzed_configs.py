@@ -20,22 +20,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.commands.refusal import content
+from tests.families.model_files import write_model as write_whole_model
 from tests.families.variants import VARIANTS
 from tests.report.written_run import write_run
 from xmflow_jax import convert, evaluate, sweep
-from xmflow_jax.data.sources.demo_tokenizer import write_demo_tokenizer
 from xmflow_jax.data.sources.shapes.source import shapes_questions
 from xmflow_jax.families.checkpoint import read_checkpoint
 from xmflow_jax.families.family import Family
 from xmflow_jax.families.registry import all_families
 from xmflow_jax.report.__main__ import main as report
-from xmflow_jax.study.shipped import write_image_processor
 from xmflow_jax.weights.random_checkpoint import write_random
 
 pytestmark = pytest.mark.usefixtures("unprepared_process", "quickly_compiled")
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints"
-FAMILIES = [one for one in all_families() if one.build.__module__.startswith("xmflow_jax.")]
+# Those of the shipped models' families alone, where the slow tests are not asked for.
+SHIPPED_TYPES = {json.loads(path.read_text())["model_type"] for path in SHIPPED.glob("*/config.json")}
+FAMILIES = [
+    pytest.param(one, id=one.model_type, marks=[pytest.mark.slow] * (one.model_type not in SHIPPED_TYPES))
+    for one in all_families()
+    if one.build.__module__.startswith("xmflow_jax.")
+]
 FUZZ = settings(deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 
 # A sound command takes a second or two of processor time; what takes this many loops over what it should not.
@@ -68,19 +73,14 @@ def write_model(folder: Path, family: Family) -> list[Path]:
     ]
     published = folder / "published"
     if not shipped:
-        published.mkdir(parents=True)
-        write_random(published, family, family.tiny, seed=0)
-        write_demo_tokenizer(published)
-        layout = family.image_layout(family.tiny, (1, 1))
-        write_image_processor(published, layout.rows * layout.side)
-        return [published]
+        return [write_whole_model(published, family)]
     write_random(published, family, read_checkpoint(shipped[0]).config, seed=0)
     for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json", "prompt.json"):
         shutil.copyfile(shipped[0] / name, published / name)
     return [published, Path(shutil.copytree(shipped[0], folder / "converted"))]
 
 
-@pytest.fixture(name="sound", scope="module", params=FAMILIES, ids=lambda family: family.model_type)
+@pytest.fixture(name="sound", scope="module", params=FAMILIES)
 def fixture_sound(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Sound:
     folder, family = tmp_path_factory.mktemp("sound"), request.param
     models = write_model(folder, family)

@@ -1,0 +1,66 @@
+"""Whole tiny checkpoints of every family, with tokenizer and image processor as its published ones have them."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tests.families.proof_family.family import PROOF
+from xmflow_jax.data.sources.demo_tokenizer import write_demo_tokenizer
+from xmflow_jax.families.family import Family
+from xmflow_jax.study.shipped import write_image_processor
+from xmflow_jax.weights.random_checkpoint import write_random
+
+
+def with_marks(tiny: Any, words: int) -> Any:
+    """The last words of the vocabulary are the image's and its marks."""
+    text = replace(tiny.text, vocabulary=words)
+    return replace(tiny, text=text, image_token=words - 1, start_token=words - 2, end_token=words - 3)
+
+
+# A family's tiny configuration with as many words as the demonstration's tokenizer has.
+WITH_WORDS: dict[str, Callable[[Any, int], Any]] = {
+    "llava": lambda tiny, words: replace(tiny, text=replace(tiny.text, vocabulary=words), image_token=words - 1),
+    "vision-encoder-decoder": lambda tiny, words: replace(
+        tiny, text=replace(tiny.text, vocabulary=words, positions=128)
+    ),
+    "gemma3": lambda tiny, words: replace(
+        tiny,
+        text=replace(tiny.text, vocabulary=words),
+        image_token=words - 1,
+        begin_token=words - 2,
+        end_token=words - 3,
+    ),
+    "paligemma": lambda tiny, words: replace(tiny, text=replace(tiny.text, vocabulary=words), image_token=words - 1),
+    "llava_next": lambda tiny, words: replace(tiny, text=replace(tiny.text, vocabulary=words), image_token=words - 1),
+    "llava_onevision": lambda tiny, words: replace(
+        tiny, text=replace(tiny.text, vocabulary=words), image_token=words - 1
+    ),
+    "qwen2_5_vl": with_marks,
+    "qwen2_vl": with_marks,
+    "proof": lambda tiny, words: PROOF.presets["proof-tiny"](words, tiny.text.layers),
+}
+
+# Families that cut an image of its own size into patches.
+PATCHES = ("qwen2_5_vl", "qwen2_vl")
+# The image processors of families that cut images into tiles.
+TILES = {"llava_next": "LlavaNextImageProcessor", "llava_onevision": "LlavaOnevisionImageProcessor"}
+
+
+def write_model(folder: Path, family: Family) -> Path:
+    """Random weights; returns `folder`."""
+    folder.mkdir(parents=True)
+    config = WITH_WORDS[family.model_type](family.tiny, write_demo_tokenizer(folder))
+    layout = family.image_layout(config, (1, 1))
+    write_image_processor(folder, getattr(config.vision, "image_size", layout.rows * layout.side))
+    if family.model_type in TILES:
+        file = folder / "preprocessor_config.json"
+        own = {"image_processor_type": TILES[family.model_type], "image_grid_pinpoints": config.canvases}
+        file.write_text(json.dumps({**json.loads(file.read_text()), **own}))
+    if family.model_type in PATCHES:
+        settings = {"image_processor_type": "Qwen2VLImageProcessor", "patch_size": config.vision.patch_size}
+        settings |= {"merge_size": config.vision.merge, "min_pixels": 56 * 56, "max_pixels": 56 * 112}
+        (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    write_random(folder, family, config, seed=0)
+    return folder
