@@ -98,8 +98,8 @@ def test_sentences_of_no_flow() -> None:
         "at a cost below 2 points (95 % confidence)."
     )
     assert power == (
-        "Power: of 160 questions on 160 images answers changed on 0 alone; from fewer than 10 images nobody can tell how "
-        "small a loss of accuracy they could show (95 % confidence, 80 % power)."
+        "Power: of 160 questions on 160 images answers changed on 0 alone; from fewer than 10 images nobody can tell "
+        "how small a loss of accuracy they could show (95 % confidence, 80 % power)."
     )
 
 
