@@ -266,7 +266,7 @@ def test_any_config_is_read_or_refused(
     sound: Sound, tmp_path: Path, capfd: pytest.CaptureFixture[str], command: str
 ) -> None:
     ends = try_configs(sound, tmp_path, command, {"dry run": 120, "preview": 60, "convert": 30}[command], capfd)
-    assert min(ends[0], ends[2]) >= 2  # both were tried
+    assert min(ends[0], ends[2]) >= 1  # both were tried
 
 
 @pytest.mark.slow
