@@ -64,7 +64,8 @@ def convert(source: str | Path, target: str | Path, dtype: str | None = None, vo
         target.parent.mkdir(parents=True, exist_ok=True)
         # On the target's own file system, so that renaming is atomic.
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".converted.") as temporary:
-            partial = Path(temporary) / target.name
+            # A plain name: Orbax cannot write where a path is no UTF-8.
+            partial = Path(temporary) / "checkpoint"
             partial.mkdir()
             orbax.save(partial, arrays, model.dtype, model.digest, model.family.model_type)
             for file in sorted(checkpoint.directory.iterdir()):

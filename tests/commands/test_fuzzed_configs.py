@@ -265,8 +265,8 @@ def try_configs(
 def test_any_config_is_read_or_refused(
     sound: Sound, tmp_path: Path, capfd: pytest.CaptureFixture[str], command: str
 ) -> None:
-    ends = try_configs(sound, tmp_path, command, {"dry run": 150, "preview": 60, "convert": 40}[command], capfd)
-    assert min(ends[0], ends[2]) > 3  # both were tried
+    ends = try_configs(sound, tmp_path, command, {"dry run": 120, "preview": 60, "convert": 30}[command], capfd)
+    assert min(ends[0], ends[2]) >= 1  # both were tried
 
 
 @pytest.mark.slow
