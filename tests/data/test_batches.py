@@ -26,6 +26,14 @@ def words(length: int, images: int = 1) -> Words:
     return Words(np.arange(1, length + 1, dtype=np.int32), np.zeros((images, 2, 2, 3), np.float32))
 
 
+def test_long_prompts_share_few_lengths() -> None:
+    assert [padded_length(one) for one in (1, 16, 17, 643, 1023)] == [16, 16, 32, 656, 1024]
+    assert [padded_length(one) for one in (1024, 1025, 2047, 2048, 2995)] == [1024, 1088, 2048, 2048, 3072]
+    lengths = range(1, 6000)
+    assert all(length <= padded_length(length) <= max(length + 15, length * 17 / 16) for length in lengths)
+    assert len({padded_length(length) for length in range(1024, 4096)}) <= 33
+
+
 def test_prompts_are_padded_on_the_right() -> None:
     batch = build_batch([words(3), words(LENGTH_STEP + 1)])
     assert batch.tokens.shape == (2, 2 * LENGTH_STEP)

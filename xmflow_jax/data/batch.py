@@ -11,6 +11,8 @@ from xmflow_jax.data.place import Place, stack_places
 
 # Padded lengths are multiples of this, so that a study compiles a handful of programs.
 LENGTH_STEP = 16
+# From here on steps grow with the length, a sixteenth of it at most: such prompts hold images of many sizes.
+LONG = 1024
 
 # Built with numpy on the host, traced as jax arrays inside the engines.
 Array = Any
@@ -105,7 +107,8 @@ Bucket = tuple[int, tuple[tuple[int, ...], ...]]
 
 def padded_length(length: int) -> int:
     """The bucket that a prompt of this length falls into."""
-    return -(-length // LENGTH_STEP) * LENGTH_STEP
+    step = LENGTH_STEP if length < LONG else 1 << (length.bit_length() - 5)
+    return -(-length // step) * step
 
 
 def stack_input(prompts: Sequence[StackPrompt]) -> StackInput:

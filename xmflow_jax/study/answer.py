@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
+from xmflow_jax.machine.mappings import drop_programs_where_many
 from xmflow_jax.run.folder import RunFolder, read_cards
 from xmflow_jax.study.batches import BatchEntry, timed, unanswered_batches
 from xmflow_jax.study.memory_fit import Bounds, Portion
@@ -32,6 +33,7 @@ def answer_task(study: TaskStudy, setting: Setting, run: RunFolder, portion: Por
     prepared = partial(prepare, prompted=prompted)
     batches = unanswered_batches(study.questions, prepared, prompted, batching.size, run, news.advance, setting.others)
     for entries in timed(batches, news.waited):
+        drop_programs_where_many()
         prompts = [entry.prompt for entry in entries]
         batch, portion = answer_prompts(prompts, knockouts, prompted, setting.knockouts, portion, bounds)
         followed = follow_answers(batch, prompted)

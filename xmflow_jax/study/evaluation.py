@@ -10,6 +10,7 @@ import numpy as np
 from xmflow_jax.data.prompt import PreparedQuestion
 from xmflow_jax.data.question import Question
 from xmflow_jax.knockout.base_answers import BaseAnswers, answer_base
+from xmflow_jax.machine.mappings import drop_programs_where_many
 from xmflow_jax.nn.anatomy import Anatomy
 from xmflow_jax.run.folder import SET_ASIDE, RunFolder
 from xmflow_jax.scoring.answers import score_answer
@@ -123,6 +124,7 @@ def answer_questions(
     for own in by_task(questions).values():
         batches = unanswered_batches(own, prepared, prompted, batching.size, run, news.advance)
         for entries in timed(batches, news.waited):
+            drop_programs_where_many()
             found, portion = _answer_batch([entry.prompt for entry in entries], prompted, portion, bounds)
             _land(entries, found, options, others, prompted, run)
             news.advance(sum(not entry.done for entry in entries))
