@@ -6,12 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.families.llava_next.test_tiles import random_sizes
+from tests.families.model_files import write_model
 from tests.families.variants import ONEVISION
 from xmflow_jax.data import roles
 from xmflow_jax.data.anyres import blend_features, choose_canvas, cut_image, most_cells, tiled_layout
-from xmflow_jax.errors import CheckpointError
+from xmflow_jax.data.prompt import prepare_question
+from xmflow_jax.data.question import Question
+from xmflow_jax.data.templates import resolve_template
+from xmflow_jax.errors import CheckpointError, OptionError
+from xmflow_jax.families.checkpoint import read_checkpoint
 from xmflow_jax.families.llava_onevision.family import FAMILY
 
 PATCH, TILE, SIDE = 14, 384, 27
@@ -81,3 +87,14 @@ def test_another_way_with_many_patches_is_refused(told: str) -> None:
     content = FAMILY.write_config(ONEVISION, "float32") | {"vision_aspect_ratio": told}
     with pytest.raises(CheckpointError, match="vision_aspect_ratio is"):
         FAMILY.read_config(Path("config.json"), content)
+
+
+def test_several_images_in_a_prompt_are_refused(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", FAMILY)
+    image = tmp_path / "image.png"
+    Image.new("RGB", (40, 30)).save(image)
+    question = Question("1", "1", image, "Is it red?", "yes", "task")
+    processing = read_checkpoint(model).processing()
+    with pytest.raises(OptionError, match="shows the image 2 times; LLaVA-OneVision reads several images without"):
+        prepare_question(question, processing, resolve_template("<image><image>{question}"))
+    assert prepare_question(question, processing, resolve_template("<image>{question}")).roles["Image Base"].sum() == 4

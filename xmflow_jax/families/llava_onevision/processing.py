@@ -14,9 +14,9 @@ from xmflow_jax.data.images import COLOURS, ImageLayout
 from xmflow_jax.data.place import Place, plain_place
 from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.templates import NAMED_TEMPLATES, Template
+from xmflow_jax.errors import OptionError
 from xmflow_jax.families.llava_next.processing import Cutting, tiled_processing, tiles_of
 from xmflow_jax.families.llava_onevision.modeling import READS, SHARES, LlavaOnevisionConfig
-from xmflow_jax.nn.pictures import LEARNED
 
 
 def tiling(config: LlavaOnevisionConfig, size: tuple[int, int]) -> Tiling:
@@ -45,21 +45,20 @@ def place(
 def tiles_and_shares(
     config: LlavaOnevisionConfig, image_processor: Any, images: Sequence[Image.Image]
 ) -> dict[str, np.ndarray]:
-    """What `LlavaOnevision.visual` reads of a prompt's images: all their tiles, and what each position is made of."""
-    tiles, reads, shares, before = [], [], [], 0
-    per_tile = config.vision.patches
-    for image in images:
-        cut = tiling(config, image.size)
-        own, share = blend_features(cut, most_cells(cut, config.most_tiles))
-        reads.append(np.where(own == LEARNED, LEARNED, own + before))
-        shares.append(share)
-        tiles.append(tiles_of(image_processor, image))
-        before += len(tiles[-1]) * per_tile
-    return {
-        COLOURS: np.ascontiguousarray(np.concatenate(tiles), dtype=np.float32),
-        READS: np.concatenate(reads).astype(np.int32),
-        SHARES: np.concatenate(shares),
-    }
+    """What `LlavaOnevision.visual` reads of a prompt's image: all its tiles, and what each position is made of.
+
+    Raises:
+        OptionError: there are several images, which the model reads without tiles; that is not computed here.
+    """
+    if len(images) > 1:
+        raise OptionError(
+            f"the template shows the image {len(images)} times; LLaVA-OneVision reads several images without tiles, "
+            "which is not supported: <image> must stand in it once"
+        )
+    (image,) = images
+    cut = tiling(config, image.size)
+    reads, shares = blend_features(cut, most_cells(cut, config.most_tiles))
+    return {COLOURS: np.ascontiguousarray(tiles_of(image_processor, image)), READS: reads, SHARES: shares}
 
 
 def views(
