@@ -76,6 +76,7 @@ def test_every_pathway_in_every_layer_in_both_engines() -> None:
     np.testing.assert_array_equal(to_last[sliding], 0)
 
 
+@pytest.mark.slow
 def test_whole_answers_under_knockout() -> None:
     loaded, published = both("wide")
     styled = [(Pathway("Image", "Question"), CENTRED), (Pathway("Question", "Last"), SINGLE)]
@@ -88,6 +89,7 @@ def test_the_reference_is_what_generate_gives(name: str) -> None:
     check_generate(both(name)[1], prompts(name)[1])
 
 
+@pytest.mark.slow
 def test_bfloat16() -> None:
     check_bfloat16(both("wide")[0], both("wide", "bfloat16")[0], prompts("wide"))
 

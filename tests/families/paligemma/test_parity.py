@@ -76,6 +76,7 @@ def test_the_reference_is_what_generate_gives(decoder: str) -> None:
     check_generate(both(decoder)[1], PROMPTS[1])
 
 
-@first_slower
+@pytest.mark.slow
+@each_decoder
 def test_bfloat16(decoder: str) -> None:
     check_bfloat16(both(decoder)[0], both(decoder, "bfloat16")[0], PROMPTS)
