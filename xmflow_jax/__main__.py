@@ -5,7 +5,7 @@ from importlib import import_module
 
 from xmflow_jax.cli.early import end_quietly
 
-COMMANDS = ("sweep", "evaluate", "convert", "prepare")
+COMMANDS = ("sweep", "evaluate", "convert", "prepare", "models")
 
 
 def main(arguments: list[str] | None = None) -> int:
