@@ -100,7 +100,7 @@ def deeper(depth: tuple[float, float]) -> Callable[[Sequence[Curve]], Outcome]:
 
 _SECONDARY: Final = "secondary sources, of LLaVA-1.5-13B"
 _THIRTEEN: Final = ("LLaVA-1.5-13B",)
-_PAPER: Final = "the study's text, of all four models"
+_PAPER: Final = "the study's abstract, of the models that it examines"
 
 SHAPES: Final = (
     Shape(
