@@ -1,8 +1,9 @@
-"""What the study published about its curves, as checks with tolerances that were written down before any run.
+"""What is told of the study's curves, as checks with tolerances written down before any run on published weights.
 
-The figures are those of LLaVA-1.5-13B as secondary sources tell them, and what is said of all models; layers are given
-as shares of the depth, so that a model of another depth can be asked the same. A check is decided by the run's own
-intervals: what they leave open is said to be open.
+The figures are those of LLaVA-1.5-13B as secondary sources tell them; the paper itself was not at hand. Statements that
+compare two curves are asked of all four models, though the sources tell them of that one. Layers are given as shares of
+the depth, so that a model of another depth can be asked the same. A check is decided by the run's own intervals: what
+they leave open is said to be open.
 """
 
 from collections.abc import Callable, Sequence
@@ -100,7 +101,7 @@ def deeper(depth: tuple[float, float]) -> Callable[[Sequence[Curve]], Outcome]:
 
 _SECONDARY: Final = "secondary sources, of LLaVA-1.5-13B"
 _THIRTEEN: Final = ("LLaVA-1.5-13B",)
-_PAPER: Final = "the study's abstract, of the models that it examines"
+_PAPER: Final = "secondary sources, of LLaVA-1.5-13B; asked of all four models here"
 
 SHAPES: Final = (
     Shape(
