@@ -10,7 +10,7 @@ correction promises that of all curves at most 5 % have any layer below 0.05.
 import argparse
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from experiments.analysis.interval_coverage import Draw, lost_and_gained
 from xmflow_jax.analysis.permutation import holm, sign_flip_p_values

@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from experiments.analysis.interval_coverage import Draw, held, lost_and_gained
 from xmflow_jax.analysis.accuracy import effective_questions, wilson_interval

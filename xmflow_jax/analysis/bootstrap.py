@@ -28,7 +28,7 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import stdtrit  # type: ignore[import-untyped]
+from scipy.special import stdtrit
 
 from xmflow_jax.analysis.clusters import ROUNDING, effective_images, image_correlations, image_sums, small_sample
 from xmflow_jax.analysis.question_matrix import columns_by_questions

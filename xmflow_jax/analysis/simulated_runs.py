@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import ndtri  # type: ignore[import-untyped]
+from scipy.special import ndtri
 
 from xmflow_jax.analysis.clusters import ROUNDING, image_sums
 

@@ -9,6 +9,7 @@ import threading
 from _thread import interrupt_main
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from threading import Timer
 from types import FrameType
 from typing import Final
@@ -128,7 +129,7 @@ def prepare_process() -> None:
     """
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     with interrupts_wait():
-        import jax  # noqa: F401  # for the first time
+        import_module("jax")  # for the first time
     if (refused := keep_programs()) is not None:
         complain(f"compiled programs cannot be kept in {refused}; each process compiles its own")
 

@@ -12,7 +12,7 @@ from xmflow_jax.nn.rotary import RotaryScaling
 
 PATH = Path("config.json")
 # With the keys of the published 4b-it file.
-FOUR = {
+FOUR: dict[str, Any] = {
     "architectures": ["Gemma3ForConditionalGeneration"],
     "boi_token_index": 255999,
     "eoi_token_index": 256000,
@@ -59,7 +59,7 @@ def test_the_published_file() -> None:
 
 def test_transformers_own_saved_file() -> None:
     """Rotary settings by kind of layer, and the kind of each layer."""
-    text = {key: value for key, value in FOUR["text_config"].items() if key != "rope_scaling"}  # type: ignore[attr-defined]
+    text = {key: value for key, value in FOUR["text_config"].items() if key != "rope_scaling"}
     parameters = {
         "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
         "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},

@@ -6,30 +6,10 @@ from xmflow_jax.families.family import Family
 from xmflow_jax.families.llava.config import MODEL_TYPE, read_config, write_config
 from xmflow_jax.families.llava.modeling import Llava, LlavaConfig
 from xmflow_jax.families.llava.params import key_table
-from xmflow_jax.families.llava.processing import image_layout, place, processing, template
-from xmflow_jax.machine.partitioning import Partitioning, Tower
-from xmflow_jax.nn.anatomy import NOTHING, Anatomy, Site, StackShape
+from xmflow_jax.families.llava.processing import image_layout, processing, template
+from xmflow_jax.families.tower_decoder import anatomy, partitioning, place
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
-
-
-def partitioning(config: LlavaConfig) -> Partitioning:
-    """Every tower by its own heads; the projector has columns alone."""
-    vision, text = config.vision, config.text
-    return Partitioning(
-        {
-            "vision_tower": Tower("the vision tower", vision.heads, vision.heads),
-            "multi_modal_projector": Tower("the projector"),
-            "language_model": Tower("the decoder", text.heads, text.kv_heads),
-        }
-    )
-
-
-def anatomy(config: LlavaConfig) -> Anatomy:
-    """One stack of Llama's blocks, with the positions that it was trained on."""
-    text = config.text
-    block = (Site("decoder", "self"), Site("decoder", "mlp", NOTHING))
-    return Anatomy((StackShape("decoder", (block,) * text.layers, text.heads),), text.vocabulary, text.positions)
 
 
 def random_tiny(vocabulary: int, layers: int) -> LlavaConfig:

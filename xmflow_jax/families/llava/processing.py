@@ -1,17 +1,13 @@
 """LLaVA-1.5's prompts: one square picture of each image, whose patches stand in the prompt row by row."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Int32
-
 from xmflow_jax.data.images import ImageLayout, patch_layout
-from xmflow_jax.data.place import Place, plain_place
 from xmflow_jax.data.processing import Processing, read_processing
 from xmflow_jax.data.templates import NAMED_TEMPLATES, Template
 from xmflow_jax.families.llava.modeling import LlavaConfig
+from xmflow_jax.families.tower_decoder import place
 
 
 def image_layout(config: LlavaConfig, size: tuple[int, int]) -> ImageLayout:
@@ -20,11 +16,6 @@ def image_layout(config: LlavaConfig, size: tuple[int, int]) -> ImageLayout:
     return patch_layout(
         side, side, config.vision.patch_size, class_positions=int(config.keep_class_token), in_prompt=True
     )
-
-
-def place(config: LlavaConfig, tokens: Int32[np.ndarray, " positions"], images: Sequence[ImageLayout]) -> Place:
-    """A position's id is its index."""
-    return plain_place(len(tokens))
 
 
 def processing(directory: Path, config: LlavaConfig) -> Processing:

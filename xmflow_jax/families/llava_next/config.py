@@ -7,7 +7,7 @@ from typing import Any, Final
 from xmflow_jax.data.anyres import Canvas
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.llava.config import TEXT, VISION, feature_layer
-from xmflow_jax.families.llava_next.modeling import LlavaNextConfig
+from xmflow_jax.families.llava_next.modeling import LlavaNextConfig, TiledConfig
 from xmflow_jax.weights.clip_tower import CLIP, check_tower, tower_sizes, write_tower
 from xmflow_jax.weights.config_checks import activation, check_keys, fill_defaults, size
 from xmflow_jax.weights.config_sections import COMMON_FIXED, COMMON_HARMLESS, Section
@@ -101,7 +101,7 @@ def _is_canvas(pair: tuple[Any, ...], tile: int) -> bool:
     return len(pair) == 2 and all(type(side) is int and 0 < side <= 100 * tile and side % tile == 0 for side in pair)
 
 
-def write_config(config: LlavaNextConfig, dtype: str) -> dict[str, Any]:
+def write_config(config: TiledConfig, dtype: str) -> dict[str, Any]:
     """The content of `config.json`; `read_config` is its inverse.
 
     Args:

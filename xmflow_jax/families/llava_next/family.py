@@ -1,5 +1,6 @@
 """LLaVA-NeXT as a family."""
 
+from functools import partial
 from typing import Final
 
 from xmflow_jax.data import roles
@@ -7,33 +8,10 @@ from xmflow_jax.families.family import Family
 from xmflow_jax.families.llava_next.config import MODEL_TYPE, read_config, write_config
 from xmflow_jax.families.llava_next.modeling import LlavaNext, LlavaNextConfig
 from xmflow_jax.families.llava_next.params import NEWLINE, key_table
-from xmflow_jax.families.llava_next.processing import image_layout, place, processing, template
-from xmflow_jax.machine.partitioning import Partitioning, Tower
-from xmflow_jax.nn.anatomy import NOTHING, Anatomy, Site, StackShape
+from xmflow_jax.families.llava_next.processing import image_layout, processing, template
+from xmflow_jax.families.tower_decoder import PROJECTOR, anatomy, partitioning, place
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
-
-
-def partitioning(config: LlavaNextConfig) -> Partitioning:
-    """Every tower by its own heads; projector and newline have columns alone."""
-    vision, text = config.vision, config.text
-    return Partitioning(
-        {
-            "vision_tower": Tower("the vision tower", vision.heads, vision.heads),
-            "multi_modal_projector": Tower("the projector"),
-            NEWLINE: Tower("the newline"),
-            "language_model": Tower("the decoder", text.heads, text.kv_heads),
-        }
-    )
-
-
-def anatomy(config: LlavaNextConfig) -> Anatomy:
-    """One stack of the decoder's blocks, with the positions that it was trained on."""
-    text = config.text
-    block = (Site("decoder", "self"), Site("decoder", "mlp", NOTHING))
-    stack = StackShape("decoder", (block,) * text.layers, text.heads)
-    return Anatomy((stack,), text.vocabulary, text.positions, roles.VIEW_ROLES)
-
 
 FAMILY: Final = Family(
     model_type=MODEL_TYPE,
@@ -41,8 +19,8 @@ FAMILY: Final = Family(
     write_config=write_config,
     build=LlavaNext,
     keys=key_table,
-    partitioning=partitioning,
-    anatomy=anatomy,
+    partitioning=partial(partitioning, between={**PROJECTOR, NEWLINE: "the newline"}),
+    anatomy=partial(anatomy, views=roles.VIEW_ROLES),
     processing=processing,
     image_layout=image_layout,
     place=place,

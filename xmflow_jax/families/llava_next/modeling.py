@@ -3,7 +3,7 @@ goes through CLIP and a projector by itself; the prompt holds the features of th
 picture row by row, with a learned vector at the end of each row."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from flax import nnx
@@ -42,10 +42,36 @@ class LlavaNextConfig:
     projector_bias: bool = True
 
 
-class LlavaNext(ImageInPrompt):
-    """Image positions of the prompt take the projected patches of all tiles; everything after is the decoder's."""
+@runtime_checkable
+class TiledConfig(Protocol):
+    """A configuration of a model whose images are cut into tiles: fields of `LlavaNextConfig`."""
 
-    def __init__(self, config: LlavaNextConfig, *, dtype: DType = jnp.float32, rngs: nnx.Rngs) -> None:
+    @property
+    def vision(self) -> ClipVisionConfig: ...
+
+    @property
+    def text(self) -> LlamaConfig: ...
+
+    @property
+    def image_token(self) -> int: ...
+
+    @property
+    def canvases(self) -> tuple[Canvas, ...]: ...
+
+    @property
+    def feature_layer(self) -> int: ...
+
+    @property
+    def projector_activation(self) -> str: ...
+
+    @property
+    def projector_bias(self) -> bool: ...
+
+
+class TiledLlava(ImageInPrompt):
+    """Tower, projector, a learned newline and a decoder; each family's own is what its positions read."""
+
+    def __init__(self, config: TiledConfig, *, dtype: DType = jnp.float32, rngs: nnx.Rngs) -> None:
         widths = config.vision.width, config.text.width
         self.vision_tower = ClipVision(config.vision, dtype=dtype, rngs=rngs)
         self.multi_modal_projector = LlavaProjector(
@@ -56,6 +82,16 @@ class LlavaNext(ImageInPrompt):
         self.image_token = config.image_token
         self.config = config
 
+    def tile_features(self, tiles: Float[Array, "batch tile height width 3"]) -> Float[Array, "batch features model"]:
+        """Projected patches of each prompt's tiles, one tile after the other; a class token is left out."""
+        hidden = self.vision_tower.hidden_state(one_by_one(tiles), self.config.feature_layer)
+        hidden = hidden[:, int(self.config.vision.class_token) :]
+        return side_by_side(self.multi_modal_projector(hidden), len(tiles))
+
+
+class LlavaNext(TiledLlava):
+    """Image positions of the prompt take the projected patches of all tiles; everything after is the decoder's."""
+
     def visual(self, pixels: dict[str, Array]) -> Float[Array, "batch visual model"]:
         """Projected patches in the order of the image positions, the learned vector where a row ends.
 
@@ -63,7 +99,4 @@ class LlavaNext(ImageInPrompt):
             pixels: `COLOURS` [batch, tile, height, width, 3], all tiles of a prompt, and `READS` [batch, visual], the
                 number of the patch that each position reads (`data.anyres.read_features`).
         """
-        tiles, reads = pixels[COLOURS], pixels[READS]
-        hidden = self.vision_tower.hidden_state(one_by_one(tiles), self.config.feature_layer)[:, 1:]
-        features = side_by_side(self.multi_modal_projector(hidden), len(tiles))
-        return rearranged(features, reads, self.image_newline[...])
+        return rearranged(self.tile_features(pixels[COLOURS]), pixels[READS], self.image_newline[...])

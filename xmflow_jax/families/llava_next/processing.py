@@ -1,22 +1,21 @@
 """LLaVA-NeXT's prompts: an image as a small whole and as the tiles of a large picture, cell by cell."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
-from xmflow_jax.data.anyres import Canvas, Tiling, choose_canvas, cut_image, draw_views, read_features, tiled_layout
+from xmflow_jax.data.anyres import Tiling, cut_image, draw_views, read_features, tiled_layout
 from xmflow_jax.data.images import COLOURS, ImageLayout
-from xmflow_jax.data.place import Place, plain_place
 from xmflow_jax.data.processing import Processing, check_pictures, read_files
 from xmflow_jax.data.templates import NAMED_TEMPLATES, Template
 from xmflow_jax.errors import CheckpointError
-from xmflow_jax.families.llava_next.modeling import READS, LlavaNextConfig
+from xmflow_jax.families.llava_next.modeling import READS, LlavaNextConfig, TiledConfig
+from xmflow_jax.families.tower_decoder import place
 from xmflow_jax.nn.pictures import LEARNED
 from xmflow_jax.weights.text_decoder import LLAMA, MISTRAL, QWEN2
 
@@ -24,7 +23,7 @@ from xmflow_jax.weights.text_decoder import LLAMA, MISTRAL, QWEN2
 _LLAMA_2_WORDS: Final = 40_000
 
 
-def tiling(config: LlavaNextConfig, size: tuple[int, int]) -> Tiling:
+def tiling(config: TiledConfig, size: tuple[int, int]) -> Tiling:
     """An image's tiles.
 
     Args:
@@ -37,11 +36,6 @@ def tiling(config: LlavaNextConfig, size: tuple[int, int]) -> Tiling:
 def image_layout(config: LlavaNextConfig, size: tuple[int, int]) -> ImageLayout:
     """The whole's patches, then the large picture's rows of kept patches, each with a newline behind it."""
     return tiled_layout(tiling(config, size), config.vision.patch_size)
-
-
-def place(config: LlavaNextConfig, tokens: Int32[np.ndarray, " positions"], images: Sequence[ImageLayout]) -> Place:
-    """A position's id is its index."""
-    return plain_place(len(tokens))
 
 
 def tiles_and_reads(
@@ -61,10 +55,12 @@ def tiles_and_reads(
     }
 
 
-def views(config: LlavaNextConfig, image_processor: Any, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
+def views(config: TiledConfig, image_processor: Any, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
     """The small whole and, below it, the large picture, in the image's own colours."""
     tiles = tiles_of(image_processor, image, do_rescale=False, do_normalize=False)
-    return np.ascontiguousarray(draw_views(tiles, tiling(config, image.size)), dtype=np.uint8)
+    # A tower leaves out the pixels at a tile's edge that fill no patch.
+    seen = config.vision.grid * config.vision.patch_size
+    return np.ascontiguousarray(draw_views(tiles[:, :seen, :seen], tiling(config, image.size)), dtype=np.uint8)
 
 
 def tiles_of(image_processor: Any, image: Image.Image, **options: bool) -> np.ndarray:
@@ -73,29 +69,17 @@ def tiles_of(image_processor: Any, image: Image.Image, **options: bool) -> np.nd
     return np.moveaxis(channels_first, 1, -1).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Cutting:
-    """How a family of this kind hands on its images.
-
-    Attributes:
-        canvases, tile: the large pictures' sizes and a tile's side, in pixels.
-        image_token: the id at image positions.
-        pixels, views: (image processor, images) and (image processor, image), as of `Processing.pixels` and
-            `Processing.plain_pixels`.
-        image_layout, place: as of `Processing`.
-    """
-
-    canvases: tuple[Canvas, ...]
-    tile: int
-    image_token: int
-    pixels: Callable[[Any, Sequence[Image.Image]], dict[str, np.ndarray]]
-    views: Callable[[Any, Image.Image], UInt8[np.ndarray, "height width 3"]]
-    image_layout: Callable[[tuple[int, int]], ImageLayout]
-    place: Callable[[Int32[np.ndarray, " positions"], Sequence[ImageLayout]], Place]
-
-
-def tiled_processing(directory: Path, cutting: Cutting) -> Processing:
+def tiled_processing(
+    directory: Path,
+    config: TiledConfig,
+    pixels: Callable[[Any, Sequence[Image.Image]], dict[str, np.ndarray]],
+    layout: Callable[[tuple[int, int]], ImageLayout],
+) -> Processing:
     """Tokenizer and image processor of a checkpoint whose images are cut into tiles.
+
+    Args:
+        pixels: (image processor, images) -> as of `Processing.pixels`.
+        layout: as of `Processing.image_layout`.
 
     Raises:
         CheckpointError: a file is missing or cannot be read, the image processor's output is not what the tower reads,
@@ -103,25 +87,25 @@ def tiled_processing(directory: Path, cutting: Cutting) -> Processing:
     """
     files = read_files(directory)
     told = getattr(files.image_processor, "image_grid_pinpoints", None)
-    if told is not None and [tuple(one) for one in told] != list(cutting.canvases):
+    if told is not None and [tuple(one) for one in told] != list(config.canvases):
         raise CheckpointError(
             f"{directory}: image_grid_pinpoints of the image processor and of config.json differ; they must agree"
         )
     made = Processing(
         tokenizer=files.tokenizer,
         image_processor=files.image_processor,
-        image_token_id=cutting.image_token,
+        image_token_id=config.image_token,
         end_tokens=files.end_tokens,
-        pixels=partial(cutting.pixels, files.image_processor),
-        plain_pixels=partial(cutting.views, files.image_processor),
-        image_layout=cutting.image_layout,
-        place=cutting.place,
+        pixels=partial(pixels, files.image_processor),
+        plain_pixels=partial(views, config, files.image_processor),
+        image_layout=layout,
+        place=partial(place, config),
         one_layout=False,
     )
-    oblong = (3 * cutting.tile // 2, cutting.tile)
-    rows, columns = (side // cutting.tile for side in choose_canvas(oblong, cutting.canvases))
-    shape = (rows * columns + 1, cutting.tile, cutting.tile, 3)
-    check_pictures(made, directory, oblong, shape, lambda pixels: pixels[COLOURS])
+    side = config.vision.image_size
+    oblong = (3 * side // 2, side)
+    shape = (tiling(config, oblong).tiles + 1, side, side, 3)
+    check_pictures(made, directory, oblong, shape, lambda made_pixels: made_pixels[COLOURS])
     return made
 
 
@@ -131,16 +115,7 @@ def processing(directory: Path, config: LlavaNextConfig) -> Processing:
     Raises:
         CheckpointError: as of `tiled_processing`.
     """
-    cutting = Cutting(
-        canvases=config.canvases,
-        tile=config.vision.image_size,
-        image_token=config.image_token,
-        pixels=partial(tiles_and_reads, config),
-        views=partial(views, config),
-        image_layout=partial(image_layout, config),
-        place=partial(place, config),
-    )
-    return tiled_processing(directory, cutting)
+    return tiled_processing(directory, config, partial(tiles_and_reads, config), partial(image_layout, config))
 
 
 def template(directory: Path, config: LlavaNextConfig) -> Template:

@@ -1,5 +1,6 @@
 """LLaVA-OneVision as a family."""
 
+from functools import partial
 from typing import Final
 
 from xmflow_jax.data import roles
@@ -8,33 +9,10 @@ from xmflow_jax.families.llava_next.params import NEWLINE
 from xmflow_jax.families.llava_onevision.config import MODEL_TYPE, read_config, write_config
 from xmflow_jax.families.llava_onevision.modeling import LlavaOnevision, LlavaOnevisionConfig
 from xmflow_jax.families.llava_onevision.params import key_table
-from xmflow_jax.families.llava_onevision.processing import image_layout, place, processing, template
-from xmflow_jax.machine.partitioning import Partitioning, Tower
-from xmflow_jax.nn.anatomy import NOTHING, Anatomy, Site, StackShape
+from xmflow_jax.families.llava_onevision.processing import image_layout, processing, template
+from xmflow_jax.families.tower_decoder import PROJECTOR, anatomy, partitioning, place
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
-
-
-def partitioning(config: LlavaOnevisionConfig) -> Partitioning:
-    """Every tower by its own heads; projector and newline have columns alone."""
-    vision, text = config.vision, config.text
-    return Partitioning(
-        {
-            "vision_tower": Tower("the vision tower", vision.heads, vision.heads),
-            "multi_modal_projector": Tower("the projector"),
-            NEWLINE: Tower("the newline"),
-            "language_model": Tower("the decoder", text.heads, text.kv_heads),
-        }
-    )
-
-
-def anatomy(config: LlavaOnevisionConfig) -> Anatomy:
-    """One stack of the decoder's blocks, with the positions that it was trained on."""
-    text = config.text
-    block = (Site("decoder", "self"), Site("decoder", "mlp", NOTHING))
-    stack = StackShape("decoder", (block,) * text.layers, text.heads)
-    return Anatomy((stack,), text.vocabulary, text.positions, roles.VIEW_ROLES)
-
 
 FAMILY: Final = Family(
     model_type=MODEL_TYPE,
@@ -42,8 +20,8 @@ FAMILY: Final = Family(
     write_config=write_config,
     build=LlavaOnevision,
     keys=key_table,
-    partitioning=partitioning,
-    anatomy=anatomy,
+    partitioning=partial(partitioning, between={**PROJECTOR, NEWLINE: "the newline"}),
+    anatomy=partial(anatomy, views=roles.VIEW_ROLES),
     processing=processing,
     image_layout=image_layout,
     place=place,

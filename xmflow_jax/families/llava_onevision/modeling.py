@@ -4,18 +4,14 @@ to six by six go through SigLIP and a projector; where their patches are too man
 from dataclasses import dataclass
 from typing import Final
 
-import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float
 
 from xmflow_jax.data.anyres import Canvas
 from xmflow_jax.data.images import COLOURS
-from xmflow_jax.families.llava.modeling import LlavaProjector
-from xmflow_jax.nn.clip import ClipVision, ClipVisionConfig
-from xmflow_jax.nn.image_in_prompt import ImageInPrompt
-from xmflow_jax.nn.layers import DType
-from xmflow_jax.nn.llama import LlamaConfig, LlamaDecoder
-from xmflow_jax.nn.pictures import blended, one_by_one, side_by_side
+from xmflow_jax.families.llava_next.modeling import TiledLlava
+from xmflow_jax.nn.clip import ClipVisionConfig
+from xmflow_jax.nn.llama import LlamaConfig
+from xmflow_jax.nn.pictures import blended
 
 # Beside the colours of a prompt's tiles: the numbers of the patches that each position reads, and their shares.
 READS: Final = "reads"
@@ -44,19 +40,8 @@ class LlavaOnevisionConfig:
     projector_bias: bool = True
 
 
-class LlavaOnevision(ImageInPrompt):
+class LlavaOnevision(TiledLlava):
     """Image positions of the prompt take the projected, resampled patches; everything after is the decoder's."""
-
-    def __init__(self, config: LlavaOnevisionConfig, *, dtype: DType = jnp.float32, rngs: nnx.Rngs) -> None:
-        widths = config.vision.width, config.text.width
-        self.vision_tower = ClipVision(config.vision, dtype=dtype, rngs=rngs)
-        self.multi_modal_projector = LlavaProjector(
-            widths, config.projector_activation, config.projector_bias, dtype=dtype, rngs=rngs
-        )
-        self.image_newline = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (widths[1],), dtype))
-        self.language_model = LlamaDecoder(config.text, dtype=dtype, rngs=rngs)
-        self.image_token = config.image_token
-        self.config = config
 
     def visual(self, pixels: dict[str, Array]) -> Float[Array, "batch visual model"]:
         """Projected patches in the order of the image positions, the learned vector where a row ends.
@@ -65,7 +50,5 @@ class LlavaOnevision(ImageInPrompt):
             pixels: `COLOURS` [batch, tile, height, width, 3], all tiles of a prompt; `READS` and `SHARES`
                 [batch, visual, 4], what each position is made of (`data.anyres.blend_features`).
         """
-        tiles = pixels[COLOURS]
-        hidden = self.vision_tower.hidden_state(one_by_one(tiles), self.config.feature_layer)
-        features = side_by_side(self.multi_modal_projector(hidden), len(tiles))
+        features = self.tile_features(pixels[COLOURS])
         return blended(features, pixels[READS], pixels[SHARES], self.image_newline[...])

@@ -6,26 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, UInt8
 from PIL import Image
 
-from xmflow_jax.data.anyres import Tiling, blend_features, cut_image, draw_views, most_cells, tiled_layout
+from xmflow_jax.data.anyres import blend_features, most_cells, tiled_layout
 from xmflow_jax.data.images import COLOURS, ImageLayout
-from xmflow_jax.data.place import Place, plain_place
 from xmflow_jax.data.processing import Processing
 from xmflow_jax.data.templates import NAMED_TEMPLATES, Template
 from xmflow_jax.errors import OptionError
-from xmflow_jax.families.llava_next.processing import Cutting, tiled_processing, tiles_of
+from xmflow_jax.families.llava_next.processing import tiled_processing, tiles_of, tiling
 from xmflow_jax.families.llava_onevision.modeling import READS, SHARES, LlavaOnevisionConfig
-
-
-def tiling(config: LlavaOnevisionConfig, size: tuple[int, int]) -> Tiling:
-    """An image's tiles.
-
-    Args:
-        size: (width, height).
-    """
-    return cut_image(size, config.canvases, config.vision.image_size, config.vision.patch_size)
 
 
 @lru_cache(maxsize=256)
@@ -33,13 +22,6 @@ def image_layout(config: LlavaOnevisionConfig, size: tuple[int, int]) -> ImageLa
     """The whole's patches, then the large picture's rows of kept patches, resampled, each with a newline behind it."""
     cut = tiling(config, size)
     return tiled_layout(cut, config.vision.patch_size, most_cells(cut, config.most_tiles))
-
-
-def place(
-    config: LlavaOnevisionConfig, tokens: Int32[np.ndarray, " positions"], images: Sequence[ImageLayout]
-) -> Place:
-    """A position's id is its index."""
-    return plain_place(len(tokens))
 
 
 def tiles_and_shares(
@@ -61,32 +43,13 @@ def tiles_and_shares(
     return {COLOURS: np.ascontiguousarray(tiles_of(image_processor, image)), READS: reads, SHARES: shares}
 
 
-def views(
-    config: LlavaOnevisionConfig, image_processor: Any, image: Image.Image
-) -> UInt8[np.ndarray, "height width 3"]:
-    """The small whole and, below it, the large picture, in the image's own colours."""
-    tiles = tiles_of(image_processor, image, do_rescale=False, do_normalize=False)
-    # The tower leaves out the pixels at a tile's edge that fill no patch.
-    seen = config.vision.grid * config.vision.patch_size
-    return np.ascontiguousarray(draw_views(tiles[:, :seen, :seen], tiling(config, image.size)), dtype=np.uint8)
-
-
 def processing(directory: Path, config: LlavaOnevisionConfig) -> Processing:
     """Tokenizer and image processor of a checkpoint.
 
     Raises:
         CheckpointError: as of `tiled_processing`.
     """
-    cutting = Cutting(
-        canvases=config.canvases,
-        tile=config.vision.image_size,
-        image_token=config.image_token,
-        pixels=partial(tiles_and_shares, config),
-        views=partial(views, config),
-        image_layout=partial(image_layout, config),
-        place=partial(place, config),
-    )
-    return tiled_processing(directory, cutting)
+    return tiled_processing(directory, config, partial(tiles_and_shares, config), partial(image_layout, config))
 
 
 def template(directory: Path, config: LlavaOnevisionConfig) -> Template:

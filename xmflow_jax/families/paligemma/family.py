@@ -7,29 +7,9 @@ from xmflow_jax.families.paligemma.config import MODEL_TYPE, read_config, write_
 from xmflow_jax.families.paligemma.modeling import PaliGemma, PaliGemmaConfig
 from xmflow_jax.families.paligemma.params import key_table
 from xmflow_jax.families.paligemma.processing import image_layout, place, processing, template
-from xmflow_jax.machine.partitioning import Partitioning, Tower
-from xmflow_jax.nn.anatomy import MAIN, MLP, SELF, Anatomy, StackShape
+from xmflow_jax.families.tower_decoder import anatomy, partitioning
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.gemma import GemmaConfig
-
-
-def partitioning(config: PaliGemmaConfig) -> Partitioning:
-    """Every tower by its own heads; the projector stays whole."""
-    vision, text = config.vision, config.text
-    return Partitioning(
-        {
-            "vision_tower": Tower("the vision tower", vision.heads, vision.heads),
-            "multi_modal_projector": Tower("the projector"),
-            "language_model": Tower("the decoder", text.heads, text.kv_heads),
-        }
-    )
-
-
-def anatomy(config: PaliGemmaConfig) -> Anatomy:
-    """One stack of Gemma's blocks, with the positions that it was trained on."""
-    text = config.text
-    return Anatomy((StackShape(MAIN, ((SELF, MLP),) * text.layers, text.heads),), text.vocabulary, text.positions)
-
 
 FAMILY: Final = Family(
     model_type=MODEL_TYPE,

@@ -8,28 +8,9 @@ from xmflow_jax.families.qwen2_vl.config import QWEN2_VL, Form, read_config, wri
 from xmflow_jax.families.qwen2_vl.modeling import QwenVL, QwenVLConfig
 from xmflow_jax.families.qwen2_vl.params import key_table
 from xmflow_jax.families.qwen2_vl.processing import image_layout, place, processing, template
-from xmflow_jax.machine.partitioning import Partitioning, Tower
-from xmflow_jax.nn.anatomy import NOTHING, Anatomy, Site, StackShape
+from xmflow_jax.families.tower_decoder import anatomy, partitioning
 from xmflow_jax.nn.llama import LlamaConfig
 from xmflow_jax.nn.qwen_vision import QwenVisionConfig
-
-
-def partitioning(config: QwenVLConfig) -> Partitioning:
-    """Tower and decoder by their own heads."""
-    vision, text = config.vision, config.text
-    return Partitioning(
-        {
-            "visual_tower": Tower("the vision tower", vision.heads, vision.heads),
-            "language_model": Tower("the decoder", text.heads, text.kv_heads),
-        }
-    )
-
-
-def anatomy(config: QwenVLConfig) -> Anatomy:
-    """One stack of the decoder's blocks, with the positions that it was trained on."""
-    text = config.text
-    block = (Site("decoder", "self"), Site("decoder", "mlp", NOTHING))
-    return Anatomy((StackShape("decoder", (block,) * text.layers, text.heads),), text.vocabulary, text.positions)
 
 
 def make_family(form: Form, tiny: QwenVLConfig) -> Family:
@@ -40,7 +21,7 @@ def make_family(form: Form, tiny: QwenVLConfig) -> Family:
         write_config=partial(write_config, form),
         build=QwenVL,
         keys=key_table,
-        partitioning=partitioning,
+        partitioning=partial(partitioning, tower="visual_tower", between={}),
         anatomy=anatomy,
         processing=processing,
         image_layout=image_layout,
