@@ -69,17 +69,19 @@ _SEVEN_B = LlavaConfig(
     LlamaConfig(32064, width=4096, mlp_width=11008, layers=32, heads=32, kv_heads=32, head_width=128),
     image_token=32000,
 )
+_THIRTEEN_B = LlavaConfig(
+    _SEVEN_B.vision,
+    LlamaConfig(32064, width=5120, mlp_width=13824, layers=40, heads=40, kv_heads=40, head_width=128),
+    image_token=32000,
+)
 _TINY = LlavaConfig(
     ClipVisionConfig(56, 14, width=32, mlp_width=64, layers=3, heads=2),
     LlamaConfig(100, width=64, mlp_width=96, layers=6, heads=4, kv_heads=4, head_width=16),
     image_token=99,
 )
-_NEXT = LlavaNextConfig(
-    _SMALL.vision,
-    _SMALL.text,
-    image_token=_SMALL.image_token,
-    canvases=((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)),
-)
+_CANVASES = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
+_NEXT = LlavaNextConfig(_SMALL.vision, _SMALL.text, _SMALL.image_token, _CANVASES)
+_NEXT_SEVEN_B = LlavaNextConfig(_SEVEN_B.vision, _SEVEN_B.text, _SEVEN_B.image_token, _CANVASES)
 PRESETS: Mapping[str, Preset] = {
     "cpu-576": Preset(_SMALL, "float32", 1, 35, 32, window=5, questions=6, torch_knockouts=None, plain_knockouts=8),
     "cpu-2880": Preset(_SMALL, "float32", 5, 35, 32, window=5, questions=3, torch_knockouts=12, plain_knockouts=4),
@@ -106,6 +108,33 @@ PRESETS: Mapping[str, Preset] = {
         questions=3,
         torch_knockouts=12,
         plain_knockouts=4,
+        family=LLAVA_NEXT,
+        picture=(672, 672),
+    ),
+    # For a GPU of 80 GB or more.
+    "llava-1.5-13b": Preset(
+        _THIRTEEN_B,
+        "bfloat16",
+        1,
+        35,
+        32,
+        window=9,
+        questions=16,
+        torch_knockouts=None,
+        plain_knockouts=8,
+        reference_knockouts=8,
+    ),
+    "llava-next-7b": Preset(
+        _NEXT_SEVEN_B,
+        "bfloat16",
+        1,
+        35,
+        32,
+        window=9,
+        questions=16,
+        torch_knockouts=48,
+        plain_knockouts=8,
+        reference_knockouts=8,
         family=LLAVA_NEXT,
         picture=(672, 672),
     ),
