@@ -119,17 +119,26 @@ def test_small_samples_are_corrected_by_the_moments_of_the_variance(sizes: tuple
     np.testing.assert_allclose(inflation, variances.sum() / np.trace(form))
     sums = np.random.default_rng(1).normal(size=(200_000, len(m))) * np.sqrt(variances)
     plug_in = ((sums @ residual.T) ** 2).sum(axis=1)
-    np.testing.assert_allclose(plug_in.mean() * inflation, variances.sum(), rtol=0.02)
-    np.testing.assert_allclose(2 * plug_in.mean() ** 2 / plug_in.var(), degrees, rtol=0.05)
+    # Four standard errors: of a mean, and of the degrees by the delta method (what each draw moves them by).
+    off = plug_in / plug_in.mean() - 1
+    moved = 2 * off - off**2 / off.var()
+    mean_bound, degrees_bound = (4 * one.std() / len(plug_in) ** 0.5 for one in (off, moved))
+    np.testing.assert_allclose(plug_in.mean() * inflation, variances.sum(), rtol=mean_bound)
+    np.testing.assert_allclose(2 * plug_in.mean() ** 2 / plug_in.var(), degrees, rtol=degrees_bound)
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.3, 0.9])
 def test_the_correlation_within_images_is_found(correlation: float) -> None:
     images = images_of(DESIGNS["1 to 8 questions an image"], 400)
-    values = correlated(CASES["normal"][0], np.random.default_rng(1), images, 50, correlation)
+    values = correlated(CASES["normal"][0], np.random.default_rng(1), images, 200, correlation)
     values[::7, 1] = np.nan
     found = image_correlations(values, images)
-    assert found.mean() == pytest.approx(correlation, abs=0.02)
+    # Of no correlation the positive half of the noise is left, whose variance is 2 / (ordered pairs of an image).
+    sizes = np.bincount(images)
+    noise = (2 / (sizes * (sizes - 1)).sum()) ** 0.5
+    expected = correlation * stats.norm.cdf(correlation / noise) + noise * stats.norm.pdf(correlation / noise)
+    # Four standard errors of the mean of the draws.
+    assert found.mean() == pytest.approx(expected, abs=4 * found.std(ddof=1) / len(found) ** 0.5)
     assert (image_correlations(values[:, 2:], None) == 0).all()
     assert image_correlations(np.ones((10, 1)), np.repeat(np.arange(5), 2)) == 0
 

@@ -1,5 +1,7 @@
 """The smallest loss that a run could have seen, against drawn runs, exact binomial powers, and the test itself."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from experiments.analysis.interval_coverage import lost_and_gained
 from experiments.analysis.shared_images import DESIGNS, correlated, images_of, seen_and_told
 from tests.analysis.known_flow import TWO_STEPS, rows_of
 from xmflow_jax.analysis.findings import findings
-from xmflow_jax.analysis.permutation import sign_flip_p_values
+from xmflow_jax.analysis.permutation import DRAWS, EXACT_IMAGES, sign_flip_p_values
 from xmflow_jax.analysis.power import find_power, least_images, power_of, questions_needed, resized, smallest_loss
 from xmflow_jax.analysis.recommendation import recommend
 from xmflow_jax.analysis.simulated_runs import Alike, Sums, alike_images, image_losses, seen
@@ -40,6 +42,8 @@ def test_the_loss_that_is_told_is_seen_in_four_of_five_runs(design: str, gained:
     for times in (0.5, 2.0):
         draw = lost_and_gained(times * seen + gained, gained)
         losses = correlated(draw, np.random.default_rng(3), images, 200, correlation) / 100
+        # Three standard errors at worst: 3.1 % from the shares of 1000 and 2000 runs (0.013 and 0.009, over a power
+        # that grows by half the loss's relative growth), and 3.5 % from the 200 drawn knockouts.
         assert smallest_loss(alike_images(losses, images), 0.95) == pytest.approx(seen, rel=0.15)
 
 
@@ -55,8 +59,20 @@ def test_without_gains_it_is_the_exact_power_of_mcnemars_test(questions: int) ->
     assert loss is not None
     # Six lost and none gained is the least with a two-sided p of at most 0.05.
     assert stats.binomtest(6, 6).pvalue <= 0.05 < stats.binomtest(5, 5).pvalue
-    assert stats.binom.sf(5, questions, loss) == pytest.approx(0.8, abs=0.04)
+    # Four standard errors of a share of so many runs; of 1000 questions' 1048 runs 0.04 is three and a quarter.
+    runs = image_losses(alone(questions), 1.0).shape[1]
+    assert stats.binom.sf(5, questions, loss) == pytest.approx(0.8, abs=min(4 * (0.8 * 0.2 / runs) ** 0.5, 0.04))
     assert (least_images(0.95), least_images(0.9), least_images(0.5)) == (6, 5, 2)
+
+
+def undecided(p_values: np.ndarray, flips: Sequence[int]) -> float:
+    """The share of p-values [runs] so near 0.05 that other flips may decide otherwise: three standard errors.
+
+    Args:
+        flips: how many each test draws; a test that tries all of them is left out.
+    """
+    error = (0.05 * 0.95 * sum(1 / number for number in flips)) ** 0.5
+    return float((np.abs(p_values - 0.05) <= 3 * error).mean())
 
 
 @pytest.mark.parametrize("lost", [7, 12, 20])
@@ -64,11 +80,15 @@ def test_runs_are_rejected_as_the_sign_flip_test_does(lost: int) -> None:
     """With at most eleven changed images, to the last run; with more, but for the flips that are drawn."""
     random = np.random.default_rng(2)
     sums = random.choice([-4.0, -1, 0, 1, 1, 2], (lost, 400))
-    expected = (sign_flip_p_values(sums) <= 0.05 + 1e-12) & (sums.sum(axis=0) > 0)
-    assert seen(sums, 0.95) == pytest.approx(expected.mean(), abs=0.02 if lost > 11 else 1e-12)
+    p_values, up = sign_flip_p_values(sums), sums.sum(axis=0) > 0
+    # Both tests draw flips, but of few images all: one of up to 13 images, the other, which has 2048, of up to 11.
+    drawn = [DRAWS] * (lost > EXACT_IMAGES) + [2048] * (lost > 11)
+    bound = undecided(p_values[up], drawn) * up.mean()
+    assert seen(sums, 0.95) == pytest.approx(((p_values <= 0.05 + 1e-12) & up).mean(), abs=bound + 1e-12)
     many = np.vstack([sums, random.choice([-1.0, 1, 1], (250, 400))])
-    expected = (sign_flip_p_values(many, 1999) <= 0.05 + 1e-12) & (many.sum(axis=0) > 0)
-    assert seen(many, 0.95) == pytest.approx(expected.mean(), abs=0.02)
+    p_values, up = sign_flip_p_values(many, 1999), many.sum(axis=0) > 0
+    bound = undecided(p_values[up], [1999]) * up.mean()
+    assert seen(many, 0.95) == pytest.approx(((p_values <= 0.05 + 1e-12) & up).mean(), abs=bound + 1e-12)
 
 
 @pytest.mark.parametrize("gained", [0.0, 0.03])

@@ -2,8 +2,7 @@
 in eager float32, clean and under explicit masks."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import partial
 from typing import Any, Final
 
 import jax
@@ -11,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.families.full_pass import full_pass
-from tests.families.torch_reference import Published, torch_model
-from tests.knockout.tiny_study import TinyPrompt, arrays, run_plain
-from xmflow_jax.families.checkpoint import load_model
+from tests.families.parity import PROBABILITY, check_every_layer, check_knockouts, load_pair, probabilities
+from tests.families.torch_reference import Published
+from tests.knockout.tiny_study import TinyPrompt, arrays
 from xmflow_jax.families.family import Family
 from xmflow_jax.knockout.actions import NOTHING_BLOCKED, Knockout, block
 from xmflow_jax.knockout.batch_answers import Request, answer_batch
@@ -21,9 +20,8 @@ from xmflow_jax.knockout.fast.engine import sweep_fast
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.study import build_study
 from xmflow_jax.weights.load import LoadedModel
-from xmflow_jax.weights.random_checkpoint import write_random
 
-BOUND: Final = 1e-5
+BOUND: Final = PROBABILITY
 STEPS: Final = 6
 
 
@@ -31,15 +29,8 @@ def load_both(
     family: Family, config: Any, class_name: str, token_types: Callable[[np.ndarray, int], np.ndarray], dtype: str
 ) -> tuple[LoadedModel, Published]:
     """The same random checkpoint here and in PyTorch."""
-    with TemporaryDirectory() as folder:
-        write_random(Path(folder), family, config, seed=0)
-        loaded = load_model(Path(folder), dtype)
-        assert loaded.config == config
-        return loaded, Published(torch_model(Path(folder), class_name), token_types)
-
-
-def probabilities(logits: Any) -> np.ndarray:
-    return np.asarray(jax.nn.softmax(jnp.asarray(logits, jnp.float32), axis=-1))
+    loaded, model = load_pair(family, config, class_name, dtype)
+    return loaded, Published(model, token_types)
 
 
 def torch_pixels(prompt: TinyPrompt) -> Any:
@@ -63,14 +54,8 @@ def check_states(loaded: LoadedModel, published: Published, prompt: TinyPrompt) 
         jnp.asarray(prompt.place.axes[None]),
         jnp.asarray(prompt.place.blocks[None]),
     )
-    *before, normed = (state.numpy() for state in theirs.hidden_states)
-    assert len(before) == loaded.anatomy.main.layers
-    for layer, expected in enumerate(before):
-        np.testing.assert_allclose(own.inputs[layer], expected, rtol=0, atol=BOUND * np.abs(expected).max())
-    np.testing.assert_allclose(own.normed, normed, rtol=0, atol=BOUND * np.abs(normed).max())
-    logits = theirs.logits.numpy()
-    assert logits.std() > 0.5
-    np.testing.assert_allclose(own.logits, logits, rtol=0, atol=1e-4)
+    assert len(own.inputs) == loaded.anatomy.main.layers
+    check_every_layer(own, theirs)
 
 
 def check_pathways(
@@ -83,17 +68,8 @@ def check_pathways(
     """
     layers = range(loaded.anatomy.main.layers)
     knockouts = [block(pathway, own) for pathway in pathways for own in (*([layer] for layer in layers), layers)]
-    study = build_study(knockouts, loaded.anatomy)
-    batch, positions = arrays(prompts, study)
-    fast = sweep_fast(loaded.net, batch, positions, study)
-    plain = run_plain(loaded.net, batch, positions, study.switches, count=len(knockouts)).swapaxes(0, 1)
-    expected = np.array([[published.logits(prompt, one) for one in knockouts] for prompt in prompts])
-    clean = np.array([published.logits(prompt, NOTHING_BLOCKED) for prompt in prompts])
-    np.testing.assert_allclose(probabilities(fast.base), probabilities(clean), rtol=0, atol=BOUND)
-    for engine in (fast.knockout, plain):
-        np.testing.assert_allclose(probabilities(engine), probabilities(expected), rtol=0, atol=BOUND)
-        np.testing.assert_array_equal(np.asarray(engine).argmax(-1), expected.argmax(-1))
-    effects = np.abs(probabilities(expected) - probabilities(clean)[:, None]).max((0, 2))
+    references = [partial(published.logits, prompt) for prompt in prompts]
+    effects = check_knockouts(loaded, prompts, knockouts, references).changes().max((0, 2))
     found: np.ndarray = effects.reshape(len(pathways), len(layers) + 1)
     return found
 

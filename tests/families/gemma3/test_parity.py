@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.families.contract import Words, make_prompt
+from tests.families.parity import probabilities
 from tests.families.published_parity import (
     BOUND,
     check_answers,
@@ -15,7 +16,6 @@ from tests.families.published_parity import (
     check_pathways,
     check_states,
     load_both,
-    probabilities,
 )
 from tests.families.torch_reference import Published
 from tests.families.variants import GEMMA_3_WIDE

@@ -1,7 +1,7 @@
 """LLaVA with each text decoder and tower of its published checkpoints against PyTorch: clean and knocked out."""
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,25 +12,21 @@ import numpy as np
 import pytest
 
 from tests.families.full_pass import full_pass
-from tests.families.llava_next.tile_prompts import blocked_edges, probabilities
-from tests.families.torch_reference import run_blocked, torch_model
+from tests.families.parity import check_every_layer, check_lively_knockouts, last_logits
+from tests.families.torch_reference import blocked_edges, run_blocked, torch_model
 from tests.families.variants import LLAMA_3_1, SIGLIP
-from tests.knockout.tiny_study import TinyPrompt, arrays, run_plain, tiny_prompt
+from tests.knockout.tiny_study import TinyPrompt, tiny_prompt
 from tests.weights.tiny_checkpoint import TINY, write_tiny
 from xmflow_jax.families.checkpoint import load_model
 from xmflow_jax.families.llava.modeling import LlavaConfig
-from xmflow_jax.knockout.fast.engine import sweep_fast
-from xmflow_jax.knockout.measure import measure
+from xmflow_jax.knockout.actions import Knockout
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS
-from xmflow_jax.knockout.study import build_study
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import CENTRED
 from xmflow_jax.nn.rotary import RotaryScaling
 from xmflow_jax.weights.load import LoadedModel
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
-LAYER, LOGITS, PROBABILITY = 1e-5, 1e-4, 1e-5
 
 
 def with_text(**fields: Any) -> LlavaConfig:
@@ -78,6 +74,10 @@ def torch_inputs(prompt: TinyPrompt) -> dict[str, Any]:
     return {"input_ids": tokens, "pixel_values": torch.tensor(prompt.pixels.transpose(0, 3, 1, 2))}
 
 
+def published_logits(model: Any, prompt: TinyPrompt, knockout: Knockout) -> np.ndarray:
+    return last_logits(run_blocked(model, blocked_edges(prompt, knockout), **torch_inputs(prompt)))
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_every_layer_and_all_logits(case: str) -> None:
     loaded, model = both(case)
@@ -86,11 +86,7 @@ def test_every_layer_and_all_logits(case: str) -> None:
         ours = jax.tree.map(
             np.asarray, full_pass(loaded.net, jnp.asarray(prompt.token_ids[None]), jnp.asarray(prompt.pixels))
         )
-        found = [*ours.inputs[:, 0], ours.normed[0]]
-        for own, other in zip(found, theirs.hidden_states, strict=True):
-            assert np.abs(own - other[0].numpy()).max() <= LAYER * max(1.0, float(other.abs().max()))
-        assert theirs.logits.std() > 0.5
-        assert np.abs(ours.logits - theirs.logits.numpy()).max() < LOGITS
+        check_every_layer(ours, theirs)
 
 
 @pytest.mark.parametrize("case", KNOCKED_OUT)
@@ -100,21 +96,5 @@ def test_probabilities_under_knockout(case: str) -> None:
     prompts = prompts_of(case)
     rows = pathway_study([(pathway, CENTRED) for pathway in STUDY_PATHWAYS], loaded.anatomy, 1)
     knockouts = [row.knockout for row in rows]
-    study = build_study(knockouts, loaded.anatomy)
-    batch, positions = arrays(prompts, study)
-    fast = sweep_fast(loaded.net, batch, positions, study)
-    plain = run_plain(loaded.net, batch, positions, study.switches, count=len(knockouts)).swapaxes(0, 1)
-    effects = []
-    for logits in (fast.knockout, plain):
-        measured = measure(fast.base, logits)
-        for row, prompt in enumerate(prompts):
-            inputs = torch_inputs(prompt)
-            base = probabilities(run_blocked(model, {}, **inputs))
-            token = int(measured.base_token[row])
-            assert token == base.argmax()
-            for column, knockout in enumerate(knockouts):
-                theirs = probabilities(run_blocked(model, blocked_edges(knockout, prompt), **inputs))
-                assert abs(float(measured.knockout_prob[row, column]) - theirs[token]) <= PROBABILITY, knockout
-                assert int(measured.knockout_token[row, column]) == theirs.argmax(), knockout
-                effects.append(abs(theirs[token] - base[token]))
-    assert np.mean(np.array(effects) > 1e-3) > 0.5
+    references = [partial(published_logits, model, prompt) for prompt in prompts]
+    check_lively_knockouts(loaded, prompts, knockouts, references)

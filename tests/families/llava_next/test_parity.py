@@ -1,9 +1,7 @@
 """LLaVA-NeXT against transformers' PyTorch, eager, float32: each text decoder, images of eight shapes, knockouts."""
 
 from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -12,26 +10,23 @@ import numpy as np
 import pytest
 
 from tests.families.full_pass import full_pass
-from tests.families.llava_next.tile_prompts import SIZES, blocked_edges, probabilities, tile_prompt, torch_inputs
-from tests.families.torch_reference import run_blocked, torch_model
+from tests.families.llava_next.tile_prompts import SIZES, tile_prompt, torch_inputs
+from tests.families.parity import LOGITS, check_every_layer, check_lively_knockouts, last_logits, load_pair
+from tests.families.torch_reference import blocked_edges, run_blocked
 from tests.families.variants import LLAMA_3_1, NEXT
-from tests.knockout.tiny_study import TinyPrompt, arrays, run_plain
+from tests.knockout.tiny_study import TinyPrompt
 from xmflow_jax.data.batch import build_batch
-from xmflow_jax.families.checkpoint import load_model
 from xmflow_jax.families.llava_next.family import FAMILY
 from xmflow_jax.families.llava_next.modeling import LlavaNextConfig
-from xmflow_jax.knockout.fast.engine import encode, sweep_fast
-from xmflow_jax.knockout.measure import measure
+from xmflow_jax.knockout.actions import Knockout
+from xmflow_jax.knockout.fast.engine import encode
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
-from xmflow_jax.knockout.study import build_study
 from xmflow_jax.knockout.study_rows import pathway_study
 from xmflow_jax.knockout.windows import CENTRED, TO_END
 from xmflow_jax.weights.load import LoadedModel
-from xmflow_jax.weights.random_checkpoint import write_random
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
-LAYER, LOGITS, PROBABILITY = 1e-5, 1e-4, 1e-5
 CASES = {
     "llama": NEXT,
     # Shorter than most prompts, so that it cuts.
@@ -45,11 +40,11 @@ each_case = pytest.mark.parametrize("case", CASES)
 @lru_cache
 def both(case: str) -> tuple[LoadedModel, Any]:
     """Ours and transformers', of one random checkpoint."""
-    with TemporaryDirectory() as folder:
-        write_random(Path(folder), FAMILY, CASES[case], seed=0)
-        loaded = load_model(Path(folder), "float32")
-        assert loaded.config == CASES[case]
-        return loaded, torch_model(Path(folder), "LlavaNextForConditionalGeneration")
+    return load_pair(FAMILY, CASES[case], "LlavaNextForConditionalGeneration")
+
+
+def published_logits(model: Any, prompt: TinyPrompt, size: tuple[int, int], knockout: Knockout) -> np.ndarray:
+    return last_logits(run_blocked(model, blocked_edges(prompt, knockout), **torch_inputs(prompt, size)))
 
 
 @each_case
@@ -60,12 +55,7 @@ def test_every_layer_and_all_logits_of_images_of_every_shape(case: str) -> None:
     ours = jax.tree.map(np.asarray, full_pass(loaded.net, jnp.asarray(batch.tokens), batch.pixels))
     for row, (prompt, size) in enumerate(zip(prompts, SIZES, strict=True)):
         theirs = run_blocked(model, {}, **torch_inputs(prompt, size), output_hidden_states=True)
-        length = len(prompt.token_ids)
-        # The last published state has gone through the norm.
-        found = [*(state[row, :length] for state in ours.inputs), ours.normed[row, :length]]
-        for own, other in zip(found, theirs.hidden_states, strict=True):
-            assert np.abs(own - other[0].numpy()).max() <= LAYER * max(1.0, float(other.abs().max())), size
-        assert np.abs(ours.logits[row, :length] - theirs.logits[0].numpy()).max() <= LOGITS, size
+        check_every_layer(ours, theirs, row)
 
 
 @each_case
@@ -77,24 +67,8 @@ def test_probabilities_under_knockout(case: str) -> None:
     views = [Pathway(view, "Question") for view in ("Image Base", "Image Tiles", "Image Newline")]
     styled = [(pathway, CENTRED) for pathway in (*STUDY_PATHWAYS, *views)] + [(Pathway("Image", "All"), TO_END)]
     knockouts = [row.knockout for row in pathway_study(styled, loaded.anatomy, 1)]
-    study = build_study(knockouts, loaded.anatomy)
-    batch, positions = arrays(prompts, study)
-    fast = sweep_fast(loaded.net, batch, positions, study)
-    plain = run_plain(loaded.net, batch, positions, study.switches, count=len(knockouts)).swapaxes(0, 1)
-    effects = []
-    for logits in (fast.knockout, plain):
-        measured = measure(fast.base, logits)
-        for row, (prompt, size) in enumerate(zip(prompts, sizes, strict=True)):
-            inputs = torch_inputs(prompt, size)
-            base = probabilities(run_blocked(model, {}, **inputs))
-            token = int(measured.base_token[row])
-            assert token == base.argmax()
-            for column, knockout in enumerate(knockouts):
-                theirs = probabilities(run_blocked(model, blocked_edges(knockout, prompt), **inputs))
-                assert abs(float(measured.knockout_prob[row, column]) - theirs[token]) <= PROBABILITY, knockout
-                assert int(measured.knockout_token[row, column]) == theirs.argmax(), knockout
-                effects.append(abs(theirs[token] - base[token]))
-    assert np.mean(np.array(effects) > 1e-3) > 0.5
+    references = [partial(published_logits, model, one, size) for one, size in zip(prompts, sizes, strict=True)]
+    check_lively_knockouts(loaded, prompts, knockouts, references)
 
 
 def test_a_batch_of_mixed_sizes_gives_what_each_image_gives_alone() -> None:

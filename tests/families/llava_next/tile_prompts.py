@@ -9,8 +9,6 @@ from tests.knockout.tiny_study import TinyPrompt, mark_question
 from xmflow_jax.data import roles
 from xmflow_jax.data.images import COLOURS
 from xmflow_jax.families.family import Family
-from xmflow_jax.knockout.actions import Knockout
-from xmflow_jax.knockout.kinds.edges import Edges
 
 SYSTEM, QUESTION, AFTER = 3, 4, 3
 # (width, height): both halves of every canvas's unpadding, and images that fit one exactly.
@@ -46,18 +44,3 @@ def torch_inputs(prompt: TinyPrompt, size: tuple[int, int]) -> dict[str, Any]:
         "pixel_values": torch.tensor(pixels[COLOURS].transpose(0, 3, 1, 2)[None]),
         "image_sizes": torch.tensor([[size[1], size[0]]]),
     }
-
-
-def blocked_edges(knockout: Knockout, prompt: TinyPrompt) -> dict[int, np.ndarray]:
-    """[target, source] by layer."""
-    ((edges, layers, _),) = knockout.switched
-    assert isinstance(edges, Edges)
-    mask = np.outer(prompt.roles[edges.target.role], prompt.roles[edges.source.role])
-    return dict.fromkeys(layers, mask)
-
-
-def probabilities(output: Any) -> np.ndarray:
-    import torch
-
-    found: np.ndarray = torch.softmax(output.logits[0, -1].float(), -1).numpy()
-    return found

@@ -2,7 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,8 +14,16 @@ import pytest
 
 from tests.families.contract import Words, make_prompt
 from tests.families.full_pass import full_pass
-from tests.families.torch_reference import blocked_edges, run_blocked, torch_model
-from tests.knockout.tiny_study import TinyPrompt, arrays, run_plain, widest
+from tests.families.parity import (
+    LOGITS,
+    check_every_layer,
+    check_lively_knockouts,
+    last_logits,
+    load_pair,
+    probabilities,
+)
+from tests.families.torch_reference import blocked_edges, run_blocked
+from tests.knockout.tiny_study import TinyPrompt, widest
 from xmflow_jax.data.batch import build_batch
 from xmflow_jax.data.images import COLOURS
 from xmflow_jax.families.checkpoint import load_model
@@ -23,8 +31,7 @@ from xmflow_jax.families.family import Family
 from xmflow_jax.families.registry import QWEN2_5_VL, QWEN2_VL
 from xmflow_jax.knockout.actions import NOTHING_BLOCKED, Knockout
 from xmflow_jax.knockout.batch_answers import Request, answer_batch
-from xmflow_jax.knockout.fast.engine import encode, sweep_fast
-from xmflow_jax.knockout.measure import measure
+from xmflow_jax.knockout.fast.engine import encode
 from xmflow_jax.knockout.pathways import STUDY_PATHWAYS, Pathway
 from xmflow_jax.knockout.study import build_study
 from xmflow_jax.knockout.study_rows import pathway_study
@@ -34,7 +41,7 @@ from xmflow_jax.weights.random_checkpoint import write_random
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
-LAYER, LOGITS, PROBABILITY, STEPS = 1e-5, 1e-4, 1e-5, 8
+STEPS = 8
 # (width, height): squares, both ways oblong, windows cut at either edge, images that grow and shrink.
 SIZES = ((56, 56), (140, 84), (84, 140), (30, 30), (196, 56), (57, 150), (112, 113), (250, 90))
 CASES = {
@@ -49,12 +56,7 @@ each_case = pytest.mark.parametrize("case", CASES)
 @lru_cache
 def both(case: str) -> tuple[LoadedModel, Any]:
     """Ours and transformers', of one random checkpoint."""
-    family, config = CASES[case]
-    with TemporaryDirectory() as folder:
-        write_random(Path(folder), family, config, seed=0)
-        loaded = load_model(Path(folder), "float32")
-        assert loaded.config == config
-        return loaded, torch_model(Path(folder), CLASSES[case])
+    return load_pair(*CASES[case], CLASSES[case])
 
 
 def prompt_of(case: str, size: tuple[int, int], seed: int, words: Words = USUAL, images: int = 1) -> TinyPrompt:
@@ -101,6 +103,10 @@ def run_torch(
     )
 
 
+def published_logits(case: str, prompt: TinyPrompt, size: tuple[int, int], knockout: Knockout) -> np.ndarray:
+    return last_logits(run_torch(case, prompt, size, knockout))
+
+
 @each_case
 def test_features_every_layer_and_all_logits_of_images_of_every_shape(case: str) -> None:
     loaded, model = both(case)
@@ -115,11 +121,7 @@ def test_features_every_layer_and_all_logits_of_images_of_every_shape(case: str)
     assert len({len(prompt.token_ids) for prompt in prompts}) > 4
     for row, (prompt, size) in enumerate(zip(prompts, SIZES, strict=True)):
         theirs = run_torch(case, prompt, size, model=model, output_hidden_states=True)
-        length = len(prompt.token_ids)
-        found = [*(state[row, :length] for state in ours.inputs), ours.normed[row, :length]]
-        for own, other in zip(found, theirs.hidden_states, strict=True):
-            assert np.abs(own - other[0].numpy()).max() <= LAYER * max(1.0, float(other.abs().max())), size
-        assert np.abs(ours.logits[row, :length] - theirs.logits[0].numpy()).max() <= LOGITS, size
+        check_every_layer(ours, theirs, row)
 
 
 @each_case
@@ -152,30 +154,8 @@ def test_probabilities_under_knockout(case: str) -> None:
     styled = [(pathway, CENTRED) for pathway in STUDY_PATHWAYS]
     styled += [(Pathway("Image", "All"), TO_END), (Pathway("System", "Image"), CENTRED)]
     knockouts = [row.knockout for row in pathway_study(styled, loaded.anatomy, 1)]
-    study = build_study(knockouts, loaded.anatomy)
-    batch, positions = arrays(prompts, study)
-    fast = sweep_fast(loaded.net, batch, positions, study)
-    plain = run_plain(loaded.net, batch, positions, study.switches, count=len(knockouts)).swapaxes(0, 1)
-    effects = []
-    for logits in (fast.knockout, plain):
-        measured = measure(fast.base, logits)
-        for row, (prompt, size) in enumerate(zip(prompts, sizes, strict=True)):
-            base = probabilities(run_torch(case, prompt, size))
-            token = int(measured.base_token[row])
-            assert token == base.argmax()
-            for column, knockout in enumerate(knockouts):
-                theirs = probabilities(run_torch(case, prompt, size, knockout))
-                assert abs(float(measured.knockout_prob[row, column]) - theirs[token]) <= PROBABILITY, knockout
-                assert int(measured.knockout_token[row, column]) == theirs.argmax(), knockout
-                effects.append(abs(theirs[token] - base[token]))
-    assert np.mean(np.array(effects) > 1e-3) > 0.5
-
-
-def probabilities(output: Any) -> np.ndarray:
-    import torch
-
-    found: np.ndarray = torch.softmax(output.logits[0, -1].float(), -1).numpy()
-    return found
+    references = [partial(published_logits, case, one, size) for one, size in zip(prompts, sizes, strict=True)]
+    check_lively_knockouts(loaded, prompts, knockouts, references)
 
 
 @each_case
@@ -215,7 +195,7 @@ def test_bfloat16() -> None:
     model = deepcopy(both("qwen2_5")[1]).to(torch.bfloat16)
     off: list[tuple[float, float]] = []
     for row, (prompt, size) in enumerate(zip(prompts, SIZES, strict=True)):
-        theirs = probabilities(run_torch("qwen2_5", prompt, size, model=model))
+        theirs = probabilities(last_logits(run_torch("qwen2_5", prompt, size, model=model)))
         exact, own = (np.asarray(jax.nn.softmax(x[row, len(prompt.token_ids) - 1])) for x in (wide, ours))
         off.append((float(np.abs(own - exact).mean()), float(np.abs(theirs - exact).mean())))
     one, other = np.mean(off, axis=0)
