@@ -1,5 +1,6 @@
 """`config.json` of a LLaVA-OneVision checkpoint in Hugging Face format: read in full or refused, and written."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -70,7 +71,7 @@ def _most_tiles(path: Path, told: Any) -> int:
         CheckpointError: `vision_aspect_ratio` says nothing of the kind.
     """
     number = told.removeprefix(ASPECT) if isinstance(told, str) else ""
-    if told != f"{ASPECT}{number}" or not number.isascii() or not number.isdigit() or not 0 < int(number[:4]) <= 999:
+    if told != f"{ASPECT}{number}" or not re.fullmatch("[1-9][0-9]{0,2}", number):
         raise CheckpointError(f"{path}: vision_aspect_ratio is {told!r}; supported: {ASPECT!r} and a number, as in 9")
     return int(number)
 
