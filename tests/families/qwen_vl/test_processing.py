@@ -146,7 +146,7 @@ def test_an_image_processor_of_another_form_is_refused(
 # config.json
 
 
-@each_family
+@pytest.mark.parametrize("family", [QWEN2_VL, QWEN2_5_VL], ids=lambda family: family.model_type)
 def test_a_flat_file_of_the_hub_is_the_nested_one(family: Family) -> None:
     content = family.write_config(family.tiny, "bfloat16")
     text = content.pop("text_config")
