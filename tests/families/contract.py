@@ -94,7 +94,7 @@ def random_resampled_tiles(config: Any, images: int, rng: np.random.Generator, s
 
 
 def random_patches(config: Any, images: int, rng: np.random.Generator, size: tuple[int, int] = PICTURE) -> Any:
-    """What Qwen2-VL and Qwen2.5-VL read of so many images of one (width, height)."""
+    """What Qwen2-VL, Qwen2.5-VL and Qwen3-VL read of so many images of one (width, height)."""
     layout, vision = qwen2_vl.image_layout(config, size), config.vision
     grid = (layout.rows * vision.merge, layout.columns * vision.merge)
     colours = rng.normal(size=(images * grid[0] * grid[1], vision.patch_numbers)).astype(np.float32)
@@ -107,6 +107,7 @@ PIXELS: Final[dict[str, Callable[..., Any]]] = {
     "llava_onevision": random_resampled_tiles,
     "qwen2_5_vl": random_patches,
     "qwen2_vl": random_patches,
+    "qwen3_vl": random_patches,
 }
 
 

@@ -51,13 +51,15 @@ def full_pass(
     ids = jnp.broadcast_to(jnp.arange(length), (batch, 1, length)) if ids is None else ids
     inputs = StackInput(tokens, jnp.full(batch, length), ids, jnp.zeros(batch, int), blocks, jnp.zeros(batch, int))
     if pixels is None:
-        x, outside = stack.embed(tokens, ids), (None,) * len(stack.groups)
+        x, outside, added = stack.embed(tokens, ids), (None,) * len(stack.groups), None
     else:
         if isinstance(pixels, jax.Array):
             pixels = pixels.reshape(batch, -1, *pixels.shape[1:])
         features = encode_images(net, pixels)
         x, outside = model.enter(0, tokens, ids, features, None), read_outside(stack, {VISUAL: features})
-    output, run = run_stack(stack, x, inputs, outside, {}, jnp.zeros(batch, int), length, answer_only=False)
+        added = model.added(0, tokens, features)
+    kept = jnp.zeros(batch, int), length
+    output, run = run_stack(stack, x, inputs, outside, {}, added, kept, answer_only=False)
     return FullPass(run.hidden, output, model.norm(output), next_logits(model, output))
 
 

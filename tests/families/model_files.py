@@ -39,11 +39,12 @@ WITH_WORDS: dict[str, Callable[[Any, int], Any]] = {
     ),
     "qwen2_5_vl": with_marks,
     "qwen2_vl": with_marks,
+    "qwen3_vl": with_marks,
     "proof": lambda tiny, words: PROOF.presets["proof-tiny"](words, tiny.text.layers),
 }
 
 # Families that cut an image of its own size into patches.
-PATCHES = ("qwen2_5_vl", "qwen2_vl")
+PATCHES = ("qwen2_5_vl", "qwen2_vl", "qwen3_vl")
 # The image processors of families that cut images into tiles.
 TILES = {"llava_next": "LlavaNextImageProcessor", "llava_onevision": "LlavaOnevisionImageProcessor"}
 

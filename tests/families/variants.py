@@ -6,7 +6,7 @@ from typing import Any
 from tests.weights.tiny_checkpoint import TINY
 from xmflow_jax.families.llava_next.family import FAMILY as LLAVA_NEXT
 from xmflow_jax.families.llava_onevision.family import FAMILY as LLAVA_ONEVISION
-from xmflow_jax.families.registry import GEMMA_3, PALIGEMMA, QWEN2_5_VL, QWEN2_VL
+from xmflow_jax.families.registry import GEMMA_3, PALIGEMMA, QWEN2_5_VL, QWEN2_VL, QWEN3_VL
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.gpt2 import MODEL_WIDTH, Gpt2Config
@@ -86,6 +86,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "windows alone": replace(QWEN2_5_VL.tiny, vision=replace(QWEN2_5_VL.tiny.vision, whole_layers=())),
     },
     "qwen2_vl": {"tied": replace(QWEN2_VL.tiny, text=replace(QWEN2_VL.tiny.text, tied=True, rope_theta=1e4))},
+    "qwen3_vl": {
+        "tied": replace(QWEN3_VL.tiny, text=replace(QWEN3_VL.tiny.text, tied=True)),
+        "deep from the last layer": replace(
+            QWEN3_VL.tiny,
+            vision=replace(QWEN3_VL.tiny.vision, deep_layers=(0, 1, 2), table=3),
+            text=replace(QWEN3_VL.tiny.text, added=3, sections=(4, 1, 1)),
+        ),
+    },
     "vision-encoder-decoder": ENCODER_DECODERS,
     "gemma3": {
         "wide": GEMMA_3_WIDE,

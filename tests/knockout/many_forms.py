@@ -15,7 +15,8 @@ from tests.knockout.tiny_study import TinyPrompt
 from xmflow_jax.data import roles
 from xmflow_jax.data.place import Place
 from xmflow_jax.nn.anatomy import MAIN, NOTHING, VISUAL, Anatomy, Site, StackShape
-from xmflow_jax.nn.interfaces import Attend, Drop, KeysValues
+from xmflow_jax.nn.deepstack import AddingBlocks, deep_features
+from xmflow_jax.nn.interfaces import Attend, BlockGroup, Drop, KeysValues
 from xmflow_jax.nn.interfaces import Rows as RowsOf
 from xmflow_jax.nn.layers import RMSNorm, StackedBlocks, stack_blocks
 from xmflow_jax.nn.network import Network
@@ -50,12 +51,14 @@ class Form:
 
     Attributes:
         earlier: the earlier stack's groups; None: there is no earlier stack.
+        added: so many of the main stack's blocks, the first ones, add features of their own.
     """
 
     main: tuple[GroupForm, ...]
     earlier: tuple[GroupForm, ...] | None = None
     heads: int = 4
     kv_heads: int = 2
+    added: int = 0
 
 
 class FormBlock(nnx.Module):
@@ -122,13 +125,18 @@ class FormStack(nnx.Module):
             ]
         )
         self.name, self.forms, self.head = name, groups, WIDTH // form.heads
+        self.added = form.added if name == MAIN else 0
 
     @property
-    def groups(self) -> tuple[StackedBlocks, ...]:
-        return tuple(
+    def groups(self) -> tuple[BlockGroup, ...]:
+        plain = [
             StackedBlocks(blocks, group.layers, sites_of(self.name, group))
             for blocks, group in zip(self.blocks, self.forms, strict=True)
-        )
+        ]
+        if not self.added:
+            return tuple(plain)
+        begins = np.cumsum([0, *(group.layers for group in plain)])[:-1]
+        return tuple(AddingBlocks(one, int(begin), self.added) for one, begin in zip(plain, begins, strict=True))
 
     def rotation(self, ids: Any) -> Any:
         return rotary(ids[..., 1, :], self.head, 100.0)
@@ -145,6 +153,8 @@ class FormModel(nnx.Module):
         if form.earlier:
             self.earlier = FormStack(EARLIER, form.earlier, form, rngs=rngs)
         self.main = FormStack(MAIN, form.main, form, rngs=rngs)
+        if form.added:
+            self.deep = nnx.Linear(3, form.added * WIDTH, rngs=rngs, kernel_init=nnx.initializers.normal(1.0))
         self.final, self.head = norm(rngs), nnx.Linear(WIDTH, VOCABULARY, use_bias=False, rngs=rngs)
         self.form = form
 
@@ -153,13 +163,19 @@ class FormModel(nnx.Module):
         return (self.earlier, self.main) if self.form.earlier else (self.main,)
 
     def visual(self, pixels: Any) -> Any:
-        return self.patches(pixels.reshape(len(pixels), -1, 3))
+        patches = pixels.reshape(len(pixels), -1, 3)
+        first = self.patches(patches)
+        return jnp.concatenate([first, self.deep(patches)], axis=-1) if self.form.added else first
 
     def enter(self, stack: int, tokens: Any, ids: Any, features: Any, before: Any) -> Any:
         words = self.stacks[stack].embed(tokens, ids)
-        visual = features if before is None else before
+        visual = features[..., :WIDTH] if before is None else before
         is_image = tokens == IMAGE_TOKEN
         return features_in_order(words, is_image, visual)
+
+    def added(self, stack: int, tokens: Any, features: Any) -> Any:
+        deep = self.form.added and self.stacks[stack].name == MAIN
+        return deep_features(tokens, IMAGE_TOKEN, features[..., WIDTH:]) if deep else None
 
     def norm(self, x: Any) -> Any:
         return self.final(x)

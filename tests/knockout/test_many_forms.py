@@ -35,7 +35,15 @@ CROSSING = Form((GroupForm(1), GroupForm(1, own=False, reads=VISUAL), GroupForm(
 # Two: the second takes what the first leaves among its embeddings, or reads it by a site.
 ENTERED = Form((GroupForm(2), GroupForm(1, span=2)), (GroupForm(1, reads=VISUAL), GroupForm(2)))
 READING = Form((GroupForm(1, reads=EARLIER), GroupForm(2)), (GroupForm(2, reads=VISUAL),), kv_heads=4)
-FORMS = {"unlike blocks": PROMPTED, "crossing": CROSSING, "entered": ENTERED, "reading": READING}
+# The first blocks, and one of the second group, add features of the image.
+ADDING = Form((GroupForm(2), GroupForm(2, span=4)), added=3)
+FORMS = {
+    "unlike blocks": PROMPTED,
+    "crossing": CROSSING,
+    "entered": ENTERED,
+    "reading": READING,
+    "adding": ADDING,
+}
 
 SOURCES = (roles.IMAGE, roles.QUESTION, roles.ALL, roles.IMAGE_CENTRAL_OBJECT)
 
@@ -145,11 +153,12 @@ ANSWERS = {
         Edges(RoleSet(roles.IMAGE), RoleSet(roles.QUESTION), MEAN, Site(EARLIER, "cross", VISUAL)),
         Edges(RoleSet(roles.ALL), RoleSet(roles.LAST), MASK, Site(MAIN, "cross", EARLIER)),
     ],
+    "adding": [Edges(RoleSet(roles.SYSTEM), RoleSet(roles.ALL), MASK, Site(MAIN, "self"))],
 }
 
 
 @pytest.mark.parametrize(
-    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in list(ANSWERS)[:2]), "reading"]
+    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in list(ANSWERS)[:2]), "reading", "adding"]
 )
 def test_whole_answers_equal_greedy_decoding_without_a_draft(name: str) -> None:
     """Answers that depart from the base answer because an earlier stack changed, and others."""
@@ -171,6 +180,23 @@ def test_whole_answers_equal_greedy_decoding_without_a_draft(name: str) -> None:
     _, plain = decode_plain(*given, length=AnswerLength(steps, room), count=len(knockouts))
     np.testing.assert_array_equal(fast.tokens, np.asarray(plain).swapaxes(0, 1))
     assert fast.departed.any()
+
+
+def test_added_features_change_the_answer_but_where_the_image_is_blocked() -> None:
+    model, rng = anatomy(ADDING), np.random.default_rng(0)
+    batch_of = [random_prompt(rng, ADDING, blocked=False) for _ in range(2)]
+    whole = Knockout(((Edges(RoleSet(roles.IMAGE), RoleSet(roles.ALL), MASK, Site(MAIN, "self")), (0, 1, 2, 3), None),))
+    study, batch = build_study([NOTHING_BLOCKED, whole], model), build_batch(batch_of)
+    positions = build_positions(batch_of, study.actions, batch.tokens.shape[1])
+    found = []
+    for factor in (1.0, 1.5):
+        net = network(ADDING)
+        deep: Any = net.params["deep"]["kernel"]
+        deep[...] = factor * deep[...]
+        found.append(sweep_fast(net, batch, positions, study).knockout)
+    (free, blocked), (others, same) = (np.asarray(one).swapaxes(0, 1) for one in found)
+    assert (np.abs(free - others).max(-1) > 1e-2).all()
+    np.testing.assert_array_equal(blocked, same)
 
 
 decode_plain = jax.jit(answers_plain, static_argnames=("length", "at_once", "count"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Float32, Int32
 
 from xmflow_jax.data.images import FEATURE, ImageLayout, patch_layout
 from xmflow_jax.data.place import Place
@@ -20,6 +20,9 @@ ROWS: Final = "rows"
 COLUMNS: Final = "columns"
 IMAGES: Final = "images"
 WINDOWS: Final = "windows"
+# Entries of a table of positions, and each one's share.
+TABLE_READS: Final = "table_reads"
+TABLE_SHARES: Final = "table_shares"
 
 # The longest image, in its shorter sides, that is resized.
 LONGEST: Final = 200
@@ -86,6 +89,29 @@ def number_patches(grids: Sequence[tuple[int, int]], merge: int, window: int) ->
         windows += int(own.max()) + 1
     named = zip((ROWS, COLUMNS, IMAGES, WINDOWS), zip(*parts, strict=True), strict=True)
     return {name: np.concatenate(own).astype(np.int32) for name, own in named}
+
+
+def resample_table(grids: Sequence[tuple[int, int]], merge: int, side: int) -> dict[str, np.ndarray]:
+    """How a square table of positions is resampled to images' grids, bilinearly, corners on corners: of each patch, in
+    merge blocks, the four entries that it has shares of [patch, 4] and these shares.
+
+    Args:
+        grids: (rows, columns) of patches of each image.
+        side: of the table.
+    """
+    numbers = number_patches(grids, merge, 0)
+    counts = [rows * columns for rows, columns in grids]
+    reads, shares = [], []
+    for axis, name in enumerate((ROWS, COLUMNS)):
+        size = np.repeat([grid[axis] for grid in grids], counts)
+        at = numbers[name].astype(np.float32) * np.float32(side - 1) / np.maximum(size - 1, 1).astype(np.float32)
+        low = np.floor(at).astype(np.int32)
+        reads.append(np.stack([low, np.minimum(low + 1, side - 1)], axis=-1))
+        shares.append(np.stack([1 - (at - low), at - low], axis=-1).astype(np.float32))
+    (rows, columns), (down, across) = reads, shares
+    entries: Int32[np.ndarray, "patch 2 2"] = (rows[:, :, None] * side + columns[:, None, :]).astype(np.int32)
+    parts: Float32[np.ndarray, "patch 2 2"] = down[:, :, None] * across[:, None, :]
+    return {TABLE_READS: entries.reshape(-1, 4), TABLE_SHARES: parts.reshape(-1, 4)}
 
 
 def three_axis_place(tokens: Int32[np.ndarray, " positions"], image_token: int, images: Sequence[ImageLayout]) -> Place:

@@ -113,6 +113,10 @@ NAMED_TEMPLATES: Final = {
             "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
             f"<|im_start|>user\n{IMAGE_PLACEHOLDER}{STUDY_QUESTION}<|im_end|>\n<|im_start|>assistant\n",
         ),
+        Template(
+            "qwen3_vl",
+            f"<|im_start|>user\n{IMAGE_PLACEHOLDER}{STUDY_QUESTION}<|im_end|>\n<|im_start|>assistant\n",
+        ),
         Template("plain", f"{_STUDY_TURN}\n"),
         # For models that read the image by cross-attention.
         Template("plain_text", f"{STUDY_QUESTION}\n"),

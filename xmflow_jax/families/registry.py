@@ -21,6 +21,7 @@ from xmflow_jax.families.llava_onevision.family import FAMILY as LLAVA_ONEVISION
 from xmflow_jax.families.paligemma.family import FAMILY as PALIGEMMA
 from xmflow_jax.families.qwen2_5_vl.family import FAMILY as QWEN2_5_VL
 from xmflow_jax.families.qwen2_vl.family import FAMILY as QWEN2_VL
+from xmflow_jax.families.qwen3_vl.family import FAMILY as QWEN3_VL
 from xmflow_jax.families.vision_encoder_decoder.family import FAMILY as VISION_ENCODER_DECODER
 from xmflow_jax.weights.config_checks import shown
 from xmflow_jax.weights.published import ModelConfig
@@ -37,6 +38,7 @@ _REGISTERED: Final[dict[str, Family]] = {
         PALIGEMMA,
         QWEN2_5_VL,
         QWEN2_VL,
+        QWEN3_VL,
         GEMMA_3,
         VISION_ENCODER_DECODER,
     )

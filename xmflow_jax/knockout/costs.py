@@ -18,7 +18,7 @@ from jaxtyping import Array, Int
 from xmflow_jax.data.batch import Batch, StackInput
 from xmflow_jax.knockout.fast.placement import Placement
 from xmflow_jax.nn.anatomy import VISUAL, Site
-from xmflow_jax.nn.interfaces import KeysValues, Model, ReadingBlock
+from xmflow_jax.nn.interfaces import KeysValues, Model, ReadingBlock, WithAdded
 from xmflow_jax.nn.network import Network
 from xmflow_jax.nn.operations import count_operations
 from xmflow_jax.nn.stacks import every_row, next_logits, nothing_dropped, reading_site, stack_name
@@ -161,7 +161,10 @@ def _block_costs(net: Network, place: tuple[int, int], reading: Site | None, x: 
                 keys_values += 2 * x.shape[-1] * sum(math.prod(part.shape[-2:]) for part in own)
             return jnp.zeros_like(query)
 
+        one = jnp.zeros((1, 1), jnp.int32)
         rotation = stack.rotation(jnp.zeros((1, ID_AXES, 1), jnp.int32))
+        added = model.added(place[0], one, jnp.zeros(features.shape, features.dtype))
+        rotation = rotation if added is None else WithAdded(rotation, added)
         return stack.groups[place[1]].block(0)(x, rotation, attend_at, nothing_dropped, every_row)
 
     def read(model: Model, source: Array) -> Array:

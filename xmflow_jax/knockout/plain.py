@@ -66,7 +66,8 @@ def run_stack(
         None if site is None else read_layers(group, left[site.reads])
         for group, site in zip(stack.groups, sites, strict=True)
     ]
-    rows, rotation, blocks = everywhere(stack, inputs, x.shape[:2])
+    added = model.added(number, inputs.tokens, left[VISUAL])
+    rows, rotation, blocks = everywhere(stack, inputs, x.shape[:2], added)
 
     def layer(x: Array, block: Block, group: int, index: Any) -> tuple[Array, None]:
         on = layer_slice(knockout, begins[group] + index)

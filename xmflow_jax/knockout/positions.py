@@ -2,12 +2,13 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from xmflow_jax.data.batch import Batch, StackInput
 from xmflow_jax.nn.anatomy import VISUAL
-from xmflow_jax.nn.interfaces import Model, Stack
+from xmflow_jax.nn.interfaces import Model, Stack, WithAdded
 from xmflow_jax.nn.stacks import stack_name
 
 Tree = Any
@@ -27,14 +28,38 @@ class Everywhere(NamedTuple):
     blocks: Int[Array, "batch position"] | None
 
 
-def everywhere(stack: Stack, inputs: StackInput, shape: tuple[int, ...]) -> Everywhere:
+def everywhere(stack: Stack, inputs: StackInput, shape: tuple[int, ...], added: Array | None) -> Everywhere:
     """Every position of a stack.
 
     Args:
         shape: prompts and positions, room for generated ones among them.
+        added: as of `rotation_at`.
     """
     rows = jnp.broadcast_to(jnp.arange(shape[1]), shape)
-    return Everywhere(rows, stack.rotation(ids_at(inputs, rows)), blocks_at(inputs, rows))
+    return Everywhere(rows, rotation_at(stack, inputs, rows, added), blocks_at(inputs, rows))
+
+
+def rotation_at(
+    stack: Stack,
+    inputs: StackInput,
+    rows: Int[Array, "batch row"],
+    added: Float[Array, "batch position added"] | None,
+) -> Tree:
+    """What a stack's blocks need to know of some rows (`interfaces.Block`), which may be of generated tokens.
+
+    Args:
+        added: what blocks add at the prompts' positions (`interfaces.Model.added`).
+    """
+    rotation = stack.rotation(ids_at(inputs, rows))
+    if added is None:
+        return rotation
+    own = jnp.take_along_axis(added, jnp.clip(rows, 0, added.shape[1] - 1)[..., None], axis=1)
+    return WithAdded(rotation, jnp.where((rows < jnp.asarray(inputs.length)[:, None])[..., None], own, 0))
+
+
+def side_by_side(rotation: Tree) -> Tree:
+    """With an axis for the configurations, which have the same rows, behind the batch's."""
+    return jax.tree.map(lambda leaf: leaf[:, None], rotation)
 
 
 def ids_at(inputs: StackInput, rows: Int[Array, "batch row"]) -> Int[Array, "batch axis row"]:

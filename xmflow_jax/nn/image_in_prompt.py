@@ -47,6 +47,12 @@ class ImageInPrompt(nnx.Module):
         words = self.language_model.embed(jnp.where(is_image, 0, tokens), ids)
         return features_in_order(words, is_image, features)
 
+    def added(
+        self, stack: int, tokens: Int[Array, "batch position"], features: Float[Array, "batch visual model"]
+    ) -> Float[Array, "batch position added"] | None:
+        """Nothing: the features enter the first block alone."""
+        return None
+
     def norm(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """The norm before the head."""
         return self.language_model.norm(x)

@@ -65,6 +65,18 @@ Drop = Callable[[Site, Array], Array]
 Rows = Callable[[Array], Array]
 
 
+class WithAdded(NamedTuple):
+    """What blocks need to know of positions where a model adds something of its images behind some of the blocks.
+
+    Attributes:
+        rotation: what the stack's `rotation` gave.
+        added: what each of these blocks adds, side by side (`Model.added`); 0 at positions that stand for no image.
+    """
+
+    rotation: Tree
+    added: Float[Array, "*batch position added"]
+
+
 @runtime_checkable
 class Block(Protocol):
     """One layer."""
@@ -76,7 +88,8 @@ class Block(Protocol):
 
         Args:
             x: its input at all positions whose keys and values are wanted.
-            rotation: what its stack's `rotation` gave for these positions.
+            rotation: what its stack's `rotation` gave for these positions; within `WithAdded` where the model adds
+                something of its images.
             rows: which of the positions have queries.
         """
         ...
@@ -131,8 +144,9 @@ class Model(Protocol):
     @property
     def stacks(self) -> Sequence[Stack]: ...
 
-    def visual(self, pixels: Tree) -> Float[Array, "batch visual width"]:
-        """What is read of the images of each prompt, in the order of its image positions.
+    def visual(self, pixels: Tree) -> Float[Array, "batch visual features"]:
+        """What is read of the images of each prompt, in the order of its image positions: what a stack's first block
+        takes, and what later blocks add.
 
         Args:
             pixels: what the family's processing gives of the prompts' images, stacked to a batch: every leaf has the
@@ -146,7 +160,7 @@ class Model(Protocol):
         stack: int,
         tokens: Int[Array, "batch position"],
         ids: Int[Array, "batch axis position"],
-        features: Float[Array, "batch visual width"],
+        features: Float[Array, "batch visual features"],
         before: Float[Array, "batch source width"] | None,
     ) -> Float[Array, "batch position width"]:
         """What a stack's first block takes.
@@ -155,6 +169,17 @@ class Model(Protocol):
             stack: which of `stacks`.
             features: of all images of a prompt, one after the other.
             before: what the stack before left.
+        """
+        ...
+
+    def added(
+        self, stack: int, tokens: Int[Array, "batch position"], features: Float[Array, "batch visual features"]
+    ) -> Float[Array, "batch position added"] | None:
+        """What blocks of a stack add to their outputs at each position of the prompts, of all blocks that do so side by
+        side (`WithAdded`), nothing where no image stands; None: no block does.
+
+        Args:
+            stack, features: as of `enter`.
         """
         ...
 

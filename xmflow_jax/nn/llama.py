@@ -1,6 +1,7 @@
 """The Llama decoder (transformers `LlamaForCausalLM`): rotary positions, RMSNorm, SwiGLU, grouped heads.
 
-Mistral (`MistralForCausalLM`) adds a sliding window, Qwen2 (`Qwen2ForCausalLM`) biases of queries, keys and values.
+Mistral (`MistralForCausalLM`) adds a sliding window, Qwen2 (`Qwen2ForCausalLM`) biases of queries, keys and values,
+Qwen3 (`Qwen3ForCausalLM`) norms of each head's queries and keys.
 The decoder is a stack (`interfaces.Stack`) of one group of blocks: whoever runs it says how its site attends.
 """
 
@@ -12,7 +13,8 @@ from jaxtyping import Array, Float, Int
 
 from xmflow_jax.nn.anatomy import LIMIT, MLP, SELF
 from xmflow_jax.nn.attention import wide_einsum
-from xmflow_jax.nn.interfaces import Attend, Drop, Rows
+from xmflow_jax.nn.deepstack import AddingBlocks
+from xmflow_jax.nn.interfaces import Attend, BlockGroup, Drop, Rows
 from xmflow_jax.nn.layers import ACTIVATIONS, DType, RMSNorm, StackedBlocks, stack_blocks
 from xmflow_jax.nn.rotary import RotaryScaling, Rotation, rotary, rotary_by_axis, rotate
 
@@ -30,8 +32,11 @@ class LlamaConfig:
         rope_scaling: of the rotary frequencies; None: none.
         qkv_bias: queries, keys and values have biases.
         span: a position sees so many sources, itself the last of them, in every layer (a sliding window); None: all.
-        sections: how many rotary frequencies turn with the time, the row and the column of a position, one section
-            after the other; None: positions have one axis.
+        sections: how many rotary frequencies turn with the time, the row and the column of a position; None: positions
+            have one axis.
+        interleaved: these frequencies take turns (`rotary_by_axis`); else one section stands behind the other.
+        head_norms: queries and keys are normed, each head by itself, before they are rotated.
+        added: so many blocks, the first ones, add features of the image to their outputs (DeepStack).
     """
 
     vocabulary: int
@@ -51,6 +56,9 @@ class LlamaConfig:
     qkv_bias: bool = False
     span: int | None = None
     sections: tuple[int, int, int] | None = None
+    interleaved: bool = False
+    head_norms: bool = False
+    added: int = 0
 
 
 class LlamaAttention(nnx.Module):
@@ -64,6 +72,24 @@ class LlamaAttention(nnx.Module):
         self.k_proj = linear(config.width, config.kv_heads * config.head_width, config.qkv_bias)
         self.v_proj = linear(config.width, config.kv_heads * config.head_width, config.qkv_bias)
         self.o_proj = linear(config.heads * config.head_width, config.width, False)
+        if config.head_norms:
+            self.q_norm = RMSNorm(config.head_width, config.norm_eps, dtype=dtype, rngs=rngs)
+            self.k_norm = RMSNorm(config.head_width, config.norm_eps, dtype=dtype, rngs=rngs)
+        self.config = config
+
+    def by_head(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch heads head_width"]:
+        """Queries, keys or values, each head's apart."""
+        return x.reshape(*x.shape[:-1], -1, self.config.head_width)
+
+    def query(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch heads head_width"]:
+        """Of normed states, before the rotation."""
+        own = self.by_head(self.q_proj(x))
+        return self.q_norm(own) if self.config.head_norms else own
+
+    def key(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch heads head_width"]:
+        """Of normed states, before the rotation."""
+        own = self.by_head(self.k_proj(x))
+        return self.k_norm(own) if self.config.head_norms else own
 
 
 class LlamaMLP(nnx.Module):
@@ -92,18 +118,14 @@ class LlamaBlock(nnx.Module):
         self.mlp = LlamaMLP(config, dtype=dtype, rngs=rngs)
         self.config = config
 
-    def _by_head(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch heads head_width"]:
-        return x.reshape(*x.shape[:-1], -1, self.config.head_width)
-
     def __call__(
         self, x: Float[Array, "*batch position width"], rotation: Rotation, attend: Attend, drop: Drop, rows: Rows
     ) -> Float[Array, "*batch row width"]:
         """The layer's output at the wanted rows; keys and queries are rotated, values are not."""
         normed = self.input_layernorm(x)
-        key = rotate(self._by_head(self.self_attn.k_proj(normed)), rotation)
-        value = self._by_head(self.self_attn.v_proj(normed))
-        query = self._by_head(self.self_attn.q_proj(rows(normed)))
-        query = rotate(query, (rows(rotation[0]), rows(rotation[1])))
+        key = rotate(self.self_attn.key(normed), rotation)
+        value = self.self_attn.by_head(self.self_attn.v_proj(normed))
+        query = rotate(self.self_attn.query(rows(normed)), (rows(rotation[0]), rows(rotation[1])))
         attended = attend(SELF, query, (key, value), self.config.head_width**-0.5, self.config.span)
         x = rows(x) + drop(SELF, self.self_attn.o_proj(attended.reshape(*attended.shape[:-2], -1)))
         return x + drop(MLP, self.mlp(self.post_attention_layernorm(x)))
@@ -121,15 +143,17 @@ class LlamaDecoder(nnx.Module):
         self.config = config
 
     @property
-    def groups(self) -> tuple[StackedBlocks, ...]:
+    def groups(self) -> tuple[BlockGroup, ...]:
         """All layers are alike."""
-        return (StackedBlocks(self.layers, self.config.layers, (SELF, MLP)),)
+        blocks = StackedBlocks(self.layers, self.config.layers, (SELF, MLP))
+        return (AddingBlocks(blocks, 0, self.config.added) if self.config.added else blocks,)
 
     def rotation(self, ids: Int[Array, "*batch axis position"]) -> Rotation:
         """The rotary angles of positions with these ids, shared by all layers."""
-        if self.config.sections is not None:
-            return rotary_by_axis(ids, self.config.sections, self.config.head_width, self.config.rope_theta)
-        return rotary(ids[..., 0, :], self.config.head_width, self.config.rope_theta, self.config.rope_scaling)
+        config = self.config
+        if config.sections is not None:
+            return rotary_by_axis(ids, config.sections, config.head_width, config.rope_theta, config.interleaved)
+        return rotary(ids[..., 0, :], config.head_width, config.rope_theta, config.rope_scaling)
 
     def embed(
         self, tokens: Int[Array, "*batch position"], ids: Int[Array, "*#batch axis position"]

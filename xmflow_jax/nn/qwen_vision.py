@@ -1,5 +1,6 @@
-"""The vision towers of Qwen2-VL (arXiv 2409.12191) and Qwen2.5-VL (arXiv 2502.13923): pictures of any size as rows of
-patches, rotary positions by row and column, attention within an image or within its windows, and a merger of patches.
+"""The vision towers of Qwen2-VL (arXiv 2409.12191), Qwen2.5-VL (arXiv 2502.13923) and Qwen3-VL (arXiv 2511.21631):
+pictures of any size as rows of patches, rotary positions by row and column, attention within an image or within its
+windows, and a merger of patches.
 
 Patches come in merge blocks: the four of a two-by-two square one after the other, squares in reading order.
 """
@@ -41,6 +42,9 @@ class QwenVisionConfig:
         window: side of the windows in pixels; None: every layer attends over a whole image.
         whole_layers: the layers that do so where there are windows.
         activation: of the MLPs.
+        table: Qwen3-VL's form: patches have a bias and learned position embeddings, a square table of this side that is
+            resampled to a picture's grid; None: rotary positions alone.
+        deep_layers: ascending; of these layers' outputs, too, features are made.
     """
 
     patch_size: int
@@ -55,6 +59,8 @@ class QwenVisionConfig:
     whole_layers: tuple[int, ...] = ()
     activation: str = "silu"
     norm_eps: float = 1e-6
+    table: int | None = None
+    deep_layers: tuple[int, ...] = ()
 
     @property
     def factor(self) -> int:
@@ -114,9 +120,9 @@ class QwenVisionMLP(nnx.Module):
         return self.fc2(activation(self.fc1(x)))
 
 
-def _norm(config: QwenVisionConfig, dtype: DType, rngs: nnx.Rngs) -> RMSNorm | LayerNorm:
+def _norm(config: QwenVisionConfig, dtype: DType, rngs: nnx.Rngs, width: int | None = None) -> RMSNorm | LayerNorm:
     kind = RMSNorm if config.gated else LayerNorm
-    return kind(config.width, config.norm_eps, dtype=dtype, rngs=rngs)
+    return kind(width or config.width, config.norm_eps, dtype=dtype, rngs=rngs)
 
 
 class QwenVisionBlock(nnx.Module):
@@ -135,17 +141,23 @@ class QwenVisionBlock(nnx.Module):
 
 
 class QwenMerger(nnx.Module):
-    """A merge block's patches, joined and brought to the decoder's width through two linear layers."""
+    """A merge block's patches, joined and brought to the decoder's width through two linear layers.
 
-    def __init__(self, config: QwenVisionConfig, *, dtype: DType, rngs: nnx.Rngs) -> None:
+    Attributes:
+        deep: the norm is over the joined patches, else over each of them.
+    """
+
+    def __init__(self, config: QwenVisionConfig, deep: bool = False, *, dtype: DType, rngs: nnx.Rngs) -> None:
         joined = config.width * config.merge**2
-        self.ln_q = _norm(config, dtype, rngs)
+        self.ln_q = _norm(config, dtype, rngs, joined if deep else None)
         self.linear_1 = nnx.Linear(joined, joined, param_dtype=dtype, rngs=rngs)
         self.linear_2 = nnx.Linear(joined, config.text_width, param_dtype=dtype, rngs=rngs)
-        self.joined = joined
+        self.joined, self.deep = joined, deep
 
     def __call__(self, x: Float[Array, "batch patch width"]) -> Float[Array, "batch visual text"]:
-        x = self.ln_q(x).reshape(len(x), -1, self.joined)
+        x = x if self.deep else self.ln_q(x)
+        x = x.reshape(len(x), -1, self.joined)
+        x = self.ln_q(x) if self.deep else x
         return self.linear_2(exact_gelu(self.linear_1(x)))
 
 
@@ -157,6 +169,13 @@ class QwenVision(nnx.Module):
         self.patch_embedding = nnx.Param(normal(rngs.params(), (3, MOMENTS, side, side, config.width), dtype))
         self.blocks = stack_blocks(lambda r: QwenVisionBlock(config, dtype=dtype, rngs=r), config.layers, rngs)
         self.merger = QwenMerger(config, dtype=dtype, rngs=rngs)
+        if config.table is not None:
+            self.patch_bias = nnx.Param(normal(rngs.params(), (config.width,), dtype))
+            self.position_embedding = nnx.Param(normal(rngs.params(), (config.table**2, config.width), dtype))
+        if config.deep_layers:
+            self.deep_mergers = stack_blocks(
+                lambda r: QwenMerger(config, deep=True, dtype=dtype, rngs=r), len(config.deep_layers), rngs
+            )
         self.config = config
 
     def rotation(self, rows: Int[Array, "batch patch"], columns: Int[Array, "batch patch"]) -> Rotation:
@@ -174,25 +193,52 @@ class QwenVision(nnx.Module):
         columns: Int[Array, "batch patch"],
         images: Int[Array, "batch patch"],
         windows: Int[Array, "batch patch"],
-    ) -> Float[Array, "batch visual text"]:
-        """A feature of every merge block.
+        reads: Int[Array, "batch patch 4"] | None = None,
+        shares: Float[Array, "batch patch 4"] | None = None,
+    ) -> Float[Array, "batch visual features"]:
+        """Features of every merge block: those of the last layer, behind them those of the deep layers.
 
         Args:
             patches: in merge blocks, a prompt's images one after the other.
             rows, columns: of each patch in its image.
             images, windows: which of the prompt's images and windows it belongs to.
+            reads, shares: entries of the position table that each patch has shares of; None where there is no table.
         """
         kernel = self.patch_embedding[...]
         x = patches.astype(kernel.dtype) @ kernel.reshape(-1, kernel.shape[-1])
+        if reads is not None and shares is not None:
+            spots = jnp.einsum("...nw,...n->...w", self.position_embedding[...][reads], shares)
+            x = x + self.patch_bias[...] + spots.astype(x.dtype)
         rotation = self.rotation(rows, columns)
-        whole = [self.config.window is None or layer in self.config.whole_layers for layer in range(self.config.layers)]
+        segments = (images, windows)
+        deep, start = [], 0
+        for layer in self.config.deep_layers:
+            x = self._layers(x, rotation, segments, start, layer + 1)
+            deep.append(x)
+            start = layer + 1
+        x = self._layers(x, rotation, segments, start, self.config.layers)
+        merger, stacked = split_blocks(self.deep_mergers) if deep else (None, None)
+        later = [merger(layer_slice(stacked, number))(state) for number, state in enumerate(deep) if merger is not None]
+        return jnp.concatenate([self.merger(x), *later], axis=-1) if later else self.merger(x)
+
+    def _layers(
+        self,
+        x: Float[Array, "batch patch width"],
+        rotation: Rotation,
+        segments: tuple[Int[Array, "batch patch"], Int[Array, "batch patch"]],
+        start: int,
+        stop: int,
+    ) -> Float[Array, "batch patch width"]:
+        """Layers `start` to `stop - 1`, each over whole images or over windows."""
+        if start == stop:
+            return x
+        config = self.config
+        whole = [config.window is None or layer in config.whole_layers for layer in range(start, stop)]
         block, stacked = split_blocks(self.blocks)
 
         def layer(x: Array, told: tuple[Array, Array]) -> tuple[Array, None]:
             index, over_images = told
-            segments = jnp.where(over_images, images, windows)
             made = block(layer_slice(stacked, index))
-            return made(x, rotation, segments), None
+            return made(x, rotation, jnp.where(over_images, *segments)), None
 
-        x, _ = jax.lax.scan(layer, x, (jnp.arange(self.config.layers), jnp.array(whole)))
-        return self.merger(x)
+        return jax.lax.scan(layer, x, (jnp.arange(start, stop), jnp.array(whole)))[0]

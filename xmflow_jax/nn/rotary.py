@@ -58,13 +58,26 @@ def rotary(
 
 
 def rotary_by_axis(
-    ids: Int[Array, "*batch 3 position"], sections: Sequence[int], head_width: int, theta: float
+    ids: Int[Array, "*batch 3 position"],
+    sections: Sequence[int],
+    head_width: int,
+    theta: float,
+    interleaved: bool = False,
 ) -> Rotation:
-    """Cosines and sines of positions on three axes, each frequency turned by the axis whose section it is in (M-RoPE,
-    arXiv 2409.12191).
+    """Cosines and sines of positions on three axes, each frequency turned by one of them (M-RoPE, arXiv 2409.12191).
+
+    Args:
+        sections: how many frequencies turn with each axis.
+        interleaved: the axes take turns, first, second, third, until the second and the third have theirs; the first
+            has what is left (Qwen3-VL). Else one section stands behind the other.
     """
+    half = head_width // 2
     frequencies = 1.0 / theta ** (jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width)
-    axis = jnp.repeat(jnp.arange(3), jnp.array(sections), total_repeat_length=head_width // 2)
+    if interleaved:
+        number = jnp.arange(half)
+        axis = jnp.where(number < 3 * jnp.array(sections)[number % 3], number % 3, 0)
+    else:
+        axis = jnp.repeat(jnp.arange(3), jnp.array(sections), total_repeat_length=half)
     angles = jnp.moveaxis(ids[..., axis, :], -2, -1).astype(jnp.float32) * frequencies
     return jnp.cos(angles), jnp.sin(angles)
 

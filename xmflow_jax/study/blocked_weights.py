@@ -26,7 +26,7 @@ from xmflow_jax.knockout.fast.placement import PREFIX_STEP, round_up
 from xmflow_jax.knockout.kinds import kind_of
 from xmflow_jax.knockout.kinds.kind import View
 from xmflow_jax.knockout.modes import MODES
-from xmflow_jax.knockout.positions import everywhere, ids_at, real_positions
+from xmflow_jax.knockout.positions import everywhere, real_positions, rotation_at, side_by_side
 from xmflow_jax.knockout.study import Study
 from xmflow_jax.knockout.study_rows import StudyRow
 from xmflow_jax.machine.passes import to_host
@@ -190,7 +190,8 @@ def _plain(
 ) -> Float[Array, "pair head row"]:
     model, (site, group) = net.module(), place
     stack, outside = model.stacks[-1], base.main.outside[group]
-    rows, rotation, blocks = everywhere(stack, batch.inputs[-1], batch.tokens.shape)
+    added = model.added(len(model.stacks) - 1, batch.tokens, base.features)
+    rows, rotation, blocks = everywhere(stack, batch.inputs[-1], batch.tokens.shape, added)
     hidden, within = _layer_inputs(model, base, batch), group_begins(stack)[group]
     begin = layers_before(model, -1) + within
 
@@ -226,8 +227,9 @@ def _layer_inputs(model: Model, base: BaseRun, batch: Batch) -> Float[Array, "la
     x = model.enter(len(model.stacks) - 1, inputs.tokens, inputs.ids, base.features, before)
     names = [stack_name(one) for one in model.stacks[:-1]]
     real = {name: known for name in names if (known := real_positions(model, batch, name)) is not None}
-    first = jnp.zeros_like(inputs.length)
-    return run_stack(stack, x, inputs, base.main.outside, real, first, x.shape[1], answer_only=False)[1].hidden
+    added = model.added(len(model.stacks) - 1, inputs.tokens, base.features)
+    kept = jnp.zeros_like(inputs.length), x.shape[1]
+    return run_stack(stack, x, inputs, base.main.outside, real, added, kept, answer_only=False)[1].hidden
 
 
 class Shown(NamedTuple):
@@ -254,7 +256,8 @@ def _fast(
     stack, inputs, main = model.stacks[-1], batch.inputs[-1], base.main
     first = base.first[-1]
     at = Rows(first[:, None] + jnp.arange(rows), first, rows)
-    rotation = stack.rotation(ids_at(inputs, at.query)[:, None])
+    added = model.added(len(model.stacks) - 1, inputs.tokens, base.features)
+    rotation = side_by_side(rotation_at(stack, inputs, at.query, added))
     within = group_begins(stack)[group]
     begin = layers_before(model, -1) + within
     own, outside = main.own[group], main.outside[group]

@@ -57,8 +57,9 @@ _KEYS: Final[Mapping[str, tuple[frozenset[str], Mapping[str, Any], Mapping[str, 
     ),
 }
 TYPES: Final = tuple(_KEYS)
-# Of decoders that are Qwen2's in all but their positions.
+# Of decoders that are Qwen2's, or Qwen3's, in all but their positions.
 QWEN2_KEYS: Final = _KEYS[QWEN2]
+QWEN3_KEYS: Final = (_READ, _NO_BIAS, COMMON_HARMLESS)
 
 # The settings of each kind of rotary scaling, by their names here.
 _SCALINGS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -242,5 +243,7 @@ def text_rules(text: LlamaConfig, model: str = "language_model", head: str = "lm
     ]:
         bias = text.qkv_bias and name in ("q_proj", "k_proj", "v_proj")
         yield from linear(f"{block}.{part}.{name}", (model, "layers", part, name), layers, bias=bias)
+    for name in ("q_norm", "k_norm") if text.head_norms else ():
+        yield from norm(f"{block}.self_attn.{name}", (model, "layers", "self_attn", name), layers, bias=False)
     if not text.tied:
         yield from linear(head, (model, "lm_head"), bias=False)

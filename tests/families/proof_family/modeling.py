@@ -173,6 +173,12 @@ class ProofModel(nnx.Module):
         """Word embeddings; the n-th image position of a prompt reads its n-th feature."""
         return features_in_order(self.language_model.embed(tokens, ids), tokens == self.config.image_token, features)
 
+    def added(
+        self, stack: int, tokens: Int[Array, "batch position"], features: Float[Array, "batch visual model"]
+    ) -> None:
+        """Nothing."""
+        return None
+
     def norm(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """The norm before the head."""
         return self.language_model.norm(x)

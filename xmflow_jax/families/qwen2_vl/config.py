@@ -11,6 +11,7 @@ from typing import Any, Final
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.qwen2_vl.modeling import QwenVLConfig
 from xmflow_jax.nn.llama import LlamaConfig
+from xmflow_jax.nn.qwen_vision import QwenVisionConfig
 from xmflow_jax.weights import qwen_vision
 from xmflow_jax.weights.config_checks import check_keys, fill_defaults, size
 from xmflow_jax.weights.config_sections import COMMON_FIXED, COMMON_HARMLESS, Section
@@ -23,7 +24,7 @@ MARKS: Final = {
     "start_token": "vision_start_token_id",
     "end_token": "vision_end_token_id",
 }
-_SECTIONS: Final = "mrope_section"
+SECTIONS: Final = "mrope_section"
 # What the rotary type is called where positions have three axes.
 _MROPE: Final = "mrope"
 _USUAL_SECTIONS: Final = (16, 24, 24)
@@ -99,8 +100,17 @@ def read_config(form: Form, path: Path, published: Mapping[str, Any]) -> QwenVLC
     nested[VISION] = qwen_vision.check_tower(path, VISION, nested.get(VISION, {}), form.tower)
     filled = fill_defaults(path, nested, form.filled_by)
     tied = bool(nested.get("tie_word_embeddings", False) or nested[TEXT].get("tie_word_embeddings", False))
-    text = _read_text(path, filled.text_config, tied)
+    text = replace(read_text_by_axes(path, filled.text_config, _USUAL_SECTIONS, tied), qkv_bias=True)
     vision = qwen_vision.read_tower(path, VISION, filled.vision_config, form.tower)
+    return joined(path, filled, vision, text)
+
+
+def joined(path: Path, filled: Any, vision: QwenVisionConfig, text: LlamaConfig) -> QwenVLConfig:
+    """Tower and decoder, with the marks of images.
+
+    Raises:
+        CheckpointError: they do not fit each other, or a mark is no word.
+    """
     if vision.text_width != text.width:
         raise CheckpointError(
             f"{path}: the tower's features have a width of {vision.text_width}, the decoder {text.width}; "
@@ -110,10 +120,18 @@ def read_config(form: Form, path: Path, published: Mapping[str, Any]) -> QwenVLC
     return QwenVLConfig(vision, text, **marks)
 
 
-def _read_text(path: Path, filled: Any, tied: bool) -> LlamaConfig:
-    """The decoder, its rotary sections taken out of what else its form has."""
+def read_text_by_axes(path: Path, filled: Any, usual: tuple[int, int, int], tied: bool) -> LlamaConfig:
+    """The decoder, its rotary sections taken out of what else its form has.
+
+    Args:
+        filled: transformers' object, whose defaults are filled in.
+        usual: the sections of a file that names none.
+
+    Raises:
+        CheckpointError: a value that is not computed here.
+    """
     rotary = dict(filled.rope_parameters or {})
-    sections = rotary.pop(_SECTIONS, _USUAL_SECTIONS)
+    sections = rotary.pop(SECTIONS, usual)
     if rotary.get("type") == _MROPE:
         del rotary["type"]
     if rotary.get("rope_type") == _MROPE:
@@ -128,9 +146,9 @@ def _read_text(path: Path, filled: Any, tied: bool) -> LlamaConfig:
     whole = isinstance(sections, list | tuple) and all(type(one) is int and one >= 0 for one in sections)
     if not whole or len(sections) != 3 or sum(sections) != half:
         raise CheckpointError(
-            f"{path}: {TEXT}'s {_SECTIONS} is {sections!r}; expected three numbers with the sum {half}"
+            f"{path}: {TEXT}'s {SECTIONS} is {sections!r}; expected three numbers with the sum {half}"
         )
-    return replace(text, qkv_bias=True, sections=(sections[0], sections[1], sections[2]))
+    return replace(text, sections=(sections[0], sections[1], sections[2]))
 
 
 def write_config(form: Form, config: QwenVLConfig, dtype: str) -> dict[str, Any]:
@@ -142,7 +160,7 @@ def write_config(form: Form, config: QwenVLConfig, dtype: str) -> dict[str, Any]
     text = write_text(config.text)
     del text["head_dim"]
     assert config.text.sections is not None, "positions have three axes"
-    rotary = {"rope_type": "default", "rope_theta": text.pop("rope_theta"), _SECTIONS: list(config.text.sections)}
+    rotary = {"rope_type": "default", "rope_theta": text.pop("rope_theta"), SECTIONS: list(config.text.sections)}
     return {
         "architectures": [form.architecture],
         "model_type": form.model_type,

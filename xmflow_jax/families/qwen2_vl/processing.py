@@ -1,4 +1,4 @@
-"""Prompts of Qwen2-VL and Qwen2.5-VL: a picture of about the image's own size, in merge blocks between two marks."""
+"""The Qwen-VL models' prompts: a picture of about the image's own size, in merge blocks between two marks."""
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -16,6 +16,7 @@ from xmflow_jax.data.merged_patches import (
     PixelLimits,
     merged_layout,
     number_patches,
+    resample_table,
     three_axis_place,
 )
 from xmflow_jax.data.place import Place
@@ -54,10 +55,11 @@ def numbered(config: QwenVLConfig, image_processor: Any, images: Sequence[Image.
     return {COLOURS: np.ascontiguousarray(colours, dtype=np.float32), **patch_numbers(config, grids)}
 
 
-def patch_numbers(config: QwenVLConfig, grids: Sequence[tuple[int, int]]) -> dict[str, Int32[np.ndarray, " patch"]]:
+def patch_numbers(config: QwenVLConfig, grids: Sequence[tuple[int, int]]) -> dict[str, np.ndarray]:
     """Where every patch of images with these (rows, columns) of patches lies."""
     vision = config.vision
-    return number_patches(grids, vision.merge, 0 if vision.window is None else vision.window // vision.factor)
+    numbers = number_patches(grids, vision.merge, 0 if vision.window is None else vision.window // vision.factor)
+    return numbers if vision.table is None else numbers | resample_table(grids, vision.merge, vision.table)
 
 
 def resized_picture(

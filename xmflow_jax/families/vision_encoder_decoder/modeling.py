@@ -84,6 +84,12 @@ class CrossAttentionModel(nnx.Module):
         """Word and position embeddings; the image has no place among them."""
         return self.language_model.embed(tokens, ids)
 
+    def added(
+        self, stack: int, tokens: Int[Array, "batch position"], features: Float[Array, "batch visual model"]
+    ) -> None:
+        """Nothing."""
+        return None
+
     def norm(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """The norm before the head."""
         return self.language_model.norm(x)

@@ -111,7 +111,9 @@ def base_pass(
         x = model.enter(number, inputs.tokens, inputs.ids, features, left[-1] if left else None)
         named = {stack_name(one): states for one, states in zip(model.stacks, left, strict=False)}
         outside = read_outside(stack, {VISUAL: features, **named})
-        output, run = run_stack(stack, x, inputs, outside, real, first[number], rows[number], answer_only=main)
+        added = model.added(number, inputs.tokens, features)
+        kept = first[number], rows[number]
+        output, run = run_stack(stack, x, inputs, outside, real, added, kept, answer_only=main)
         runs.append(run)
         if not main:
             left.append(output)
@@ -158,18 +160,19 @@ def run_stack(
     inputs: StackInput,
     outside: tuple[SharedKeys | None, ...],
     real: dict[str, Array],
-    first: Int[Array, " batch"],
-    rows: int,
+    added: Float[Array, "batch position added"] | None,
+    kept_rows: tuple[Int[Array, " batch"], int],
     answer_only: bool,
 ) -> tuple[Float[Array, "batch row width"], StackRun]:
     """One stack with nothing blocked: (its last block's output, what it leaves).
 
     Args:
         real: of each earlier stack by its name, the positions that are no padding.
-        first, rows: kept rows.
+        added: what blocks add (`interfaces.Model.added`).
+        kept_rows: (first row that is kept of each prompt, how many are).
         answer_only: of the last block only the answer's row is wanted, beside everyone's keys and values.
     """
-    place, rotation, blocks = everywhere(stack, inputs, x.shape[:2])
+    place, rotation, blocks = everywhere(stack, inputs, x.shape[:2], added)
     answer = inputs.length[:, None] - 1
 
     def layer(x: Array, block: Block, group: int, index: Any, answered: bool = False) -> tuple[Array, Tree]:
@@ -194,7 +197,7 @@ def run_stack(
         wanted = (lambda part: rows_from(part, inputs.length - 1, 1)) if answered else every_row
         put_out = block(x, rotation, attend_at, nothing_dropped, wanted)
         keys = [SharedKeys(jnp.moveaxis(key, 1, 3), jnp.swapaxes(value, 1, 2)) for key, value in kept]
-        return put_out, (keys[0] if keys else None, rows_from(x, first, rows))
+        return put_out, (keys[0] if keys else None, rows_from(x, *kept_rows))
 
     layers = layer_count(stack)
     if not answer_only:

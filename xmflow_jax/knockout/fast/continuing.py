@@ -25,7 +25,7 @@ from xmflow_jax.knockout.fast.base_run import rows_from
 from xmflow_jax.knockout.fast.departed import Tiles
 from xmflow_jax.knockout.fast.passes import Given
 from xmflow_jax.knockout.greedy import greedy_token
-from xmflow_jax.knockout.positions import ids_at, real_positions
+from xmflow_jax.knockout.positions import ids_at, real_positions, rotation_at, side_by_side
 from xmflow_jax.nn.interfaces import Block, KeysValues, Model, Stack
 from xmflow_jax.nn.layers import layer_slice
 from xmflow_jax.nn.network import Network
@@ -78,6 +78,7 @@ class Work:
         shape: static.
         begin: the first row of every tile in each group.
         inputs, positions: of the tiles' prompts.
+        added: what blocks add at the positions of these prompts (`interfaces.Model.added`).
     """
 
     model: Model
@@ -88,6 +89,7 @@ class Work:
     begin: Int[Array, "group tile"]
     inputs: StackInput
     positions: Positions
+    added: Float[Array, "tile position added"] | None
 
     @property
     def stack(self) -> Stack:
@@ -112,7 +114,7 @@ class Work:
 
     def rotation(self, rows: Int[Array, "tile row"]) -> Tree:
         """Of some rows, for all slots of a tile alike."""
-        return self.stack.rotation(ids_at(self.inputs, rows)[:, None])
+        return side_by_side(rotation_at(self.stack, self.inputs, rows, self.added))
 
     def reads(self, run: int, index: Any) -> Reads:
         """What all of a prompt's configurations read in a layer: of its prefix, and of its image."""
@@ -153,9 +155,11 @@ def continue_answers(
         first_layer: no configuration of a slot blocks anything in the main stack before it.
         shape: static.
     """
-    mine = jax.tree.map(lambda leaf: jnp.asarray(leaf)[tiles.prompt], (given.batch.inputs[-1], given.positions))
+    model, inputs = net.module(), given.batch.inputs[-1]
+    added = model.added(len(model.stacks) - 1, inputs.tokens, given.base.features)
+    mine = jax.tree.map(lambda leaf: jnp.asarray(leaf)[tiles.prompt], (inputs, given.positions, added))
     begin = jnp.stack([one[tiles.prompt] for one in starts])
-    work = Work(net.module(), given, tiles, first_layer, shape, begin, *mine)
+    work = Work(model, given, tiles, first_layer, shape, begin, *mine)
     cache = recompute_prompts(work)
     slots, steps = tiles.tokens.shape[2:]
     # Some of so many rows of a group may lie behind the arrays' end, where there is nothing to block.

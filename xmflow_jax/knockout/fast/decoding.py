@@ -11,7 +11,7 @@ from xmflow_jax.data.batch import Batch
 from xmflow_jax.knockout.fast.attention import SharedKeys
 from xmflow_jax.knockout.fast.base_run import BASE_PARTS, BaseRun, attend_outside
 from xmflow_jax.knockout.greedy import greedy_token
-from xmflow_jax.knockout.positions import ids_at, real_positions
+from xmflow_jax.knockout.positions import ids_at, real_positions, rotation_at
 from xmflow_jax.machine.passes import FIRST, SECOND, SHARED, over_questions
 from xmflow_jax.nn.anatomy import Site
 from xmflow_jax.nn.attention import attend
@@ -56,6 +56,7 @@ def decode_base(net: Network, base: BaseRun, batch: Batch, end_tokens: Int[Array
         steps: most tokens of an answer.
     """
     model, size = net.module(), len(batch.length)
+    added = model.added(len(model.stacks) - 1, batch.inputs[-1].tokens, base.features)
     first = greedy_token(base.logits)
     tokens = jnp.full((size, steps), end_tokens[0], first.dtype).at[:, 0].set(first)
     read = jnp.zeros((layer_count(model.stacks[-1]), size, steps, base.main.hidden.shape[-1]), base.main.hidden.dtype)
@@ -63,7 +64,7 @@ def decode_base(net: Network, base: BaseRun, batch: Batch, end_tokens: Int[Array
     def one_token(state: tuple[Tree, ...]) -> tuple[Tree, ...]:
         step, tokens, generated, read = state
         token = jax.lax.dynamic_index_in_dim(tokens, step, axis=1)
-        x, generated, states = one_position(model, base, batch, token, step, generated)
+        x, generated, states = one_position(model, base, batch, token, step, generated, added)
         read = jax.lax.dynamic_update_slice_in_dim(read, states, step, axis=2)
         following = greedy_token(next_logits(model, x[:, 0]))
         following = jnp.where(jnp.isin(token[:, 0], end_tokens), end_tokens[0], following)
@@ -93,14 +94,23 @@ def no_keys(base: BaseRun, steps: int) -> Generated:
 
 
 def one_position(
-    model: Model, base: BaseRun, batch: Batch, token: Int[Array, "batch 1"], step: Int[Array, ""], generated: Generated
+    model: Model,
+    base: BaseRun,
+    batch: Batch,
+    token: Int[Array, "batch 1"],
+    step: Int[Array, ""],
+    generated: Generated,
+    added: Float[Array, "batch position added"] | None,
 ) -> tuple[Float[Array, "batch 1 width"], Generated, Float[Array, "layer batch 1 width"]]:
     """A generated token through the main stack: (the last block's output, keys and values with its own, every layer's
-    input)."""
+    input).
+
+    Args:
+        added: what blocks add at the prompts' positions (`interfaces.Model.added`).
+    """
     stack, inputs = model.stacks[-1], batch.inputs[-1]
     place = inputs.length[:, None] + step
-    ids = ids_at(inputs, place)
-    rotation = stack.rotation(ids)
+    rotation = rotation_at(stack, inputs, place, added)
     steps = max((own[0].shape[2] for own in generated if own is not None), default=0)
 
     def layer(x: Array, block: Block, group: int, index: Any) -> tuple[Array, Tree]:
@@ -127,7 +137,7 @@ def one_position(
         put_out = block(x, rotation, attend_at, nothing_dropped, every_row)
         return put_out, (kept[0] if kept else None, x)
 
-    x, by_group = run_layers(stack, stack.embed(token, ids), layer, 0, layer_count(stack))
+    x, by_group = run_layers(stack, stack.embed(token, ids_at(inputs, place)), layer, 0, layer_count(stack))
     states = [hidden for _, hidden in by_group]
     whole = jnp.concatenate(states) if len(states) > 1 else states[0]
     return x, tuple(own for own, _ in by_group), whole

@@ -21,7 +21,7 @@ from xmflow_jax.knockout.fast.base_run import BaseRun, StackRun, rows_from
 from xmflow_jax.knockout.fast.placement import Extent, Group
 from xmflow_jax.knockout.fast.schedule import Segment, Trie
 from xmflow_jax.knockout.greedy import greedy_token
-from xmflow_jax.knockout.positions import ids_at, real_positions
+from xmflow_jax.knockout.positions import real_positions, rotation_at, side_by_side
 from xmflow_jax.machine.passes import rows_per_device, spread_rows
 from xmflow_jax.nn.interfaces import Block, Model, ReadingBlock
 from xmflow_jax.nn.layers import layer_slice
@@ -111,7 +111,8 @@ class StackPass:
     ) -> Callable[[Array, Block, int, Any], tuple[Array, None]]:
         stack, length = self.model.stacks[self.number], self.inputs.length
         begins = group_begins(stack, self.begin)
-        rotation = stack.rotation(ids_at(self.inputs, self.every_row)[:, None])
+        added = self.model.added(self.number, self.inputs.tokens, self.given.base.features)
+        rotation = side_by_side(rotation_at(stack, self.inputs, self.every_row, added))
         query_rows = length[:, None] - 1 + jnp.arange(answers) if answers else self.every_row
 
         def wanted(part: Array) -> Array:
