@@ -6,10 +6,11 @@
 The first wants the published checkpoints in Hugging Face format, each in a folder named as its repository, the study's
 six question files, and GQA's images. The second makes random checkpoints of the same layouts and draws scenes, so that
 all of it runs without a download. Each model has a run folder of its own; what is finished stays, and the same command
-goes on from there.
+goes on from there. The page is written anew after every model.
 """
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from experiments.study.models import MODELS, StudyModel, write_stand_in
 from experiments.study.page import ModelPart, write_page
 from experiments.study.shapes import SHAPES, curves_of, judge
 from xmflow_jax.data.sources.demo import write_demo_questions
+from xmflow_jax.data.sources.study_csv import STUDY_TASKS, task_of
 from xmflow_jax.errors import OptionError, XmflowError
 from xmflow_jax.sweep import SweepResult, run_sweep
 
@@ -92,6 +94,9 @@ def _published(options: argparse.Namespace) -> Material:
     files = tuple(sorted(options.questions.glob("*.csv")))
     if not files:
         raise OptionError(f"--questions {options.questions} holds no question file (*.csv)")
+    unasked = [task for task in STUDY_TASKS if task not in map(task_of, files)]
+    if unasked:
+        print(f"left out: {options.questions} has no questions of {', '.join(unasked)}", flush=True)
     return Material(tuple(there), files, options.images)
 
 
@@ -101,15 +106,18 @@ def _stand_ins(options: argparse.Namespace) -> Material:
     models = []
     for model in _chosen(options):
         folder = made / model.directory
-        if not (folder / "model.safetensors").exists():
-            write_stand_in(folder, model)
+        if not folder.exists():
+            # Named when it is whole: one that was begun and left is made again.
+            begun = made / f".{model.directory}"
+            shutil.rmtree(begun, ignore_errors=True)
+            write_stand_in(begun, model).rename(folder)
         models.append((model, folder))
     questions, images = write_demo_questions(made / "questions", STAND_IN_QUESTIONS, seed=0)
     return Material(tuple(models), tuple(questions), images)
 
 
 def rerun(material: Material, out: Path, samples: int | None, *, stand_in: bool) -> Path:
-    """Run every model on every task and write the page; returns its path.
+    """Run every model on every task, and write the page after each; returns its path.
 
     Args:
         out: made if need be; a run folder for each model and the page go there.
@@ -118,7 +126,7 @@ def rerun(material: Material, out: Path, samples: int | None, *, stand_in: bool)
     Raises:
         XmflowError: a checkpoint, the questions or a run folder cannot be used; what other models gave stays.
     """
-    parts, tasks = [], list[str]()
+    parts, tasks, page = [], list[str](), out / "index.html"
     for model, checkpoint in material.models:
         print(f"{model.name}: window {model.window}, prompt {model.template}", flush=True)
         pathways = [one for one in PATHWAYS if model.family == "llava_next" or one not in VIEWS]
@@ -139,8 +147,7 @@ def rerun(material: Material, out: Path, samples: int | None, *, stand_in: bool)
         )
         tasks += [task for task in dict.fromkeys(result.summary["task"]) if task not in tasks]
         parts.append(_part(model, result, out))
-    page = out / "index.html"
-    write_page(page, parts, tasks, stand_in)
+        write_page(page, parts, tasks, stand_in)
     print(f"figures and the table of published shapes: {page}", flush=True)
     return page
 

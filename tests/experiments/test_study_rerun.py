@@ -1,5 +1,6 @@
 """The study's rerun: outcomes on curves made by hand, bad input, and a small stand-in from end to end."""
 
+import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,9 @@ from experiments.study.figures import FIGURES, PATHWAYS
 from experiments.study.models import MODELS, write_stand_in
 from experiments.study.page import ModelPart, write_page
 from experiments.study.shapes import ALL, FIRST, NOT, OPEN, REPRODUCED, SHAPES, Curve, Outcome, curves_of, judge
+from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.checkpoint import load_model, read_checkpoint
+from xmflow_jax.sweep import SweepResult
 
 LAYERS = 40
 
@@ -159,6 +162,52 @@ def test_a_stand_in_has_the_models_layout_and_depth(model: models.StudyModel, tm
     assert load_model(tmp_path, "float32").config == checkpoint.config
     layout = checkpoint.processing().image_layout((640, 480))
     assert layout.positions == (576 if model.family == "llava" else 2340)
+
+
+def test_missing_tasks_are_told_and_the_page_has_what_came_before_a_model_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for model in MODELS[:2]:
+        (tmp_path / model.directory).mkdir()
+    for name in ("gqa_QueryAttr.csv", "ChooseCat.csv"):
+        (tmp_path / name).touch()
+    rows = table(published()).assign(question_id="1")
+
+    def run(model: str, out: Path, **options: Any) -> SweepResult:
+        if model.endswith(MODELS[1].directory):
+            raise CheckpointError("damaged")
+        out.mkdir(parents=True)
+        return SweepResult(out, rows, rows, ())
+
+    monkeypatch.setattr(rerun, "run_sweep", run)
+    monkeypatch.setattr(rerun, "draw_figures", lambda summary, folder: {})
+    given = ["--models", str(tmp_path), "--questions", str(tmp_path), "--images", str(tmp_path)]
+    assert rerun.main([*given, "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr()
+    assert "has no questions of ChooseAttr, LogicalObj, ChooseRel, CompareAttr\n" in told.out
+    assert told.err == "error: damaged\n"
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert f"<h2>{MODELS[0].name}<" in page
+    assert f"<h2>{MODELS[1].name}<" not in page
+
+
+def test_a_stand_in_that_was_begun_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rerun, "MODELS", MODELS[:1])
+    monkeypatch.setattr(models, "TILE", 28)
+
+    def broken(folder: Path, model: models.StudyModel) -> Path:
+        write_stand_in(folder, model)
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    options = argparse.Namespace(out=tmp_path, only=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(rerun, "write_stand_in", broken)
+        with pytest.raises(KeyboardInterrupt):
+            rerun._stand_ins(options)
+    ((_, folder),) = rerun._stand_ins(options).models
+    assert read_checkpoint(folder).identify().dtype == "float32"
+    assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
 
 
 @pytest.mark.usefixtures("quickly_compiled")
