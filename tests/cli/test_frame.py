@@ -160,6 +160,28 @@ def test_compiled_programs_are_kept(
     assert "://" in kept or Path(environment[FOLDER]).is_dir()
 
 
+SECOND_PROCESS = """
+from xmflow_jax.cli.frame import prepare_process
+prepare_process()
+import jax
+print(jax.config.jax_compilation_cache_dir)
+print(jax.config.jax_persistent_cache_min_compile_time_secs, jax.config.jax_compilation_cache_max_size)
+jax.jit(lambda x: x * 2 + 1)(3.0)
+"""
+
+
+def test_a_command_s_jax_keeps_even_what_is_compiled_in_no_time(tmp_path: Path) -> None:
+    """JAX heeds none of these settings once it has been imported."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+    told = subprocess.run(
+        [sys.executable, "-c", SECOND_PROCESS], env=environment, capture_output=True, text=True, check=True, timeout=240
+    )
+    folder = tmp_path / "xmflow_jax" / "compiled"
+    assert told.stdout.split() == [str(folder), "0.0", str(2**30)]
+    assert list(folder.glob("*-cache"))
+
+
 @pytest.mark.parametrize("home", ["/dev/null", "/proc/nowhere", "{}/file", "{}/" + "x" * 300])
 def test_a_home_that_cannot_be_written_costs_the_kept_programs_and_no_more(
     home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -128,9 +128,11 @@ def prepare_process() -> None:
     setting of the user's own wins.
     """
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    # JAX reads its settings while it is imported.
+    refused = keep_programs()
     with interrupts_wait():
         import_module("jax")  # for the first time
-    if (refused := keep_programs()) is not None:
+    if refused is not None:
         complain(f"compiled programs cannot be kept in {refused}; each process compiles its own")
 
 
