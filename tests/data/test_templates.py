@@ -77,4 +77,5 @@ def test_unknown_name_lists_the_choices() -> None:
     with pytest.raises(OptionError, match="unknown template 'vicuna'; choose vicuna_v1, llava_llama_3, "):
         resolve_template("vicuna")
     of_chats = {"vicuna_v1", "llava_llama_3", "mistral_instruct", "qwen_1_5", "qwen_vl", "qwen3_vl"}
+    of_chats |= {"internvl", "smolvlm", "idefics3"}
     assert set(NAMED_TEMPLATES) == {*of_chats, "plain", "plain_text"}

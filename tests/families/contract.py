@@ -21,6 +21,9 @@ from xmflow_jax.data.anyres import blend_features, most_cells, read_features
 from xmflow_jax.data.images import COLOURS, FEATURE, ImageLayout
 from xmflow_jax.families.checkpoint import load_model
 from xmflow_jax.families.family import Family
+from xmflow_jax.families.idefics3 import processing as idefics3
+from xmflow_jax.families.internvl import processing as internvl
+from xmflow_jax.families.internvl.modeling import InternVLConfig
 from xmflow_jax.families.llava_next.modeling import READS
 from xmflow_jax.families.llava_next.processing import tiling
 from xmflow_jax.families.llava_onevision import processing as llava_onevision
@@ -101,13 +104,23 @@ def random_patches(config: Any, images: int, rng: np.random.Generator, size: tup
     return {COLOURS: colours, **qwen2_vl.patch_numbers(config, [grid] * images)}
 
 
+def random_split_tiles(config: Any, images: int, rng: np.random.Generator, size: tuple[int, int] = PICTURE) -> Any:
+    """What InternVL, Idefics3 and SmolVLM read of so many images of one (width, height)."""
+    module = internvl if isinstance(config, InternVLConfig) else idefics3
+    tiles, side = module.image_layout(config, size).positions // config.side**2, config.vision.image_size
+    return rng.normal(size=(images * tiles, side, side, 3)).astype(np.float32)
+
+
 # What models of other families than the square ones read of images of `PICTURE`, by model type.
 PIXELS: Final[dict[str, Callable[..., Any]]] = {
+    "idefics3": random_split_tiles,
+    "internvl": random_split_tiles,
     "llava_next": random_tiles,
     "llava_onevision": random_resampled_tiles,
     "qwen2_5_vl": random_patches,
     "qwen2_vl": random_patches,
     "qwen3_vl": random_patches,
+    "smolvlm": random_split_tiles,
 }
 
 

@@ -133,3 +133,22 @@ def assert_close(own: Any, expected: np.ndarray, bound: float, where: str) -> No
     """No number of two arrays of one shape differs by more than the bound; none is NaN."""
     assert own.shape == expected.shape, where
     np.testing.assert_allclose(own, expected, rtol=0, atol=bound, equal_nan=False, err_msg=where)
+
+
+def check_bfloat16_beside(
+    wide: LoadedModel, narrow: LoadedModel, prompts: Sequence[TinyPrompt], published: Sequence[np.ndarray]
+) -> None:
+    """Two programs that round after other operations: ours is no further from float32 than PyTorch's is.
+
+    Args:
+        wide, narrow: ours in float32 and in bfloat16.
+        published: PyTorch's logits [vocabulary] of each prompt's first answer token in bfloat16.
+    """
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(narrow.state)} == {"bfloat16"}
+    study = build_study([NOTHING_BLOCKED], wide.anatomy)
+    batch, positions = arrays(prompts, study)
+    exact, own = (probabilities(sweep_fast(one.net, batch, positions, study).base) for one in (wide, narrow))
+    theirs = probabilities(np.array(published))
+    off, other = (float(np.abs(one - exact).mean()) for one in (own, theirs))
+    assert off < 1.2 * other
+    assert off < 5e-3

@@ -50,6 +50,9 @@ BOUND = 1e-5
 STEPS, NEVER = 4, (10**6,)
 # Where each family is compared with PyTorch, clean and under knockout.
 PARITY = {
+    "idefics3": ("split_images/test_parity.py",),
+    "internvl": ("split_images/test_parity.py",),
+    "smolvlm": ("split_images/test_parity.py",),
     "llava": ("llava/test_parity.py", "../knockout/test_torch_knockout.py"),
     "llava_next": ("llava_next/test_parity.py",),
     "llava_onevision": ("llava_onevision/test_parity.py",),
@@ -63,6 +66,9 @@ PARITY = {
 }
 # Every layer's sliding window, None where there is none.
 SPANS: dict[str, Callable[[Any], list[int | StrictSpan | None]]] = {
+    "idefics3": lambda config: [None] * config.text.layers,
+    "internvl": lambda config: [None] * config.text.layers,
+    "smolvlm": lambda config: [None] * config.text.layers,
     "llava": lambda config: [None] * config.text.layers,
     "llava_next": lambda config: [config.text.span] * config.text.layers,
     "llava_onevision": lambda config: [None] * config.text.layers,

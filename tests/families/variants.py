@@ -6,7 +6,7 @@ from typing import Any
 from tests.weights.tiny_checkpoint import TINY
 from xmflow_jax.families.llava_next.family import FAMILY as LLAVA_NEXT
 from xmflow_jax.families.llava_onevision.family import FAMILY as LLAVA_ONEVISION
-from xmflow_jax.families.registry import GEMMA_3, PALIGEMMA, QWEN2_5_VL, QWEN2_VL, QWEN3_VL
+from xmflow_jax.families.registry import GEMMA_3, IDEFICS3, INTERNVL, PALIGEMMA, QWEN2_5_VL, QWEN2_VL, QWEN3_VL
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.gpt2 import MODEL_WIDTH, Gpt2Config
@@ -93,6 +93,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
             vision=replace(QWEN3_VL.tiny.vision, deep_layers=(0, 1, 2), table=3),
             text=replace(QWEN3_VL.tiny.text, added=3, sections=(4, 1, 1)),
         ),
+    },
+    "internvl": {
+        "qwen3, whole patches": replace(
+            INTERNVL.tiny,
+            vision=replace(INTERNVL.tiny.vision, qkv_bias=True, norm_eps=1e-3),
+            text=replace(INTERNVL.tiny.text, model_type="qwen3", qkv_bias=False, head_norms=True, tied=True),
+            join=1,
+            feature_layer=1,
+            projector_activation="gelu_pytorch_tanh",
+        ),
+        "llama": replace(INTERNVL.tiny, text=replace(INTERNVL.tiny.text, model_type="llama", qkv_bias=False)),
+    },
+    "idefics3": {
+        "tied, whole tiles": replace(IDEFICS3.tiny, text=replace(IDEFICS3.tiny.text, tied=True, norm_eps=1e-3), join=4),
     },
     "vision-encoder-decoder": ENCODER_DECODERS,
     "gemma3": {

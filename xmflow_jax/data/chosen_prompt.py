@@ -25,7 +25,6 @@ from xmflow_jax.data.templates import (
     NAMED_TEMPLATES,
     PROMPT_FILE,
     QUESTION_PLACEHOLDER,
-    STUDY_QUESTION,
     Template,
     recorded_template,
 )
@@ -100,7 +99,7 @@ def choose_prompt(directory: Path, usual: Template, processing: Processing, imag
     if found is not None:
         file, text = found
         try:
-            prompt = _rendered(text, processing)
+            prompt = _rendered(text, usual.asked, processing)
         # Templates are programs: they fail in every way, or ask for messages of another form.
         except Exception as error:
             reason = shorten(str(error), REASON, placeholder=" ...") or type(error).__name__
@@ -155,14 +154,18 @@ def _from_chat(file: str, prompt: str, usual: Template) -> ChosenPrompt:
     return ChosenPrompt(Template("chat", prompt), f"the checkpoint's own chat template, in {file}: {prompt!r}")
 
 
-def _rendered(text: str, processing: Processing) -> str:
+def _rendered(text: str, asked: str, processing: Processing) -> str:
     """One user's turn as the template puts it, with `<image>` and `{question}` in their places.
+
+    Args:
+        text: the chat template.
+        asked: as of `Template`.
 
     Raises:
         ValueError: it does not show the image and the question once each.
         Exception: whatever the template runs into.
     """
-    question = STUDY_QUESTION.replace(QUESTION_PLACEHOLDER, _STAND_IN)
+    question = asked.replace(QUESTION_PLACEHOLDER, _STAND_IN)
     parts = [{"type": "image"}, {"type": "text", "text": question}]
     problem: Exception | None = None
     for content in (parts, f"{IMAGE_PLACEHOLDER}\n{question}"):

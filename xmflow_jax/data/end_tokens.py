@@ -11,7 +11,7 @@ GENERATION_FILE: Final = "generation_config.json"
 
 # Ends of a turn of chat formats. Checkpoints of LLaVA with Llama 3 name the end of a text in their files, but their
 # answers end with the end of the turn; behind it the next turn's header would be read as part of the answer.
-TURN_ENDS: Final = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>")
+TURN_ENDS: Final = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<end_of_utterance>")
 
 
 def find_end_tokens(tokenizer: Any, directory: Path) -> tuple[int, ...]:

@@ -45,6 +45,8 @@ ROLES: Final = (
 
 # The roles that an image layout tells (`ImageLayout.views`).
 VIEW_ROLES: Final = (IMAGE_BASE, IMAGE_TILES, IMAGE_NEWLINE)
+# Those of families that end no row of patches.
+SPLIT_VIEWS: Final = (IMAGE_BASE, IMAGE_TILES)
 
 # The roles of image positions; where the image is read by cross-attention, these are the encoder's.
 IMAGE_ROLES: Final = (IMAGE, IMAGE_CENTRAL_OBJECT, IMAGE_WITHOUT_CENTRAL_OBJECT, IMAGE_PAD, *VIEW_ROLES)

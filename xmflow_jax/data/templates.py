@@ -46,10 +46,13 @@ class Template:
     Attributes:
         name: a named template's name, or `custom`.
         text: the whole prompt, used verbatim. The tokenizer's own beginning-of-sequence token is not part of it.
+        asked: the question with the words around it that ask for a short answer, which a checkpoint's own chat
+            template takes over.
     """
 
     name: str
     text: str
+    asked: str = STUDY_QUESTION
 
     def __post_init__(self) -> None:
         questions = self.text.count(QUESTION_PLACEHOLDER)
@@ -90,6 +93,12 @@ class Template:
         return self.text.replace(QUESTION_PLACEHOLDER, question)
 
 
+def _idefics3(name: str, begin: str) -> Template:
+    """A turn of Idefics3's chats, with the words of its authors' evaluations."""
+    asked = "{question}\nGive a very brief answer."
+    return Template(name, f"{begin}User:{IMAGE_PLACEHOLDER}{asked}<end_of_utterance>\nAssistant:", asked)
+
+
 NAMED_TEMPLATES: Final = {
     template.name: template
     for template in (
@@ -117,6 +126,12 @@ NAMED_TEMPLATES: Final = {
             "qwen3_vl",
             f"<|im_start|>user\n{IMAGE_PLACEHOLDER}{STUDY_QUESTION}<|im_end|>\n<|im_start|>assistant\n",
         ),
+        # The image on a line of its own.
+        Template("internvl", f"<|im_start|>user\n{_STUDY_TURN}<|im_end|>\n<|im_start|>assistant\n"),
+        # The authors' own words for short answers.
+        _idefics3("smolvlm", "<|im_start|>"),
+        # The tokenizer itself begins a text.
+        _idefics3("idefics3", ""),
         Template("plain", f"{_STUDY_TURN}\n"),
         # For models that read the image by cross-attention.
         Template("plain_text", f"{STUDY_QUESTION}\n"),

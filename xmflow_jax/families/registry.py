@@ -15,6 +15,8 @@ from typing import Any, Final
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.family import Family
 from xmflow_jax.families.gemma3.family import FAMILY as GEMMA_3
+from xmflow_jax.families.idefics3.family import FAMILY as IDEFICS3
+from xmflow_jax.families.internvl.family import FAMILY as INTERNVL
 from xmflow_jax.families.llava.family import FAMILY as LLAVA
 from xmflow_jax.families.llava_next.family import FAMILY as LLAVA_NEXT
 from xmflow_jax.families.llava_onevision.family import FAMILY as LLAVA_ONEVISION
@@ -22,6 +24,7 @@ from xmflow_jax.families.paligemma.family import FAMILY as PALIGEMMA
 from xmflow_jax.families.qwen2_5_vl.family import FAMILY as QWEN2_5_VL
 from xmflow_jax.families.qwen2_vl.family import FAMILY as QWEN2_VL
 from xmflow_jax.families.qwen3_vl.family import FAMILY as QWEN3_VL
+from xmflow_jax.families.smolvlm.family import FAMILY as SMOLVLM
 from xmflow_jax.families.vision_encoder_decoder.family import FAMILY as VISION_ENCODER_DECODER
 from xmflow_jax.weights.config_checks import shown
 from xmflow_jax.weights.published import ModelConfig
@@ -40,6 +43,9 @@ _REGISTERED: Final[dict[str, Family]] = {
         QWEN2_VL,
         QWEN3_VL,
         GEMMA_3,
+        INTERNVL,
+        IDEFICS3,
+        SMOLVLM,
         VISION_ENCODER_DECODER,
     )
 }

@@ -1,6 +1,6 @@
 """CLIP's vision transformer (transformers `CLIPVisionModel`; Radford et al. 2021, arXiv 2103.00020) and its siblings,
-which differ in few places: ViT (`ViTModel`; Dosovitskiy et al. 2020, arXiv 2010.11929) and SigLIP
-(`SiglipVisionModel`; Zhai et al. 2023, arXiv 2303.15343)."""
+which differ in few places: ViT (`ViTModel`; Dosovitskiy et al. 2020, arXiv 2010.11929), SigLIP (`SiglipVisionModel`;
+Zhai et al. 2023, arXiv 2303.15343) and InternViT (`InternVLVisionModel`; Chen et al. 2023, arXiv 2312.14238)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,14 +17,17 @@ from xmflow_jax.nn.layers import ACTIVATIONS, DType, LayerNorm, layer_slice, spl
 
 @dataclass(frozen=True)
 class ClipVisionConfig:
-    """Sizes of a vision tower; `image_size` and `patch_size` in pixels. The last four fields' defaults are CLIP's.
+    """Sizes of a vision tower; `image_size` and `patch_size` in pixels. The defaults from `patch_bias` on are CLIP's.
 
     Attributes:
         patch_bias: the patch embedding has a bias (ViT, SigLIP).
         pre_norm: a norm before the first block (CLIP).
         final_norm: the norm after the last block is part of what others read (ViT); CLIP puts it on its pooled output
             alone.
-        class_token: a learned position before the patches (CLIP, ViT).
+        class_token: a learned position before the patches (CLIP, ViT, InternViT).
+        closing_norm: there is a norm after the last block at all (InternViT has none).
+        qkv_bias: queries, keys and values have biases.
+        layer_scale: what a block's two halves add is multiplied by learned vectors (InternViT).
     """
 
     image_size: int
@@ -39,6 +42,9 @@ class ClipVisionConfig:
     pre_norm: bool = True
     final_norm: bool = False
     class_token: bool = True
+    closing_norm: bool = True
+    qkv_bias: bool = True
+    layer_scale: bool = False
 
     @property
     def grid(self) -> int:
@@ -85,10 +91,15 @@ class ClipAttention(nnx.Module):
     """Full self-attention with biases."""
 
     def __init__(self, config: ClipVisionConfig, *, dtype: DType, rngs: nnx.Rngs) -> None:
-        def linear() -> nnx.Linear:
-            return nnx.Linear(config.width, config.width, param_dtype=dtype, rngs=rngs)
+        def linear(bias: bool) -> nnx.Linear:
+            return nnx.Linear(config.width, config.width, use_bias=bias, param_dtype=dtype, rngs=rngs)
 
-        self.q_proj, self.k_proj, self.v_proj, self.out_proj = linear(), linear(), linear(), linear()
+        self.q_proj, self.k_proj, self.v_proj = (
+            linear(config.qkv_bias),
+            linear(config.qkv_bias),
+            linear(config.qkv_bias),
+        )
+        self.out_proj = linear(True)
         self.heads = config.heads
 
     def __call__(self, x: Float[Array, "batch positions model"]) -> Float[Array, "batch positions model"]:
@@ -110,6 +121,16 @@ class ClipMLP(nnx.Module):
         return self.fc2(ACTIVATIONS[self.activation](self.fc1(x)))
 
 
+class LayerScale(nnx.Module):
+    """A learned factor of each feature (Touvron et al. 2021, arXiv 2103.17239)."""
+
+    def __init__(self, width: int, *, dtype: DType) -> None:
+        self.scale = nnx.Param(jnp.ones((width,), dtype))
+
+    def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+        return x * self.scale[...]
+
+
 class ClipBlock(nnx.Module):
     """Pre-norm transformer block."""
 
@@ -118,10 +139,16 @@ class ClipBlock(nnx.Module):
         self.self_attn = ClipAttention(config, dtype=dtype, rngs=rngs)
         self.layer_norm2 = LayerNorm(config.width, config.norm_eps, dtype=dtype, rngs=rngs)
         self.mlp = ClipMLP(config, dtype=dtype, rngs=rngs)
+        self.scaled = config.layer_scale
+        if config.layer_scale:
+            self.layer_scale1 = LayerScale(config.width, dtype=dtype)
+            self.layer_scale2 = LayerScale(config.width, dtype=dtype)
 
     def __call__(self, x: Float[Array, "batch positions model"]) -> Float[Array, "batch positions model"]:
-        x = x + self.self_attn(self.layer_norm1(x))
-        return x + self.mlp(self.layer_norm2(x))
+        attended = self.self_attn(self.layer_norm1(x))
+        x = x + (self.layer_scale1(attended) if self.scaled else attended)
+        fed = self.mlp(self.layer_norm2(x))
+        return x + (self.layer_scale2(fed) if self.scaled else fed)
 
 
 class ClipVision(nnx.Module):
@@ -132,7 +159,8 @@ class ClipVision(nnx.Module):
         if config.pre_norm:
             self.pre_layrnorm = LayerNorm(config.width, config.norm_eps, dtype=dtype, rngs=rngs)
         self.layers = stack_blocks(lambda r: ClipBlock(config, dtype=dtype, rngs=r), config.layers, rngs)
-        self.post_layernorm = LayerNorm(config.width, config.norm_eps, dtype=dtype, rngs=rngs)
+        if config.closing_norm:
+            self.post_layernorm = LayerNorm(config.width, config.norm_eps, dtype=dtype, rngs=rngs)
         self.config = config
 
     def embed(self, pixels: Float[Array, "batch height width 3"]) -> Float[Array, "batch positions model"]:

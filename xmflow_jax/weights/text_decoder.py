@@ -1,10 +1,11 @@
 """A text decoder of Llama's form, of any family: its part of `config.json`, read by its own type and written, and its
-tensors. Llama, Mistral (with its sliding window) and Qwen2 (with its biases) share the form.
+tensors. Llama, Mistral (with its sliding window), Qwen2 (with its biases) and Qwen3 (with norms of each head's queries
+and keys) share the form.
 
 What the file leaves out, transformers' class of that type fills in: Mistral slides unless it says null.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from xmflow_jax.weights.rules import AS_IS, Rule, linear, norm
 LLAMA: Final = "llama"
 MISTRAL: Final = "mistral"
 QWEN2: Final = "qwen2"
+QWEN3: Final = "qwen3"
 
 _READ: Final = frozenset(
     {
@@ -40,7 +42,12 @@ _READ: Final = frozenset(
     }
 )
 _NO_BIAS: Final = {**COMMON_FIXED, "attention_bias": (False,), "mlp_bias": (False,)}
-_UNUSED_WINDOW: Final = "of a sliding window, which use_sliding_window switches off"
+_WINDOW_OFF: Final = {
+    **COMMON_HARMLESS,
+    **dict.fromkeys(
+        ("sliding_window", "max_window_layers"), "of a sliding window, which use_sliding_window switches off"
+    ),
+}
 
 # By type: keys read, keys with one of few values, and harmless ones.
 _KEYS: Final[Mapping[str, tuple[frozenset[str], Mapping[str, Any], Mapping[str, str]]]] = {
@@ -50,13 +57,12 @@ _KEYS: Final[Mapping[str, tuple[frozenset[str], Mapping[str, Any], Mapping[str, 
         {**COMMON_HARMLESS, "pretraining_tp": "how pretraining split the matrices; the products are the same"},
     ),
     MISTRAL: (_READ | {"sliding_window"}, _NO_BIAS, COMMON_HARMLESS),
-    QWEN2: (
-        _READ | {"layer_types"},
-        {**COMMON_FIXED, "use_sliding_window": (False,)},
-        {**COMMON_HARMLESS, **dict.fromkeys(("sliding_window", "max_window_layers"), _UNUSED_WINDOW)},
-    ),
+    QWEN2: (_READ | {"layer_types"}, {**COMMON_FIXED, "use_sliding_window": (False,)}, _WINDOW_OFF),
+    QWEN3: (_READ | {"layer_types"}, {**_NO_BIAS, "use_sliding_window": (False,)}, _WINDOW_OFF),
 }
-TYPES: Final = tuple(_KEYS)
+# Those that LLaVA's descendants have.
+TYPES: Final = (LLAMA, MISTRAL, QWEN2)
+LLAMA_KEYS: Final = _KEYS[LLAMA]
 # Of decoders that are Qwen2's, or Qwen3's, in all but their positions.
 QWEN2_KEYS: Final = _KEYS[QWEN2]
 QWEN3_KEYS: Final = (_READ, _NO_BIAS, COMMON_HARMLESS)
@@ -76,7 +82,7 @@ _SCALINGS: Final[Mapping[str, Mapping[str, str]]] = {
 _PLAIN_ROTARY: Final = {"partial_rotary_factor": 1.0}
 
 
-def check_text(path: Path, name: str, part: Any, usual: str = LLAMA) -> None:
+def check_text(path: Path, name: str, part: Any, usual: str = LLAMA, supported: Sequence[str] = TYPES) -> None:
     """Refuse a decoder of another type, a key that no table names, and a value that is not computed here.
 
     Args:
@@ -84,12 +90,13 @@ def check_text(path: Path, name: str, part: Any, usual: str = LLAMA) -> None:
         name: under which the decoder's part stands in the file.
         part: that part.
         usual: the type of a part that names none.
+        supported: the types that the family reads.
 
     Raises:
         CheckpointError: one of these.
     """
     told = part.get("model_type", usual) if isinstance(part, Mapping) else usual
-    kind = one_of(path, f"{name}.model_type", told, {one: one for one in TYPES})
+    kind = one_of(path, f"{name}.model_type", told, {one: one for one in supported})
     check_keys(path, Section(name, *_KEYS[kind]), part, kind)
     check_theta(path, name, part)
 
@@ -152,6 +159,7 @@ def read_text(path: Path, name: str, filled: Any, *, tied: bool) -> LlamaConfig:
         model_type=filled.model_type,
         rope_scaling=scaling,
         qkv_bias=filled.model_type == QWEN2,
+        head_norms=filled.model_type == QWEN3,
         span=_span(path, name, filled) if filled.model_type == MISTRAL else None,
     )
 

@@ -1,0 +1,1 @@
+"""SmolVLM 2: Idefics3 under another name."""
