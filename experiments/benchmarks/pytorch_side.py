@@ -1,7 +1,7 @@
 """The study's way in PyTorch: batch 1, one full eager pass for every layer and pathway, image encoder included."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from experiments.benchmarks.matmul import matmul_rate
-from experiments.benchmarks.pictures import PICTURES
+from experiments.benchmarks.pictures import PICTURES, Shown
 from experiments.benchmarks.workload import Preset, RandomQuestion, spread, study_rows
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.study_rows import StudyRow
@@ -76,18 +76,19 @@ def run_passes(
     reference: TorchModel, question: RandomQuestion, rows: Sequence[StudyRow], chosen: list[int], token: int | None
 ) -> dict[str, Any]:
     """Two undisturbed passes, then one under each of the chosen configurations, each of them timed."""
-    pathways = {row.pathway for row in rows if isinstance(row.pathway, Pathway)}
-    masks = {str(one): blocked_mask(reference, question, one) for one in pathways}
+    own: dict[int, Any] = {}
     for _ in range(2):
-        base = probabilities(reference, question)
+        base = probabilities(reference, question, kept=own)
+    masks = BlockedMasks(question, own)
     read = int(base.argmax()) if token is None else token
     seconds, found, tokens = [], [], []
     for index in chosen:
         row = rows[index]
-        blocked = row.knockout.switched[0][1]
+        assert isinstance(row.pathway, Pathway)
+        blocked = {layer: masks.mask(row.pathway, layer) for layer in row.knockout.switched[0][1]}
         reference.wait()
         start = time.perf_counter()
-        under = probabilities(reference, question, masks[str(row.pathway)], blocked)
+        under = probabilities(reference, question, blocked)
         found.append(float(under[read]))
         seconds.append(time.perf_counter() - start)
         tokens.append(int(under.argmax()))
@@ -101,40 +102,67 @@ def run_passes(
     }
 
 
-def blocked_mask(reference: TorchModel, question: RandomQuestion, pathway: Pathway) -> Any:
-    """The additive mask of the released code: the smallest number at what is blocked or lies ahead."""
-    length, dtype = len(question.token_ids), reference.model.dtype
-    allowed = np.tril(np.ones((length, length), bool))
-    allowed &= ~(question.roles[pathway.target][:, None] & question.roles[pathway.source][None, :])
-    mask = torch.zeros(1, 1, length, length, dtype=dtype, device=reference.device)
-    return mask.masked_fill_(~torch.tensor(allowed, device=reference.device), torch.finfo(dtype).min)
+class BlockedMasks:
+    """The model's own additive masks with edges blocked: the smallest number there, as in the study's released code.
+
+    Each is made once, outside of what is timed.
+    """
+
+    def __init__(self, question: RandomQuestion, own: Mapping[int, Any]) -> None:
+        """The masks that the model gives each layer while nothing is blocked."""
+        self.question, self.own, self.made = question, own, dict[tuple[str, int], Any]()
+
+    def mask(self, pathway: Pathway, layer: int) -> Any:
+        """What one layer is given under a knockout."""
+        mask = self.own[layer]
+        # Layers of one form are given one mask.
+        key = (str(pathway), id(mask))
+        if key not in self.made:
+            roles = self.question.roles
+            edges = torch.tensor(np.outer(roles[pathway.target], roles[pathway.source]), device=mask.device)
+            self.made[key] = mask.masked_fill(edges, torch.finfo(mask.dtype).min)
+        return self.made[key]
 
 
 def probabilities(
-    reference: TorchModel, question: RandomQuestion, mask: Any = None, blocked: tuple[int, ...] = ()
+    reference: TorchModel,
+    question: RandomQuestion,
+    blocked: Mapping[int, Any] | None = None,
+    kept: dict[int, Any] | None = None,
 ) -> Any:
     """Of the next token, in float32.
 
     Args:
-        mask: of the blocked layers.
+        blocked: the masks that these layers are given in place of their own.
+        kept: takes every layer's own mask.
     """
-
-    def replace_mask(_module: Any, args: Any, kwargs: Any) -> Any:
-        return args, {**kwargs, "attention_mask": mask}
-
     model, device = reference.model, reference.device
-    layers = model.model.language_model.layers
-    hooks = [layers[layer].self_attn.register_forward_pre_hook(replace_mask, with_kwargs=True) for layer in blocked]
+    text = getattr(model.model, "language_model", None) or model.model.text_model
+    hooks = []
+
+    def hook(layer: int) -> Any:
+        def at_attention(_module: Any, args: Any, kwargs: Any) -> Any:
+            if kept is not None:
+                kept[layer] = kwargs["attention_mask"]
+            return args, kwargs if blocked is None else {**kwargs, "attention_mask": blocked[layer]}
+
+        return at_attention
+
+    for layer in range(len(text.layers)) if blocked is None else blocked:
+        hooks.append(text.layers[layer].self_attn.register_forward_pre_hook(hook(layer), with_kwargs=True))
     tokens = torch.tensor(question.token_ids[None].astype(np.int64), device=device)
     preset = reference.preset
-    given = PICTURES[preset.family.model_type].for_pytorch(question.pixels, preset.picture)
+    shown = Shown(preset.model, question.pixels, preset.picture, question.token_ids)
+    given = PICTURES[preset.family.model_type].for_pytorch(shown)
     pictures = {name: torch.tensor(array, device=device) for name, array in given.items()}
     pictures = {name: one.to(model.dtype) if one.is_floating_point() else one for name, one in pictures.items()}
+    if hasattr(model.model, "rope_deltas"):  # of the prompt before
+        model.model.rope_deltas = None
     with torch.inference_mode():
         output = model(input_ids=tokens, **pictures, use_cache=False, logits_to_keep=1)
         result = torch.softmax(output.logits[0, -1].float(), -1)
-    for hook in hooks:
-        hook.remove()
+    for one in hooks:
+        one.remove()
     return result
 
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from experiments.benchmarks.workload import PRESETS, Preset
+from experiments.benchmarks.presets import PRESETS
+from experiments.benchmarks.workload import Preset
 
 SUFFIXES: Final = 2  # among the stages of operations
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from experiments.benchmarks.workload import PRESETS, Preset, random_question, study_rows
+from experiments.benchmarks.presets import PRESETS
+from experiments.benchmarks.workload import Preset, random_question, study_rows
 
 STAGES = ("image encoder", "base pass", "suffix passes", "readout")
 

@@ -18,7 +18,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.benchmarks.workload import PRESETS, random_question, study_rows
+from experiments.benchmarks.presets import PRESETS
+from experiments.benchmarks.workload import random_question, study_rows
 from xmflow_jax.data.batch import build_batch, in_batches, prompt_bucket
 from xmflow_jax.families.checkpoint import load_model, read_checkpoint
 from xmflow_jax.knockout.arrays import build_positions

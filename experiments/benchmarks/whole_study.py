@@ -17,7 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from experiments.benchmarks.checkpoint import write_checkpoint
-from experiments.benchmarks.workload import PRESETS, Preset
+from experiments.benchmarks.presets import PRESETS
+from experiments.benchmarks.workload import Preset
 from xmflow_jax.data.sources.demo_tokenizer import write_demo_tokenizer
 from xmflow_jax.study.shipped import write_image_processor
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments.benchmarks.checkpoint import FILES, write_checkpoint
-from experiments.benchmarks.workload import PRESETS
+from experiments.benchmarks.presets import PRESETS
 from xmflow_jax.families.registry import LLAVA
 from xmflow_jax.weights.random_checkpoint import write_random
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from experiments.benchmarks.workload import PRESETS, random_question, study_rows
+from experiments.benchmarks.presets import PRESETS
+from experiments.benchmarks.workload import random_question, study_rows
 from tests.knockout.anatomies import anatomy_of
 from tests.knockout.tiny_study import VOCABULARY, arrays, tiny_llava, tiny_prompt
 from xmflow_jax.data.batch import build_batch
