@@ -43,7 +43,9 @@ def lay_out(
     partitioning = identity.family.partitioning(identity.config)
     layout = device_layout(options.mesh, partitioning, leaves, most_questions, processes)
     parameters = sum(math.prod(leaf.shape) for leaf in leaves.values())
-    size = layout.batch_size(options.batch_size or default_batch_size(parameters, largest_task))
+    wanted = options.batch_size or default_batch_size(parameters, largest_task)
+    # A batch is of one task; a row that no question fills costs as much as one that is.
+    size = layout.batch_size(min(wanted, max(largest_task, 1)))
     return layout, Batching(size, layout.least_questions)
 
 
