@@ -22,7 +22,7 @@ from xmflow_jax.knockout.study import build_study
 from xmflow_jax.weights.load import LoadedModel
 
 BOUND: Final = PROBABILITY
-STEPS: Final = 6
+STEPS: Final = 8
 
 
 def load_both(

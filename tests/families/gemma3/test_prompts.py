@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.data.tiny_processing import write_json
 from tests.families.gemma_files import BEGIN, SPECIAL, write_gemma_tokenizer, write_siglip_processor
+from tests.families.painting import changed_positions, painted_square
 from xmflow_jax.data import roles
 from xmflow_jax.data.chosen_prompt import choose_prompt
 from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
@@ -54,6 +55,16 @@ def fixture_checkpoint(tmp_path: Path) -> tuple[Path, Gemma3Config]:
 def prepared(folder: Path, own: Gemma3Config, template: Template | None = None) -> PreparedQuestion:
     question = Question("1", "1", folder / "picture.png", TEXT, "red", "task", boxes=(Box(20, 0, 16, 25),))
     return prepare_question(question, GEMMA_3.processing(folder, own), template or GEMMA_3.template(folder, own))
+
+
+def test_a_painted_square_changes_its_own_position_alone(checkpoint: tuple[Path, Gemma3Config]) -> None:
+    """An image of the tower's own size is not scaled; a position pools a square of patches."""
+    folder, own = checkpoint
+    processing = GEMMA_3.processing(folder, own)
+    for position in range(POSITIONS):
+        row, column = divmod(position, own.side)
+        changed = changed_positions(processing, *painted_square((SIDE, SIDE), SIDE // own.side, row, column))
+        assert np.flatnonzero(changed).tolist() == [position]
 
 
 @pytest.mark.parametrize("around", ["<start_of_turn>user\n{}<end_of_turn>\n<start_of_turn>model\n", "en\n\n{}\n"])

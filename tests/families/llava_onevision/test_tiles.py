@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.families.llava_next.test_tiles import random_sizes
 from tests.families.model_files import write_model
+from tests.families.painting import changed_positions, painted_square
 from tests.families.variants import ONEVISION
 from xmflow_jax.data import roles
 from xmflow_jax.data.anyres import blend_features, choose_canvas, cut_image, most_cells, tiled_layout
@@ -80,6 +81,21 @@ def test_boxes_of_a_resampled_grid_cover_the_kept_cells_once() -> None:
     top, left = (SIDE + cut.first_row) * PATCH, cut.first_column * PATCH
     assert (covered[top : (SIDE + cut.last_row) * PATCH, left : cut.last_column * PATCH] == 1).all()
     assert covered.sum() == (cut.last_row - cut.first_row) * (cut.last_column - cut.first_column) * PATCH**2
+
+
+@pytest.mark.parametrize("size", [(28, 28), (56, 28), (28, 56)], ids=str)
+def test_a_painted_patch_changes_its_own_position_among_the_tiles_alone(size: tuple[int, int], tmp_path: Path) -> None:
+    """An image of a canvas's own size is not scaled there, and so few patches are not resampled."""
+    processing = read_checkpoint(write_model(tmp_path / "model", FAMILY)).processing()
+    layout = processing.image_layout(size)
+    across, down = size[0] // PATCH, size[1] // PATCH
+    for row, column in np.ndindex(down, across):
+        changed = changed_positions(processing, *painted_square(size, PATCH, row, column))
+        # Behind the whole's four patches, each row of the tiles' has a newline at its end.
+        own = 4 + row * (across + 1) + column
+        assert np.flatnonzero(changed & layout.views[roles.IMAGE_TILES]).tolist() == [own]
+        middle = int((row + 0.5) * 2 / down) * 2 + int((column + 0.5) * 2 / across)
+        assert middle in np.flatnonzero(changed & layout.views[roles.IMAGE_BASE])
 
 
 NOT_A_NUMBER = ("", "0", "-1", "9x", "0009999", "09", "1000")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.data.tiny_processing import write_tiny_processing
 from tests.families.llava_next.test_tiles import random_sizes
+from tests.families.painting import changed_positions, painted_square
 from xmflow_jax.data.images import COLOURS
 from xmflow_jax.data.merged_patches import PixelLimits, number_patches, resized
 from xmflow_jax.data.prompt import PreparedQuestion, prepare_question
@@ -99,6 +100,18 @@ def test_every_position_holds_the_pixels_of_its_four_patches(
         own = picture[box[1] : box[3], box[0] : box[2]].reshape(2, 14, 2, 14, 3).transpose(0, 2, 4, 1, 3)
         np.testing.assert_array_equal(own.reshape(4, 3, 14, 14), patches[position, :, :, 0])
     assert processing.pixels([image])[COLOURS].shape == (4 * layout.positions, config.vision.patch_numbers)
+
+
+@each_family
+@pytest.mark.parametrize("size", [(140, 84), (84, 140)], ids=str)
+def test_a_painted_block_changes_its_own_position_alone(family: Family, size: tuple[int, int], tmp_path: Path) -> None:
+    """An image of whole blocks is not scaled."""
+    write_files(tmp_path, family)
+    processing = read_checkpoint(tmp_path).processing()
+    columns, rows = size[0] // 28, size[1] // 28
+    for row, column in ((0, 0), (rows - 1, columns - 1), (1, 2)):
+        changed = changed_positions(processing, *painted_square(size, 28, row, column))
+        assert np.flatnonzero(changed).tolist() == [row * columns + column]
 
 
 @each_family

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.families.painting import changed_positions, painted_square
 from tests.families.split_images.split_files import prepare, write_files
 from xmflow_jax.data import roles
 from xmflow_jax.data.chosen_prompt import choose_prompt
@@ -72,16 +73,10 @@ def test_a_painted_square_changes_the_pixels_of_its_own_positions_alone(
     size = (28 * across, 28 * down)
     layout = processing.image_layout(size)
     assert layout.positions == 4 * (across * down + 1)
-    blank = np.zeros((size[1], size[0], 3), np.uint8)
-    before = processing.plain_pixels(Image.fromarray(blank))
     rng = np.random.default_rng(1)
     for _ in range(4):
         row, column = int(rng.integers(2 * down)), int(rng.integers(2 * across))
-        painted = blank.copy()
-        painted[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL] = 255
-        differs = (processing.plain_pixels(Image.fromarray(painted)) != before).any(-1)
-        boxes = [layout.box(place) for place in range(layout.positions)]
-        changed = np.array([box is not None and bool(differs[box[1] : box[3], box[0] : box[2]].any()) for box in boxes])
+        changed = changed_positions(processing, *painted_square(size, CELL, row, column))
         tile = row // 2 * across + column // 2
         own = 4 * tile + row % 2 * 2 + column % 2
         assert np.flatnonzero(changed & layout.views[roles.IMAGE_TILES]).tolist() == [own]
