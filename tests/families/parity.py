@@ -1,6 +1,8 @@
 """How a family is compared with transformers' PyTorch: one random checkpoint in both, every layer's states, and the
 probabilities under knockouts."""
 
+import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +29,11 @@ from xmflow_jax.weights.random_checkpoint import write_random
 LAYER: Final = 1e-5
 LOGITS: Final = 1e-4
 PROBABILITY: Final = 1e-5
+
+# Names a folder that takes the figures of a run of these tests.
+FIGURES: Final = "XMFLOW_PARITY_FIGURES"
+# Of a hidden state as a share of its largest number; of logits; of probabilities.
+OF_LAYERS, OF_LOGITS, OF_PROBABILITIES = KINDS = ("layers", "logits", "probabilities")
 
 # PyTorch's logits [vocabulary] of one prompt's first answer token under a knockout.
 Reference = Callable[[Knockout], np.ndarray]
@@ -66,10 +73,10 @@ def check_every_layer(ours: FullPass, theirs: Any, row: int = 0) -> None:
     found = [*ours.inputs[:, row, :length], ours.normed[row, :length]]
     for layer, (own, state) in enumerate(zip(found, theirs.hidden_states, strict=True)):
         expected, where = state[0].numpy(), f"prompt {row}, layer {layer}"
-        assert_close(own, expected, LAYER * float(np.abs(expected).max()), where)
+        assert_close(own, expected, LAYER * float(np.abs(expected).max()), where, OF_LAYERS)
     # Lively enough for the comparison to mean something.
     assert logits.std() > 0.5
-    assert_close(ours.logits[row, :length], logits, LOGITS, f"prompt {row}, logits")
+    assert_close(ours.logits[row, :length], logits, LOGITS, f"prompt {row}, logits", OF_LOGITS)
 
 
 class PublishedAnswers(NamedTuple):
@@ -108,13 +115,13 @@ def check_knockouts(
     batch, positions = arrays(prompts, study)
     fast = sweep_fast(loaded.net, batch, positions, study)
     plain = run_plain(loaded.net, batch, positions, study.switches, count=len(knockouts)).swapaxes(0, 1)
-    assert_close(probabilities(fast.base), published.clean, PROBABILITY, "nothing blocked")
+    assert_close(probabilities(fast.base), published.clean, PROBABILITY, "nothing blocked", OF_PROBABILITIES)
     for engine, logits in (("fast", fast.knockout), ("plain", plain)):
         found, measured = probabilities(logits), measure(fast.base, logits)
         np.testing.assert_array_equal(measured.base_token, clean.argmax(-1), err_msg=engine)
         for column, knockout in enumerate(knockouts):
             expected, where = published.knockout[:, column], f"{engine}: {knockout}"
-            assert_close(found[:, column], expected, PROBABILITY, where)
+            assert_close(found[:, column], expected, PROBABILITY, where, OF_PROBABILITIES)
             np.testing.assert_array_equal(measured.knockout_token[:, column], blocked[:, column].argmax(-1), where)
             answered = expected[np.arange(len(expected)), measured.base_token]
             assert_close(measured.knockout_prob[:, column], answered, PROBABILITY, where)
@@ -129,10 +136,26 @@ def check_lively_knockouts(
     assert (published.changes_of_answers() > 100 * PROBABILITY).mean() > 0.5
 
 
-def assert_close(own: Any, expected: np.ndarray, bound: float, where: str) -> None:
-    """No number of two arrays of one shape differs by more than the bound; none is NaN."""
+def assert_close(own: Any, expected: np.ndarray, bound: float, where: str, kind: str | None = None) -> None:
+    """No number of two arrays of one shape differs by more than the bound; none is NaN.
+
+    Args:
+        kind: one of `KINDS`, to be noted where `FIGURES` names a folder.
+    """
     assert own.shape == expected.shape, where
     np.testing.assert_allclose(own, expected, rtol=0, atol=bound, equal_nan=False, err_msg=where)
+    if kind is not None and (folder := os.environ.get(FIGURES)):
+        _note(Path(folder), kind, np.asarray(own), expected)
+
+
+def _note(folder: Path, kind: str, own: np.ndarray, expected: np.ndarray) -> None:
+    """A line about the largest difference, for `experiments/families/parity_figures.py`."""
+    largest = float(np.abs(own - expected).max())
+    if kind == OF_LAYERS:
+        largest /= float(np.abs(expected).max())
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0]
+    with (folder / f"{os.getpid()}.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"test": test, "kind": kind, "largest": largest}) + "\n")
 
 
 def check_bfloat16_beside(

@@ -195,14 +195,15 @@ def test_whole_answers_under_knockout(case: str) -> None:
     assert (found != found[:, -1:]).any()
 
 
-def test_bfloat16() -> None:
+@pytest.mark.parametrize(
+    "case", ["qwen2_5", *(pytest.param(one, marks=pytest.mark.slow) for one in ("qwen2", "qwen3"))]
+)
+def test_bfloat16(case: str) -> None:
     import torch
 
-    narrow, _ = load_pair(*CASES["qwen2_5"], CLASSES["qwen2_5"], "bfloat16")
-    prompts = [prompt_of("qwen2_5", size, seed) for seed, size in enumerate(SIZES)]
-    model = deepcopy(both("qwen2_5")[1]).to(torch.bfloat16)
-    theirs = [
-        last_logits(run_torch("qwen2_5", prompt, size, model=model))
-        for prompt, size in zip(prompts, SIZES, strict=True)
-    ]
-    check_bfloat16_beside(both("qwen2_5")[0], narrow, prompts, theirs)
+    narrow, _ = load_pair(*CASES[case], CLASSES[case], "bfloat16")
+    prompts = [prompt_of(case, size, seed) for seed, size in enumerate(SIZES)]
+    model = deepcopy(both(case)[1]).to(torch.bfloat16)
+    told = zip(prompts, SIZES, strict=True)
+    theirs = [last_logits(run_torch(case, prompt, size, model=model)) for prompt, size in told]
+    check_bfloat16_beside(both(case)[0], narrow, prompts, theirs)

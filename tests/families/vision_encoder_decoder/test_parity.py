@@ -11,6 +11,7 @@ import torch
 from flax import nnx
 
 from tests.families.full_pass import full_pass
+from tests.families.parity import OF_LAYERS, OF_LOGITS, OF_PROBABILITIES, assert_close
 from tests.families.vision_encoder_decoder.torch_encoder_decoder import (
     HEADS,
     IMAGE,
@@ -70,14 +71,14 @@ def test_every_layer_and_the_logits(pair: tuple[Any, LoadedModel]) -> None:
     told, pixels = published(torch_model, tokens, images, output_hidden_states=True), jnp.asarray(images)
     model = nnx.merge(loaded.graphdef, loaded.state)
     states = model.vision_tower.output(pixels)
-    np.testing.assert_allclose(states, told.encoder_last_hidden_state.numpy(), rtol=0, atol=1e-5)
+    assert_close(states, told.encoder_last_hidden_state.numpy(), 1e-5, "encoder", OF_LAYERS)
     collected, _, normed, logits = full_pass(loaded.net, jnp.asarray(tokens), pixels)
     for layer in range(LAYERS):
         expected = told.decoder_hidden_states[layer].numpy()
-        np.testing.assert_allclose(collected[layer], expected, rtol=0, atol=1e-5)
+        assert_close(collected[layer], expected, 1e-5, f"layer {layer}", OF_LAYERS)
     # transformers puts the final norm on its last hidden state.
-    np.testing.assert_allclose(normed, told.decoder_hidden_states[LAYERS].numpy(), rtol=0, atol=1e-5)
-    np.testing.assert_allclose(logits, told.logits.numpy(), rtol=0, atol=1e-4)
+    assert_close(normed, told.decoder_hidden_states[LAYERS].numpy(), 1e-5, "normed", OF_LAYERS)
+    assert_close(logits, told.logits.numpy(), 1e-4, "logits", OF_LOGITS)
 
 
 def test_scale_of_the_models_width_and_no_class_token(tmp_path: Path) -> None:
@@ -174,7 +175,7 @@ def test_under_knockout_of_every_layer(pair: tuple[Any, LoadedModel]) -> None:
         for column, probabilities in expected.items():
             for logits in (swept, plain):
                 ours = np.asarray(jax.nn.softmax(logits[:, column]))
-                np.testing.assert_allclose(ours, probabilities, rtol=0, atol=1e-5)
+                assert_close(ours, probabilities, 1e-5, "probabilities", OF_PROBABILITIES)
                 np.testing.assert_array_equal(ours.argmax(-1), probabilities.argmax(-1))
     base = torch.softmax(published(torch_model, *inputs()).logits[:, -1], -1).numpy()
     assert np.abs(expected[LAYERS - 1] - base).max() > 1e-3
