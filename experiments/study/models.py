@@ -36,6 +36,8 @@ class StudyModel:
         layers: of the decoder.
         window: width of the blocked windows in the published plots.
         template: the prompt that the study used.
+        shared: heads that read the same keys and values, in the stand-in too.
+        theta: base of the rotary angles.
     """
 
     name: str
@@ -44,13 +46,15 @@ class StudyModel:
     layers: int
     window: int
     template: str
+    shared: int = 1
+    theta: float = 1e4
 
 
 MODELS: Final = (
     StudyModel("LLaVA-1.5-7B", "llava-1.5-7b-hf", "llava", 32, 7, "vicuna_v1"),
     StudyModel("LLaVA-1.5-13B", "llava-1.5-13b-hf", "llava", 40, 9, "vicuna_v1"),
     StudyModel("LLaVA-v1.6-Vicuna-7B", "llava-v1.6-vicuna-7b-hf", "llava_next", 32, 7, "vicuna_v1"),
-    StudyModel("Llama3-LLaVA-NEXT-8B", "llama3-llava-next-8b-hf", "llava_next", 32, 7, "llava_llama_3"),
+    StudyModel("Llama3-LLaVA-NEXT-8B", "llama3-llava-next-8b-hf", "llava_next", 32, 7, "llava_llama_3", 4, 5e5),
 )
 
 
@@ -63,7 +67,16 @@ def write_stand_in(folder: Path, model: StudyModel, seed: int = 0) -> Path:
     words = write_demo_tokenizer(folder)
     write_image_processor(folder, TILE)
     vision = ClipVisionConfig(TILE, 14, width=32, mlp_width=64, layers=_TOWER_LAYERS, heads=2)
-    text = LlamaConfig(words, _WIDTH, 2 * _WIDTH, model.layers, heads=4, kv_heads=4, head_width=_WIDTH // 4)
+    text = LlamaConfig(
+        words,
+        _WIDTH,
+        2 * _WIDTH,
+        model.layers,
+        heads=4,
+        kv_heads=4 // model.shared,
+        head_width=_WIDTH // 4,
+        rope_theta=model.theta,
+    )
     config = _CONFIGS[model.family](vision, text, words - 1)
     if model.family == "llava_next":
         _make_tiled(folder / "preprocessor_config.json")

@@ -12,15 +12,15 @@ goes on from there. The page is written anew after every model.
 import argparse
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from experiments.study.figures import PATHWAYS, VIEWS, draw_figures
 from experiments.study.models import MODELS, StudyModel, write_stand_in
 from experiments.study.page import ModelPart, write_page
-from experiments.study.shapes import SHAPES, curves_of, judge
+from experiments.study.shapes import SHAPES, Curves, Outcome, Shape, curves_of, judge
 from xmflow_jax.data.sources.demo import write_demo_questions
 from xmflow_jax.data.sources.study_csv import STUDY_TASKS, task_of
 from xmflow_jax.errors import OptionError, XmflowError
@@ -126,7 +126,7 @@ def rerun(material: Material, out: Path, samples: int | None, *, stand_in: bool)
     Raises:
         XmflowError: a checkpoint, the questions or a run folder cannot be used; what other models gave stays.
     """
-    parts, tasks, page = [], list[str](), out / "index.html"
+    parts, curves, tasks, page = list[ModelPart](), dict[str, dict[str, Curves]](), list[str](), out / "index.html"
     for model, checkpoint in material.models:
         print(f"{model.name}: window {model.window}, prompt {model.template}", flush=True)
         pathways = [one for one in PATHWAYS if model.family == "llava_next" or one not in VIEWS]
@@ -147,28 +147,44 @@ def rerun(material: Material, out: Path, samples: int | None, *, stand_in: bool)
         )
         tasks += [task for task in dict.fromkeys(result.summary["task"]) if task not in tasks]
         parts.append(_part(model, result, out))
-        write_page(page, parts, tasks, stand_in)
+        curves[model.name] = {task: curves_of(result.summary, task) for task in dict.fromkeys(result.summary["task"])}
+        # Some shapes are told of a model beside one that comes later.
+        judged = [replace(part, outcomes=outcomes_of(part.name, curves)) for part in parts]
+        write_page(page, judged, tasks, stand_in)
     print(f"figures and the table of published shapes: {page}", flush=True)
     return page
 
 
+def outcomes_of(model: str, curves: Mapping[str, Mapping[str, Curves]]) -> list[tuple[Shape, Mapping[str, Outcome]]]:
+    """What a model's curves say of the published shapes, task by task.
+
+    Args:
+        curves: of every model that has been run, by task.
+    """
+    found = list[tuple[Shape, Mapping[str, Outcome]]]()
+    for shape in SHAPES:
+        by_task = dict[str, Outcome]()
+        for task in curves[model]:
+            told = {name: own[task] for name, own in curves.items() if task in own}
+            outcome = judge(shape, model, told)
+            if outcome is not None:
+                by_task[task] = outcome
+        if by_task:
+            found.append((shape, by_task))
+    return found
+
+
 def _part(model: StudyModel, result: SweepResult, out: Path) -> ModelPart:
+    """All but what its curves say of the published shapes."""
     folder = out / f"{model.name}-figures"
     folder.mkdir(exist_ok=True)
     figures = draw_figures(result.summary, folder)
     tracking = result.folder / "figures" / "answer_tracking.png"
-    curves = {task: curves_of(result.summary, task) for task in dict.fromkeys(result.summary["task"])}
-    outcomes = []
-    for shape in SHAPES:
-        judged = {task: judge(shape, model.name, own) for task, own in curves.items()}
-        by_task = {task: outcome for task, outcome in judged.items() if outcome is not None}
-        if by_task:
-            outcomes.append((shape, by_task))
     answered = len(result.rows[["task", "question_id"]].drop_duplicates())
     return ModelPart(
         name=model.name,
         line=f"{answered} questions, windows of {model.window} layers, prompt {model.template}.",
-        outcomes=outcomes,
+        outcomes=(),
         figures=figures | ({"answer_tracking": tracking} if tracking.exists() else {}),
         report=f"{result.folder.relative_to(out)}/report.html",
     )

@@ -2,16 +2,20 @@
 
 The figures are those of LLaVA-1.5-13B as secondary sources tell them; the paper itself was not at hand. Statements that
 compare two curves are asked of all four models, though the sources tell them of that one. Layers are given as shares of
-the depth, so that a model of another depth can be asked the same. A check is decided by the run's own intervals: what
-they leave open is said to be open.
+the depth, so that a model of another depth can be asked the same. A check is decided by the run's own intervals, made
+wide enough to hold in all the layers that it looks at together: what they leave open is said to be open.
+
+Changed on 2026-11-27, before any run on published weights: intervals had held for each layer by itself, and of two
+curves any difference counted; the 7B model's weaker first dip had not been judged.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
 Outcome = Literal["reproduced", "not reproduced", "not decidable"]
 REPRODUCED: Final[Outcome] = "reproduced"
@@ -22,6 +26,11 @@ FIRST, MIDDLE, ALL = (0.0, 0.15), (0.35, 0.65), (0.0, 1.0)
 QUESTION_LAST, IMAGE_LAST, LAST_LAST = "Question->Last", "Image->Last", "Last->Last"
 IMAGE_QUESTION: Final = "Image->Question"
 OBJECT, OTHERS = "Image Central Object->Question", "Image Without Central Object->Question"
+
+# Percent by which one of two curves must lie below the other to count.
+LEAST_DIFFERENCE: Final = 5.0
+# What a run's intervals miss, in either direction.
+_MISSED: Final = 0.025
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,13 @@ class Curve:
         last = max(first + 1, int(np.ceil(depth[1] * count)))
         return Curve(self.change[first:last], self.low[first:last], self.high[first:last])
 
+    def together(self, layers: int) -> "Curve":
+        """With intervals of 95 % for so many layers together (Bonferroni): each interval's two halves stretched by the
+        ratio of the normal distribution's quantiles."""
+        stretch = ndtri(1 - _MISSED / layers) / ndtri(1 - _MISSED)
+        low, high = (self.change + stretch * (end - self.change) for end in (self.low, self.high))
+        return Curve(self.change, low, high)
+
 
 Curves = dict[str, Curve]
 
@@ -53,6 +69,7 @@ class Shape:
         models: names of the models that it is about; empty: all.
         pathways: whose curves it needs.
         decide: from these curves, in this order.
+        beside: the model whose curves of the same pathways, in the same task, come before its own; None: its own alone.
     """
 
     text: str
@@ -60,6 +77,7 @@ class Shape:
     models: tuple[str, ...]
     pathways: tuple[str, ...]
     decide: Callable[[Sequence[Curve]], Outcome]
+    beside: str | None = None
 
 
 def dips(depth: tuple[float, float], to: float) -> Callable[[Sequence[Curve]], Outcome]:
@@ -67,6 +85,7 @@ def dips(depth: tuple[float, float], to: float) -> Callable[[Sequence[Curve]], O
 
     def decide(curves: Sequence[Curve]) -> Outcome:
         own = curves[0].within(depth)
+        own = own.together(len(own.change))
         if (own.high <= to).any():
             return REPRODUCED
         return NOT if (own.low > to).all() else OPEN
@@ -78,7 +97,7 @@ def stays(within: float) -> Callable[[Sequence[Curve]], Outcome]:
     """In no layer is the change larger than so many percent, in either direction."""
 
     def decide(curves: Sequence[Curve]) -> Outcome:
-        own = curves[0]
+        own = curves[0].together(len(curves[0].change))
         if (own.low > within).any() or (own.high < -within).any():
             return NOT
         return REPRODUCED if (own.low >= -within).all() and (own.high <= within).all() else OPEN
@@ -86,15 +105,18 @@ def stays(within: float) -> Callable[[Sequence[Curve]], Outcome]:
     return decide
 
 
-def deeper(depth: tuple[float, float]) -> Callable[[Sequence[Curve]], Outcome]:
-    """In these layers the first curve's lowest point lies below the second curve's."""
+def deeper(depth: tuple[float, float], least: float = LEAST_DIFFERENCE) -> Callable[[Sequence[Curve]], Outcome]:
+    """In these layers the first curve's lowest point lies below the second curve's, by `least` percent or more."""
 
     def decide(curves: Sequence[Curve]) -> Outcome:
         one, other = (curve.within(depth) for curve in curves)
-        first, second = int(np.argmin(one.change)), int(np.argmin(other.change))
-        if one.high[first] < other.low[second]:
+        # Either lowest point may be any of its layers.
+        layers = len(one.change) + len(other.change)
+        one, other = one.together(layers), other.together(layers)
+        # Whatever the layer, a curve's lowest point lies between the lowest ends of its intervals.
+        if one.high.min() <= other.low.min() - least:
             return REPRODUCED
-        return NOT if one.low[first] > other.high[second] else OPEN
+        return NOT if one.low.min() > other.high.min() - least else OPEN
 
     return decide
 
@@ -154,6 +176,14 @@ SHAPES: Final = (
         (QUESTION_LAST, IMAGE_LAST),
         deeper(MIDDLE),
     ),
+    Shape(
+        "The first dip of Image->Question is weaker than LLaVA-1.5-13B's",
+        "secondary sources, of LLaVA-1.5-7B",
+        ("LLaVA-1.5-7B",),
+        (IMAGE_QUESTION,),
+        deeper(FIRST),
+        beside="LLaVA-1.5-13B",
+    ),
 )
 
 
@@ -167,16 +197,21 @@ def curves_of(summary: pd.DataFrame, task: str) -> Curves:
     }
 
 
-def judge(shape: Shape, model: str, curves: Curves) -> Outcome | None:
-    """What a task's curves say of a shape; None where it is about another model, or the task lacks a pathway.
+def judge(shape: Shape, model: str, curves: Mapping[str, Curves]) -> Outcome | None:
+    """What a task's curves say of a shape; None where it is about another model, or the task lacks a pathway, or the
+    model beside it has not been run.
 
     Intervals that are missing, as with a single question, leave it open.
+
+    Args:
+        curves: the task's, of every model that has been run.
     """
     if shape.models and model not in shape.models:
         return None
-    if any(pathway not in curves for pathway in shape.pathways):
+    names = [model] if shape.beside is None else [shape.beside, model]
+    if any(pathway not in curves.get(name, {}) for name in names for pathway in shape.pathways):
         return None
-    asked = [curves[pathway] for pathway in shape.pathways]
+    asked = [curves[name][pathway] for name in names for pathway in shape.pathways]
     if any(not np.isfinite([curve.low, curve.high]).all() for curve in asked):
         return OPEN
     return shape.decide(asked)
