@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tests.weights.tiny_checkpoint import TINY, edit_config, edit_tensors, write
 from xmflow_jax.errors import CheckpointError, OptionError
 from xmflow_jax.families.checkpoint import load_model
 from xmflow_jax.families.llava.params import LAYOUTS
+from xmflow_jax.weights.digest import stored_digest
 from xmflow_jax.weights.load import LoadedModel
 
 TIED = replace(TINY, text=replace(TINY.text, tied=True))
@@ -156,6 +157,29 @@ def test_digest_follows_the_values(tmp_path: Path) -> None:
     edit_config(tmp_path, lambda content: content.update(vision_feature_layer=-2))
     edit_tensors(tmp_path, lambda tensors: tensors.update({HEAD: tensors[HEAD] * 1.001}))
     assert load_model(tmp_path).digest != digest
+
+
+@dataclass(frozen=True)
+class Before:
+    width: int
+    tied: bool = False
+
+
+@dataclass(frozen=True)
+class After:
+    """A later version's, with a field more."""
+
+    width: int
+    tied: bool = False
+    added: int = 0
+
+
+def test_a_field_that_a_later_version_adds_leaves_the_digests_of_before() -> None:
+    def digest(config: Any) -> str:
+        return stored_digest(config, {})
+
+    assert digest(Before(3)) == digest(After(3)) != digest(After(3, added=1))
+    assert digest(Before(3, tied=True)) == digest(After(3, tied=True)) != digest(Before(3))
 
 
 def test_digest_of_a_cast_that_loses_nothing(tmp_path: Path) -> None:

@@ -41,11 +41,13 @@ def stored_digest(config: ModelConfig, tensors: Mapping[str, StoredTensor]) -> s
 
 
 def _settings(config: Any) -> Any:
-    """A configuration as `dataclasses.asdict` gives it, without limits, which shape no parameter."""
+    """A configuration as `dataclasses.asdict` gives it, without limits, which shape no parameter, and without what
+    equals its default: a field that a later version adds leaves the models of before what they were."""
     if not dataclasses.is_dataclass(config):
         return config
     own = (field for field in dataclasses.fields(config) if not LIMIT.keys() <= field.metadata.keys())
-    return {field.name: _settings(getattr(config, field.name)) for field in own}
+    told = {field.name: (getattr(config, field.name), field.default) for field in own}
+    return {name: _settings(value) for name, (value, default) in told.items() if value != default}
 
 
 def cast_digest(stored: str, stored_dtypes: Iterable[str], dtype: str) -> str:
