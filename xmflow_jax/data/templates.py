@@ -70,6 +70,10 @@ class Template:
         """How often the prompt shows the image."""
         return self.text.count(IMAGE_PLACEHOLDER)
 
+    def record(self) -> dict[str, str]:
+        """What a run's record holds of it: the whole prompt, with its name."""
+        return {"name": self.name, "text": self.text}
+
     def for_model(self, image_in_prompt: bool) -> "Template":
         """This template, where it fits a model that reads the image in its prompt, or by cross-attention.
 

@@ -1,7 +1,6 @@
 """Answers questions with nothing blocked and lands their scores, batch by batch."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -48,7 +47,7 @@ def evaluation_configuration(options: EvaluationOptions, inputs: Inputs, identit
         "model": {"name": short_name(shared.model), "digest": identity.digest, "dtype": identity.dtype},
         **vouched_settings(inputs.checkpoint),
         "data": inputs.digests(),
-        "template": asdict(inputs.template),
+        "template": inputs.template.record(),
         "end_tokens": list(inputs.processing.end_tokens),
         "images": options.shown,
         "scorers": scorers,

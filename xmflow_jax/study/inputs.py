@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,7 @@ def run_configuration(
         "model": {"name": short_name(options.model), "digest": identity.digest, "dtype": identity.dtype},
         **vouched_settings(inputs.checkpoint),
         "data": inputs.digests(),
-        "template": asdict(inputs.template),
+        "template": inputs.template.record(),
         "end_tokens": list(inputs.processing.end_tokens),
         "pathways": _named(studies, EDGES),
         **({} if options.keep_only is None else {"keep_only": _named(studies, KEEP_ONLY)}),
