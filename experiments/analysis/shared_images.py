@@ -123,28 +123,41 @@ def told_by_runs(
 
 def main() -> None:
     """Print the tables."""
+    parts = {"coverage": print_coverage, "p-values": print_p_values, "power": print_power}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[20, 100])
     parser.add_argument("--simulations", type=int, default=2000)
     parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
+    parser.add_argument("--designs", nargs="+", choices=DESIGNS, default=list(DESIGNS), metavar="DESIGN")
+    parser.add_argument("--gained", type=float, nargs="+", default=list(GAINED), help="of power: shares of the answers")
     options = parser.parse_args()
+    for name in options.parts:
+        parts[name](options)
+
+
+def print_coverage(options: argparse.Namespace) -> None:
+    """How often intervals hold the truth."""
     heads = "".join(f"{f'r = {r:g}':>16}" for r in CORRELATIONS)
     print(f"coverage in percent of 95 % intervals, {options.simulations} simulations each\n{'':60}{heads}")
     for case, (draw, truth) in CASES.items():
-        for design, images, values in _simulated(draw, options.images, options.simulations):
+        for design, images, values in _simulated(draw, options):
             cells = []
             for one in values:
                 ends = [bootstrap_intervals(one, resamples=options.resamples, images=own) for own in (images, None)]
                 cells.append(_pair([held(own.low, own.high, truth) for own in ends]))
             print(f"{case:24}{design:26}{images[-1] + 1:4} images{''.join(cells)}", flush=True)
-    for design, sizes in DESIGNS.items():
-        for number in options.images:
-            images = images_of(sizes, number)
-            cells = [_pair(accuracies_held(images, r, options.simulations)) for r in CORRELATIONS]
-            print(f"{'accuracy of 80 %':24}{design:26}{number:4} images{''.join(cells)}", flush=True)
+    for design, number, images in _designs(options):
+        cells = [_pair(accuracies_held(images, r, options.simulations)) for r in CORRELATIONS]
+        print(f"{'accuracy of 80 %':24}{design:26}{number:4} images{''.join(cells)}", flush=True)
+
+
+def print_p_values(options: argparse.Namespace) -> None:
+    """How p-values lie without an effect."""
+    heads = "".join(f"{f'r = {r:g}':>16}" for r in CORRELATIONS)
     print(f"\npercent of p-values up to 0.05 without an effect; normal: lowest p-value of uniformity\n{'':60}{heads}")
     for case, draw in NULLS.items():
-        for design, images, values in _simulated(draw, options.images, options.simulations):
+        for design, images, values in _simulated(draw, options):
             cells, uniform = [], []
             for one in values:
                 p = [sign_flip_p_values(one, options.resamples - 1, images=own) for own in (images, None)]
@@ -152,35 +165,39 @@ def main() -> None:
                 uniform.append(stats.kstest(p[0], "uniform").pvalue)
             end = f"{min(uniform):8.2f}" if case == "normal" else ""
             print(f"{case:24}{design:26}{images[-1] + 1:4} images{''.join(cells)}{end}", flush=True)
+
+
+def print_power(options: argparse.Namespace) -> None:
+    """The loss that four of five runs find, and what runs tell of it."""
     heads = "".join(f"{f'r = {r:g}':>30}" for r in CORRELATIONS)
     print(f"\nloss seen in 80 % of runs, in points / told (least and most told by a run), of that\n{'':60}{heads}")
-    for gained in GAINED:
-        for design, sizes in DESIGNS.items():
-            for number in options.images:
-                images = images_of(sizes, number)
-                found = [seen_and_told(images, gained, r, options.simulations) for r in CORRELATIONS]
-                cells = []
-                for r, pair in zip(CORRELATIONS, found, strict=True):
-                    if pair is None:
-                        cells.append(f"{'none':>30}")
-                        continue
-                    least, most = told_by_runs(images, gained, r, pair[0])
-                    told = f"{pair[1] / pair[0]:.2f} ({least:.2f} to {most:.2f})"
-                    cells.append(f"{100 * pair[0]:9.2f} / {told:18}")
-                print(
-                    f"{100 * gained:3g} % gained             {design:26}{number:4} images{''.join(cells)}", flush=True
-                )
+    for gained in options.gained:
+        for design, number, images in _designs(options):
+            found = [seen_and_told(images, gained, r, options.simulations) for r in CORRELATIONS]
+            cells = []
+            for r, pair in zip(CORRELATIONS, found, strict=True):
+                if pair is None:
+                    cells.append(f"{'none':>30}")
+                    continue
+                least, most = told_by_runs(images, gained, r, pair[0])
+                told = f"{pair[1] / pair[0]:.2f} ({least:.2f} to {most:.2f})"
+                cells.append(f"{100 * pair[0]:9.2f} / {told:18}")
+            print(f"{100 * gained:3g} % gained             {design:26}{number:4} images{''.join(cells)}", flush=True)
 
 
-def _simulated(
-    draw: Draw, numbers: Sequence[int], simulations: int
-) -> Iterator[tuple[str, np.ndarray, list[np.ndarray]]]:
+def _designs(options: argparse.Namespace) -> Iterator[tuple[str, int, np.ndarray]]:
+    """(design, number of images, image of each question) of every design and number that is asked for."""
+    for design in options.designs:
+        for number in options.images:
+            yield design, number, images_of(DESIGNS[design], number)
+
+
+def _simulated(draw: Draw, options: argparse.Namespace) -> Iterator[tuple[str, np.ndarray, list[np.ndarray]]]:
     """(design, image of each question, values at each correlation) of every design and number of images."""
-    for design, sizes in DESIGNS.items():
-        for number in numbers:
-            images = images_of(sizes, number)
-            values = [correlated(draw, np.random.default_rng(1), images, simulations, r) for r in CORRELATIONS]
-            yield design, images, values
+    for design, _, images in _designs(options):
+        simulations = options.simulations
+        values = [correlated(draw, np.random.default_rng(1), images, simulations, r) for r in CORRELATIONS]
+        yield design, images, values
 
 
 def _pair(shares: Sequence[float]) -> str:
