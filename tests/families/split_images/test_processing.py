@@ -1,6 +1,7 @@
 """Files, prompts and boxes of InternVL, Idefics3 and SmolVLM: marks token for token, pixels position for position."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,16 +12,18 @@ from PIL import Image
 
 from tests.families.painting import changed_positions, painted_square
 from tests.families.split_images.split_files import prepare, write_files
+from tests.weights.tiny_checkpoint import edit_config
 from xmflow_jax.data import roles
 from xmflow_jax.data.chosen_prompt import choose_prompt
 from xmflow_jax.data.images import FEATURE
 from xmflow_jax.data.question import Box
 from xmflow_jax.data.templates import NAMED_TEMPLATES
 from xmflow_jax.errors import CheckpointError
-from xmflow_jax.families.checkpoint import read_checkpoint
+from xmflow_jax.families.checkpoint import load_model, read_checkpoint
 from xmflow_jax.families.family import Family
 from xmflow_jax.families.registry import IDEFICS3, INTERNVL, SMOLVLM
 from xmflow_jax.study.preview import draw_image
+from xmflow_jax.weights.random_checkpoint import write_random
 
 each_family = pytest.mark.parametrize("family", [INTERNVL, IDEFICS3, SMOLVLM], ids=lambda family: family.model_type)
 # (width, height): a picture that is not split, and grids of both processors both ways oblong.
@@ -283,3 +286,17 @@ def test_the_decoders_flag_ties_before_the_wholes(whole: bool | None, text: bool
     content["text_config"] |= {} if text is None else {"tie_word_embeddings": text}
     config: Any = INTERNVL.read_config(Path("config.json"), content)
     assert config.text.tied == tied
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_where_neither_flag_is_told_the_files_tell(tied: bool, tmp_path: Path) -> None:
+    tiny: Any = INTERNVL.tiny
+    config = replace(tiny, text=replace(tiny.text, tied=tied))
+    write_random(tmp_path, INTERNVL, config, seed=0)
+
+    def untold(content: dict[str, Any]) -> None:
+        del content["tie_word_embeddings"], content["text_config"]["tie_word_embeddings"]
+
+    edit_config(tmp_path, untold)
+    loaded = load_model(tmp_path)
+    assert loaded.config == config

@@ -10,9 +10,11 @@ from typing import Any, Final
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.internvl.modeling import InternVLConfig
 from xmflow_jax.families.llava.config import TEXT, VISION, feature_layer
+from xmflow_jax.families.llava.params import HEAD
 from xmflow_jax.weights.config_checks import activation, check_keys, fill_defaults, shown, size
 from xmflow_jax.weights.config_sections import COMMON_FIXED, COMMON_HARMLESS, Section
 from xmflow_jax.weights.intern_vision import check_tower, tower_sizes, write_tower
+from xmflow_jax.weights.safetensors_files import list_tensors
 from xmflow_jax.weights.text_decoder import LLAMA, QWEN2, QWEN3, check_text, read_text, write_text
 
 MODEL_TYPE: Final = "internvl"
@@ -68,7 +70,7 @@ def read_config(path: Path, published: Mapping[str, Any]) -> InternVLConfig:
     _unstretch(filled.text_config)
     return InternVLConfig(
         vision=vision,
-        text=read_text(path, TEXT, filled.text_config, tied=_head_is_embedding(published, text)),
+        text=read_text(path, TEXT, filled.text_config, tied=_head_is_embedding(path, published, text)),
         join=_join(path, filled.downsample_ratio, vision.grid),
         image_token=size(path, "image_token_id", filled.image_token_id, least=0),
         feature_layer=feature_layer(path, filled),
@@ -83,11 +85,20 @@ def _unstretch(text: Any) -> None:
         text.rope_parameters = {"rope_type": "default", "rope_theta": rotary.get("rope_theta")}
 
 
-def _head_is_embedding(published: Mapping[str, Any], text: Mapping[str, Any]) -> bool:
-    """Whether the head is the embedding: transformers 4 asked the decoder's flag, transformers 5 the whole's, which is
-    true unless it is told; files of both have a head of their own where the decoder's flag is told to be false."""
-    told = text.get("tie_word_embeddings", published.get("tie_word_embeddings", True))
-    return bool(told)
+def _head_is_embedding(path: Path, published: Mapping[str, Any], text: Mapping[str, Any]) -> bool:
+    """Whether the head is the embedding: transformers 4 asked the decoder's flag, transformers 5 the whole's. Published
+    files tell neither, and transformers 5 then takes the head that the files hold, if they hold one."""
+    told = text.get("tie_word_embeddings", published.get("tie_word_embeddings"))
+    return not _holds_head(path.parent) if told is None else bool(told)
+
+
+def _holds_head(directory: Path) -> bool:
+    """Whether the weights beside config.json have a head; not if there are none, or none that can be read."""
+    try:
+        names = list_tensors(directory)
+    except CheckpointError:  # told once they are loaded
+        return False
+    return any(name.endswith(HEAD) for name in names)
 
 
 def _join(path: Path, ratio: Any, grid: int) -> int:
