@@ -101,7 +101,7 @@ def table_lines(found: Mapping[str, Mapping[str, tuple[float, int]]]) -> list[st
         f"Largest differences to transformers' models in float32 ({versions}), clean and under knockout, of so many "
         "comparisons; `python -m experiments.families.parity_figures`:",
         "",
-        f"| `model_type` | {' | '.join(KINDS.values())} |",
+        f"| family | {' | '.join(KINDS.values())} |",
         f"|---|{'---|' * len(KINDS)}",
     ]
     for family in all_families():
