@@ -141,12 +141,12 @@ def test_perturbing_a_blocked_patch_changes_nothing() -> None:
     placement = place_study(study, positions, batch)
     features = encode(net, batch.pixels)
     base = run_base(net, batch, features, placement.first, rows=placement.rows)
-    (outside,) = base.main.outside
+    (outside,) = base.keys[-1].outside
     assert outside is not None
     assert outside.key.shape[::4] == (LAYERS, config.image_positions)
     key = jnp.where(central, jnp.float32(7), outside.key)
     value = jnp.where(central[:, None], jnp.float32(7), outside.value)
-    louder = base._replace(stacks=(base.main._replace(outside=(SharedKeys(key, value),)),))
+    louder = base._replace(keys=(base.keys[-1]._replace(outside=(SharedKeys(key, value),)),))
     placed = Placed(net, study, batch, positions, placement)
     one, two = (np.asarray(knock_out(placed, run)[:, 0]) for run in (base, louder))
     np.testing.assert_array_equal(one, two)

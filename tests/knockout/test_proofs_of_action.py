@@ -61,7 +61,7 @@ def test_a_suffix_row_without_sources_outputs_zero() -> None:
     """The fast engine's softmax over prefix and suffix, with everything blocked for one of two configurations."""
     shape = (1, 2, 3, 4, 6)
     query, key, value = (jax.random.normal(jax.random.key(i), shape) for i in range(3))
-    prefix = SharedKeys(*(jax.random.normal(jax.random.key(4 + i), (1, 4, *((6, 5), (5, 6))[i])) for i in (0, 1)))
+    prefix = SharedKeys(*(jax.random.normal(jax.random.key(4 + i), (4, 1, *((6, 5), (5, 6))[i])) for i in (0, 1)))
     everything = jnp.ones((1, 1, 8), bool)
     bank = Bank(SELF, "edges", MASK)
     one_of_two = {bank: jnp.array([True, False])[None, :, None, None]}

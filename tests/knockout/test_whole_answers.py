@@ -193,16 +193,16 @@ def test_generated_positions_read_no_blocked_source(family: str) -> None:
     pathway = Pathway("Image", "Last")
     knockouts = [block(pathway, range(LAYERS), "mask", heads, CROSS if cross else SELF) for heads in (None, [0, 1, 2])]
     case = make_case(family, make_prompts(family), knockouts, NEVER, 6)
-    main = case.base.main
+    main = case.base.keys[-1]
     if cross:
         ((key, value),) = main.outside
         main = main._replace(outside=(SharedKeys(key * 2 + 1, value * 2 + 1),))
     else:
         told = [np.pad(prompt.roles[roles.IMAGE], (0, 32))[: case.batch.tokens.shape[1]] for prompt in case.prompts]
-        image, ((key, value),) = np.stack(told)[None, :, None], main.own
-        key = jnp.where(image[..., None, :], key * 2 + 1, key)
+        image, ((key, value),) = np.stack(told), main.own
+        key = jnp.where(image[:, None, :], key * 2 + 1, key)
         main = main._replace(own=(SharedKeys(key, jnp.where(image[..., None], value * 2 + 1, value)),))
-    louder = case.base._replace(stacks=(main,))
+    louder = case.base._replace(keys=(main,))
     quiet, loud = case.fast(), case.fast(louder)
     np.testing.assert_array_equal(quiet.tokens[:, 0], loud.tokens[:, 0])
     np.testing.assert_array_equal(np.asarray(quiet.logits)[:, 0], np.asarray(loud.logits)[:, 0])

@@ -40,7 +40,7 @@ def read_answer_states(base: BaseRun, length: Int[Array, " batch"]) -> Float[Arr
         length: real positions of each prompt.
     """
     place = (length - 1 - base.first[-1])[None, :, None, None]
-    inputs = jnp.take_along_axis(base.main.hidden, place, axis=2)[:, :, 0]
+    inputs = jnp.take_along_axis(base.hidden[-1], place, axis=2)[:, :, 0]
     return jnp.concatenate([inputs, base.output[None]]).swapaxes(0, 1)
 
 

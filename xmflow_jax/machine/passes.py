@@ -23,6 +23,7 @@ Tree = Any
 # Where an array has its batch axis; a tree's leaves may share one specification.
 FIRST = PartitionSpec(DATA)
 SECOND = PartitionSpec(None, DATA)
+THIRD = PartitionSpec(None, None, DATA)
 SHARED = PartitionSpec()
 
 

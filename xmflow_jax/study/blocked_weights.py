@@ -125,7 +125,7 @@ def blocked_weights_fast(
 ) -> Float[np.ndarray, "pair head target"]:
     """Of a batch's first prompt, through the fast engine's masks; zero at rows that it does not recompute."""
     one = jax.tree.map(lambda part: part[:1], (batch, positions))
-    rows, first, length = base.main.hidden.shape[2], int(base.first[-1][0]), int(batch.length[0])
+    rows, first, length = base.hidden[-1].shape[2], int(base.first[-1][0]), int(batch.length[0])
     prefix = min(batch.tokens.shape[1], round_up(max(1, first), PREFIX_STEP))
     source = _padded(probe, batch.tokens.shape[1])
     weights = to_host(
@@ -146,9 +146,9 @@ def _padded(probe: Probe, length: int) -> Float[np.ndarray, "pair source"]:
 
 
 def _first_prompt(base: BaseRun) -> BaseRun:
-    stacks = jax.tree.map(lambda part: part[:, :1], base.stacks)
-    first, left, features, logits, output = jax.tree.map(lambda part: part[:1], tuple(base[1:]))
-    return BaseRun(stacks, first, left, features, logits, output)
+    keys = jax.tree.map(lambda part: part[:, :, :1], base.keys)
+    hidden = jax.tree.map(lambda part: part[:, :1], base.hidden)
+    return BaseRun(keys, hidden, *jax.tree.map(lambda part: part[:1], tuple(base[2:])))
 
 
 def _like(source: Float[Array, " source"], keys: Array) -> Array:
@@ -156,9 +156,9 @@ def _like(source: Float[Array, " source"], keys: Array) -> Array:
     return jnp.broadcast_to(source[: keys.shape[-3], None, None], keys.shape).astype(keys.dtype)
 
 
-def _with_sources(key: Float[Array, "1 kv_heads head_width source"], values: Float[Array, " longest"]) -> SharedKeys:
+def _with_sources(key: Float[Array, "kv_heads 1 head_width source"], values: Float[Array, " longest"]) -> SharedKeys:
     """The keys, and as many of the sources' values."""
-    return SharedKeys(key, jnp.swapaxes(_like(values, jnp.moveaxis(key, 3, 1)), 1, 2))
+    return SharedKeys(key, _like(values, key.transpose(1, 3, 0, 2)).transpose(2, 0, 1, 3))
 
 
 def _seen(block: Block, x: Array, rotation: Any, probed: Site, attend_at: Attend) -> Float[Array, "head row"]:
@@ -189,7 +189,7 @@ def _plain(
     place: tuple[Site, int],
 ) -> Float[Array, "pair head row"]:
     model, (site, group) = net.module(), place
-    stack, outside = model.stacks[-1], base.main.outside[group]
+    stack, outside = model.stacks[-1], base.keys[-1].outside[group]
     added = model.added(len(model.stacks) - 1, batch.tokens, base.features)
     rows, rotation, blocks = everywhere(stack, batch.inputs[-1], batch.tokens.shape, added)
     hidden, within = _layer_inputs(model, base, batch), group_begins(stack)[group]
@@ -229,7 +229,7 @@ def _layer_inputs(model: Model, base: BaseRun, batch: Batch) -> Float[Array, "la
     real = {name: known for name in names if (known := real_positions(model, batch, name)) is not None}
     added = model.added(len(model.stacks) - 1, inputs.tokens, base.features)
     kept = jnp.zeros_like(inputs.length), x.shape[1]
-    return run_stack(stack, x, inputs, base.main.outside, real, added, kept, answer_only=False)[1].hidden
+    return run_stack(stack, x, inputs, base.keys[-1].outside, real, added, kept, answer_only=False)[2]
 
 
 class Shown(NamedTuple):
@@ -253,14 +253,14 @@ def _fast(
     shown: Shown,
 ) -> Float[Array, "pair head row"]:
     model, (site, group, rows, prefix) = net.module(), shown
-    stack, inputs, main = model.stacks[-1], batch.inputs[-1], base.main
+    stack, inputs, keys = model.stacks[-1], batch.inputs[-1], base.keys[-1]
     first = base.first[-1]
     at = Rows(first[:, None] + jnp.arange(rows), first, rows)
     added = model.added(len(model.stacks) - 1, inputs.tokens, base.features)
     rotation = side_by_side(rotation_at(stack, inputs, at.query, added))
     within = group_begins(stack)[group]
     begin = layers_before(model, -1) + within
-    own, outside = main.own[group], main.outside[group]
+    own, outside = keys.own[group], keys.outside[group]
     real = real_positions(model, batch, site.reads) if site.reads != OWN else None
 
     def one(pair: tuple[Switches, Array, Array]) -> Array:
@@ -276,6 +276,7 @@ def _fast(
 
         under = Under(at, inputs, on, positions)
         attend_at = under.attend(Reads(shared, read, None, real), own_rows)
-        return _seen(stack.groups[group].block(layer), main.hidden[within + layer][:, None], rotation, site, attend_at)
+        x = base.hidden[-1][within + layer][:, None]
+        return _seen(stack.groups[group].block(layer), x, rotation, site, attend_at)
 
     return jax.lax.map(one, (switches, layers, sources))

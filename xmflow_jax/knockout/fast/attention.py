@@ -41,16 +41,16 @@ class Rows(NamedTuple):
 
 
 class SharedKeys(NamedTuple):
-    """Keys and values that all configurations of a prompt read; of keys the positions come last, as products with
-    queries read them."""
+    """Keys and values that all configurations of a prompt read, laid out as the products with queries and weights take
+    them: heads come first, and of keys the positions last. A pass reads a layer of them where it lies."""
 
-    key: Float[Array, "batch kv_heads head_width source"]
-    value: Float[Array, "batch kv_heads source head_width"]
+    key: Float[Array, "kv_heads batch head_width source"]
+    value: Float[Array, "kv_heads batch source head_width"]
 
 
 def head_count(keys: SharedKeys | KeysValues) -> int:
     """Key-value heads."""
-    return int(keys.value.shape[1] if isinstance(keys, SharedKeys) else keys[0].shape[-2])
+    return int(keys.value.shape[0] if isinstance(keys, SharedKeys) else keys[0].shape[-2])
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,9 @@ def attend_rows(
         shared, mine = split_by_head(one.edges)
         alike.append(shared)
         by_head.append(mine)
-        axes = (1, 1) if isinstance(one.keys, SharedKeys) else (3, 3)
-        operands.append(tuple(jnp.moveaxis(part, axis, 0) for part, axis in zip(one.keys, axes, strict=True)))
+        key, value = one.keys
+        own = not isinstance(one.keys, SharedKeys)
+        operands.append((jnp.moveaxis(key, 3, 0), jnp.moveaxis(value, 3, 0)) if own else (key, value))
 
     def one_head(query: Array, operands: list[tuple[Array, Array]], by_head: list[Edges]) -> Array:
         """One key-value head and its queries [batch, query head, config, query, width]."""

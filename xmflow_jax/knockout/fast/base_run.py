@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from xmflow_jax.data.batch import Batch, StackInput
 from xmflow_jax.knockout.fast.attention import SharedKeys
 from xmflow_jax.knockout.positions import blocks_at, everywhere
-from xmflow_jax.machine.passes import FIRST, SECOND
+from xmflow_jax.machine.passes import FIRST, SECOND, THIRD
 from xmflow_jax.nn.anatomy import VISUAL, Site
 from xmflow_jax.nn.attention import NO_EDGES, Edges, attend
 from xmflow_jax.nn.interfaces import Block, KeysValues, Stack
@@ -36,26 +36,24 @@ from xmflow_jax.nn.visibility import sees, self_attend
 Tree = Any
 
 
-class StackRun(NamedTuple):
-    """What the base run leaves of one stack.
+class StackKeys(NamedTuple):
+    """Keys and values that the base run leaves of one stack, each with a layer axis before all others.
 
     Attributes:
-        own: of each group of blocks, keys and values of every position [layer, batch, ...]; None for blocks that do not
-            read their own stack.
+        own: of each group of blocks, of every position; None for blocks that do not read their own stack.
         outside: of each group, those of what its other site reads; None where there is none.
-        hidden: input of every layer at the rows that are kept.
     """
 
     own: tuple[SharedKeys | None, ...]
     outside: tuple[SharedKeys | None, ...]
-    hidden: Float[Array, "layer batch row width"]
 
 
 class BaseRun(NamedTuple):
     """What the base run leaves for the configurations.
 
     Attributes:
-        stacks: in their order.
+        keys: of every stack, in their order.
+        hidden: of every stack, the input of every layer at the rows that are kept.
         first: first kept row of each prompt, of every stack.
         left: the output of every stack before the main one, at all positions.
         features: of each prompt's images, which a later stack may take again.
@@ -63,21 +61,17 @@ class BaseRun(NamedTuple):
         output: the last block's, at the answer position.
     """
 
-    stacks: tuple[StackRun, ...]
+    keys: tuple[StackKeys, ...]
+    hidden: tuple[Float[Array, "layer batch row width"], ...]
     first: tuple[Int[Array, " batch"], ...]
     left: tuple[Float[Array, "batch position width"], ...]
     features: Float[Array, "batch visual width"]
     logits: Float[Array, "batch vocabulary"]
     output: Float[Array, "batch width"]
 
-    @property
-    def main(self) -> StackRun:
-        """The main stack's."""
-        return self.stacks[-1]
-
 
 # Where the batch axis of each field is.
-BASE_PARTS: Tree = BaseRun._make((SECOND, FIRST, FIRST, FIRST, FIRST, FIRST))
+BASE_PARTS: Tree = BaseRun._make((THIRD, SECOND, FIRST, FIRST, FIRST, FIRST, FIRST))
 
 
 def rows_from(
@@ -102,7 +96,8 @@ def base_pass(
         rows: of every stack, how many are kept.
     """
     model = net.module()
-    runs: list[StackRun] = []
+    keys: list[StackKeys] = []
+    hidden: list[Array] = []
     left: list[Array] = []
     real: dict[str, Array] = {}
     output = jnp.zeros(())
@@ -113,13 +108,15 @@ def base_pass(
         outside = read_outside(stack, {VISUAL: features, **named})
         added = model.added(number, inputs.tokens, features)
         kept = first[number], rows[number]
-        output, run = run_stack(stack, x, inputs, outside, real, added, kept, answer_only=main)
-        runs.append(run)
+        output, mine, inputs_kept = run_stack(stack, x, inputs, outside, real, added, kept, answer_only=main)
+        keys.append(mine)
+        hidden.append(inputs_kept)
         if not main:
             left.append(output)
             real[stack_name(stack)] = jnp.arange(x.shape[1]) < inputs.length[:, None]
     answer = output[:, 0]
-    return BaseRun(tuple(runs), first, tuple(left), features, next_logits(model, answer), answer)
+    logits = next_logits(model, answer)
+    return BaseRun(tuple(keys), tuple(hidden), first, tuple(left), features, logits, answer)
 
 
 def read_outside(stack: Stack, left: dict[str, Array]) -> tuple[SharedKeys | None, ...]:
@@ -131,7 +128,7 @@ def read_outside(stack: Stack, left: dict[str, Array]) -> tuple[SharedKeys | Non
             found.append(None)
             continue
         key, value = read_layers(group, left[site.reads])
-        found.append(SharedKeys(jnp.moveaxis(key, 2, 4), jnp.swapaxes(value, 2, 3)))
+        found.append(SharedKeys(key.transpose(0, 3, 1, 4, 2), value.transpose(0, 3, 1, 2, 4)))
     return tuple(found)
 
 
@@ -150,8 +147,19 @@ def attend_outside(
         edges: what a knockout does here.
     """
     allowed = None if real is None else real[:, None, None]
-    key, value = jnp.moveaxis(keys.key, 3, 1), jnp.swapaxes(keys.value, 1, 2)
+    key, value = by_position(keys)
     return attend(query, key, value, scale, allowed, edges, softcap)
+
+
+def by_position(keys: SharedKeys) -> KeysValues:
+    """The keys and values [batch, source, kv_heads, head_width], as blocks give them."""
+    return keys.key.transpose(1, 3, 0, 2), keys.value.transpose(1, 2, 0, 3)
+
+
+def by_head(keys: KeysValues) -> SharedKeys:
+    """The reverse of `by_position`."""
+    key, value = keys
+    return SharedKeys(key.transpose(2, 0, 3, 1), value.transpose(2, 0, 1, 3))
 
 
 def run_stack(
@@ -163,8 +171,8 @@ def run_stack(
     added: Float[Array, "batch position added"] | None,
     kept_rows: tuple[Int[Array, " batch"], int],
     answer_only: bool,
-) -> tuple[Float[Array, "batch row width"], StackRun]:
-    """One stack with nothing blocked: (its last block's output, what it leaves).
+) -> tuple[Float[Array, "batch row width"], StackKeys, Float[Array, "layer batch kept width"]]:
+    """One stack with nothing blocked: (its last block's output, keys and values, the inputs of every layer).
 
     Args:
         real: of each earlier stack by its name, the positions that are no padding.
@@ -196,8 +204,7 @@ def run_stack(
 
         wanted = (lambda part: rows_from(part, inputs.length - 1, 1)) if answered else every_row
         put_out = block(x, rotation, attend_at, nothing_dropped, wanted)
-        keys = [SharedKeys(jnp.moveaxis(key, 1, 3), jnp.swapaxes(value, 1, 2)) for key, value in kept]
-        return put_out, (keys[0] if keys else None, rows_from(x, *kept_rows))
+        return put_out, (by_head(kept[0]) if kept else None, rows_from(x, *kept_rows))
 
     layers = layer_count(stack)
     if not answer_only:
@@ -210,4 +217,4 @@ def run_stack(
         if index:  # the last group had other layers before
             by_range[-2:] = [jax.tree.map(lambda *parts: jnp.concatenate(parts), *by_range[-2:])]
     own, hidden = zip(*by_range, strict=True)
-    return x, StackRun(tuple(own), outside, jnp.concatenate(hidden) if len(hidden) > 1 else hidden[0])
+    return x, StackKeys(tuple(own), outside), jnp.concatenate(hidden) if len(hidden) > 1 else hidden[0]

@@ -96,15 +96,23 @@ class Work:
         """The main stack."""
         return self.model.stacks[-1]
 
-    def of_prompts(self, leaf: Array, index: Any) -> Array:
-        """A layer of what the batch's prompts have, for the tiles. A single prompt's is not gathered: it is large."""
-        alone = leaf.shape[1] == len(self.tiles.prompt) == 1
-        return leaf[index] if alone else leaf[index, self.tiles.prompt]
+    def of_prompts(self, leaf: Array, index: Any, axis: int) -> Array:
+        """A layer of what the batch's prompts have, for the tiles. A single prompt's is not gathered: it is large.
+
+        Args:
+            axis: of the batch, in a layer.
+        """
+        mine, prompts = leaf[index], self.tiles.prompt
+        return mine if mine.shape[axis] == len(prompts) == 1 else jnp.take(mine, prompts, axis)
+
+    def keys_of_prompts(self, keys: SharedKeys, index: Any) -> SharedKeys:
+        """A layer of the prompts' keys and values, for the tiles."""
+        return SharedKeys(self.of_prompts(keys.key, index, 1), self.of_prompts(keys.value, index, 1))
 
     def base_rows(self, group: int, layer: Any) -> Float[Array, "tile 1 row width"]:
         """The base run's rows of prompt and draft, before a layer of the main stack."""
         window = self.given.base.first[-1][self.tiles.prompt]
-        hidden = self.of_prompts(self.given.base.main.hidden, layer)
+        hidden = self.of_prompts(self.given.base.hidden[-1], layer, 0)
         return rows_from(hidden, self.begin[group] - window, self.shape.rows[group])[:, None]
 
     def rows(self, group: int) -> Rows:
@@ -118,13 +126,13 @@ class Work:
 
     def reads(self, run: int, index: Any) -> Reads:
         """What all of a prompt's configurations read in a layer: of its prefix, and of its image."""
-        own, outside = self.given.base.main.own[run], self.given.base.main.outside[run]
+        own, outside = (of_groups[run] for of_groups in self.given.base.keys[-1])
         prefix, shared, real = None, None, None
         if own is not None:
-            key, value = self.of_prompts(own.key, index), self.of_prompts(own.value, index)
+            key, value = self.keys_of_prompts(own, index)
             prefix = SharedKeys(key[..., : self.shape.prefix], value[:, :, : self.shape.prefix])
         if outside is not None:
-            shared = SharedKeys(self.of_prompts(outside.key, index), self.of_prompts(outside.value, index))
+            shared = self.keys_of_prompts(outside, index)
             site = reading_site(self.stack.groups[run])
             assert site is not None, "it reads what is outside"
             known = real_positions(self.model, self.given.batch, site.reads)
@@ -182,16 +190,16 @@ def continue_answers(
 
 def recompute_prompts(work: Work) -> Cache:
     """Keys and values of the rows of prompt and draft, of every slot."""
-    tiles, shape, hidden = work.tiles, work.shape, work.given.base.main.hidden
+    tiles, shape, hidden = work.tiles, work.shape, work.given.base.hidden[-1]
     groups, count, slots = tiles.config.shape
     cache: list[KeysValues | None] = []
     xs = [jnp.zeros((count, slots, own, hidden.shape[3]), hidden.dtype) for own in shape.rows]
     last = layer_count(work.stack) - 1
     for run, (group_of_blocks, begin) in enumerate(zip(work.stack.groups, group_begins(work.stack), strict=True)):
-        own = work.given.base.main.own[run]
+        own = work.given.base.keys[-1].own[run]
         room: KeysValues | None = None
         if own is not None:
-            _, _, kv_heads, _, width = own.value.shape
+            _, kv_heads, _, _, width = own.value.shape
             size = (group_of_blocks.layers, groups, count, slots, shape.longest, kv_heads, width)
             room = (jnp.zeros(size, own.key.dtype), jnp.zeros(size, own.key.dtype))
         layers = min(group_of_blocks.layers, last - begin)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from xmflow_jax.data.batch import Batch
 from xmflow_jax.knockout.fast.attention import SharedKeys
-from xmflow_jax.knockout.fast.base_run import BASE_PARTS, BaseRun, attend_outside
+from xmflow_jax.knockout.fast.base_run import BASE_PARTS, BaseRun, attend_outside, by_position
 from xmflow_jax.knockout.greedy import greedy_token
 from xmflow_jax.knockout.positions import ids_at, real_positions, rotation_at
 from xmflow_jax.machine.passes import FIRST, SECOND, SHARED, over_questions
@@ -59,7 +59,7 @@ def decode_base(net: Network, base: BaseRun, batch: Batch, end_tokens: Int[Array
     added = model.added(len(model.stacks) - 1, batch.inputs[-1].tokens, base.features)
     first = greedy_token(base.logits)
     tokens = jnp.full((size, steps), end_tokens[0], first.dtype).at[:, 0].set(first)
-    read = jnp.zeros((layer_count(model.stacks[-1]), size, steps, base.main.hidden.shape[-1]), base.main.hidden.dtype)
+    read = jnp.zeros((layer_count(model.stacks[-1]), size, steps, base.hidden[-1].shape[-1]), base.hidden[-1].dtype)
 
     def one_token(state: tuple[Tree, ...]) -> tuple[Tree, ...]:
         step, tokens, generated, read = state
@@ -83,11 +83,11 @@ def decode_base(net: Network, base: BaseRun, batch: Batch, end_tokens: Int[Array
 def no_keys(base: BaseRun, steps: int) -> Generated:
     """Room for the keys and values of generated positions."""
     room: list[KeysValues | None] = []
-    for own in base.main.own:
+    for own in base.keys[-1].own:
         if own is None:
             room.append(None)
             continue
-        layers, batch, kv_heads, _, width = own.value.shape
+        layers, kv_heads, batch, _, width = own.value.shape
         empty = jnp.zeros((layers, batch, steps, kv_heads, width), own.key.dtype)
         room.append((empty, empty))
     return tuple(room)
@@ -126,8 +126,8 @@ def one_position(
         ) -> Array:
             if own is None:
                 real = real_positions(model, batch, site.reads)
-                return attend_outside(query, layer_slice(base.main.outside[group], index), scale, softcap, real)
-            before, known = layer_slice(base.main.own[group], index), layer_slice(generated[group], index)
+                return attend_outside(query, layer_slice(base.keys[-1].outside[group], index), scale, softcap, real)
+            before, known = layer_slice(base.keys[-1].own[group], index), layer_slice(generated[group], index)
             put = [jax.lax.dynamic_update_slice_in_dim(old, new, step, 1) for old, new in zip(known, own, strict=True)]
             kept.append((put[0], put[1]))
             keys, values = behind(before, (put[0], put[1]))
@@ -145,11 +145,8 @@ def one_position(
 
 def behind(before: SharedKeys, generated: KeysValues) -> KeysValues:
     """The prompt's keys and values, and the generated positions' behind them [batch, position, kv_heads, width]."""
-    key, value = generated
-    return (
-        jnp.concatenate([jnp.moveaxis(before.key, 3, 1), key], axis=1),
-        jnp.concatenate([before.value.swapaxes(1, 2), value], axis=1),
-    )
+    key, value = (jnp.concatenate([old, new], axis=1) for old, new in zip(by_position(before), generated, strict=True))
+    return key, value
 
 
 def decoding_sight(

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from xmflow_jax.data.batch import Batch, StackInput
 from xmflow_jax.knockout.arrays import Positions, Switches
 from xmflow_jax.knockout.fast.attention import Reads, Rows, SharedKeys, Under
-from xmflow_jax.knockout.fast.base_run import BaseRun, StackRun, rows_from
+from xmflow_jax.knockout.fast.base_run import BaseRun, StackKeys, rows_from
 from xmflow_jax.knockout.fast.placement import Extent, Group
 from xmflow_jax.knockout.fast.schedule import Segment, Trie
 from xmflow_jax.knockout.greedy import greedy_token
@@ -83,9 +83,9 @@ class StackPass:
         return self.given.batch.inputs[self.number]
 
     @property
-    def base(self) -> StackRun:
-        """Of the stack."""
-        return self.given.base.stacks[self.number]
+    def keys(self) -> StackKeys:
+        """The base run's, of the stack."""
+        return self.given.base.keys[self.number]
 
     @property
     def every_row(self) -> Int[Array, "batch row"]:
@@ -131,7 +131,7 @@ class StackPass:
 
     def reads(self, block: Block, group: int, index: Any) -> Reads:
         """What a layer's rows read beside themselves."""
-        own, outside = self.base.own[group], self.base.outside[group]
+        own, outside = self.keys.own[group], self.keys.outside[group]
         prefix = None
         if own is not None:
             prefix = SharedKeys(own.key[index, ..., : self.extent.prefix], own.value[index, :, :, : self.extent.prefix])
@@ -148,7 +148,7 @@ class StackPass:
     def entered(self, x: Array | None, segment: Segment) -> Array:
         """The rows of a segment: each continues a row of the one before, or starts from the base run."""
         first = self.given.base.first[self.number]
-        hidden = self.base.hidden[segment.start - self.begin]
+        hidden = self.given.base.hidden[self.number][segment.start - self.begin]
         base_rows = rows_from(hidden, self.start - first, self.extent.rows)[:, None]
         known = base_rows if x is None else jnp.concatenate([base_rows, x], axis=1)
         return spread_rows(known[:, jnp.array(rows_per_device(segment.parents)) + 1])
@@ -283,10 +283,11 @@ def extend_base(base: BaseRun, hidden: Float[Array, "layer batch step width"], l
         hidden: input of every layer of the main stack at the positions `length`, `length + 1`, ...
         rows: static; the window covers these positions.
     """
-    window = jnp.pad(base.main.hidden, ((0, 0), (0, 0), (0, rows - base.main.hidden.shape[2]), (0, 0)))
+    *others, main = base.hidden
+    window = jnp.pad(main, ((0, 0), (0, 0), (0, rows - main.shape[2]), (0, 0)))
 
     def put(one: Array, new: Array, row: Array) -> Array:
         return jax.lax.dynamic_update_slice_in_dim(one, new, row, axis=1)
 
     whole = jax.vmap(put, (1, 1, 0), 1)(window, hidden.astype(window.dtype), length - base.first[-1])
-    return base._replace(stacks=(*base.stacks[:-1], base.main._replace(hidden=whole)))
+    return base._replace(hidden=(*others, whole))
