@@ -37,6 +37,12 @@ def recommended(rows: pd.DataFrame, shape: ModelShape | None = SHAPE) -> Recomme
     return recommend(rows, summarize(rows, resampling=FEW), shape, resampling=FEW)
 
 
+@pytest.fixture(name="two_steps", scope="module")
+def fixture_two_steps() -> Recommendation:
+    """Of a flow that several tests look at; each recommendation takes seconds."""
+    return recommended(rows_of(TWO_STEPS))
+
+
 @pytest.mark.parametrize(
     ("flow", "critical"),
     [
@@ -60,8 +66,8 @@ def test_the_peak_of_a_curve() -> None:
     assert (curve.low, curve.high) == (row["delta_accuracy_low"], row["delta_accuracy_high"])
 
 
-def test_the_sentences() -> None:
-    lines = findings(recommended(rows_of(TWO_STEPS))).lines()
+def test_the_sentences(two_steps: Recommendation) -> None:
+    lines = findings(two_steps).lines()
     assert lines[0].startswith(
         "Critical layers (accuracy falls by more than 5 points, 95 % interval above zero): "
         "Question->Last in layer 8 (75.0 points, "
@@ -171,9 +177,8 @@ def test_one_question() -> None:
     assert json.loads(recommendation_json(found))["critical"][0]["low"] is None
 
 
-def test_the_file_holds_everything_and_reads_back() -> None:
-    found = recommended(rows_of(TWO_STEPS))
-    text = recommendation_json(found)
+def test_the_file_holds_everything_and_reads_back(two_steps: Recommendation) -> None:
+    text = recommendation_json(two_steps)
     read = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert read["tau"] == 5.0
     assert read["resampling"] == {"confidence": 0.95, "resamples": 1000, "seed": 0}

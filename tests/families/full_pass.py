@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from xmflow_jax.data.batch import StackInput
 from xmflow_jax.knockout.fast.base_run import read_outside, run_stack
 from xmflow_jax.knockout.plain import encode_images
+from xmflow_jax.machine.compiler import Program
 from xmflow_jax.nn.anatomy import VISUAL
 from xmflow_jax.nn.network import Network
 from xmflow_jax.nn.stacks import next_logits
@@ -31,7 +32,7 @@ class FullPass(NamedTuple):
     logits: Float[Array, "batch position vocabulary"]
 
 
-@jax.jit
+@Program
 def full_pass(
     net: Network,
     tokens: Int[Array, "batch position"],

@@ -27,7 +27,7 @@ from xmflow_jax.knockout.actions import (
 from xmflow_jax.knockout.arrays import site_edges
 from xmflow_jax.knockout.costs import executed_operations, model_costs, necessary_operations
 from xmflow_jax.knockout.fast.attention import SharedKeys
-from xmflow_jax.knockout.fast.decoding import greedy_answers
+from xmflow_jax.knockout.fast.decoding import greedy_draft
 from xmflow_jax.knockout.fast.engine import Placed, encode, knock_out, run_base, sweep_fast
 from xmflow_jax.knockout.fast.placement import place_study
 from xmflow_jax.knockout.kinds.kind import View
@@ -175,7 +175,7 @@ def test_answers_decoded_from_the_base_run_are_those_of_full_passes() -> None:
     batch, _ = arrays(PROMPTS, study)
     features = encode(net, batch.pixels)
     base = run_base(net, batch, features, (batch.length - 1,), rows=(1,))
-    answers = np.asarray(greedy_answers(net, base, batch, np.array([10**6], np.int32), 4))
+    answers = np.asarray(greedy_draft(net, base, batch, np.array([10**6], np.int32), 4).tokens)
     for row, prompt in enumerate(PROMPTS):
         tokens = list(prompt.token_ids)
         for step in range(4):

@@ -24,6 +24,7 @@ from xmflow_jax.knockout.modes import MASK, MEAN, MODES, ZERO
 from xmflow_jax.knockout.plain import AnswerLength, answers_plain
 from xmflow_jax.knockout.role_sets import RoleSet
 from xmflow_jax.knockout.study import build_study
+from xmflow_jax.machine.compiler import Program
 from xmflow_jax.nn.anatomy import MAIN, NOTHING, OWN, VISUAL, Anatomy, Site
 
 # In float64, where rounding is a millionth of what a bug would be.
@@ -199,4 +200,4 @@ def test_added_features_change_the_answer_but_where_the_image_is_blocked() -> No
     np.testing.assert_array_equal(blocked, same)
 
 
-decode_plain = jax.jit(answers_plain, static_argnames=("length", "at_once", "count"))
+decode_plain = Program(answers_plain, ("length", "at_once", "count"))

@@ -32,6 +32,7 @@ from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.plain import AnswerLength, answers_plain
 from xmflow_jax.knockout.study import Study, build_study
 from xmflow_jax.knockout.study_rows import pathway_study
+from xmflow_jax.machine.compiler import Program
 from xmflow_jax.nn.anatomy import CROSS, MLP, SELF
 from xmflow_jax.nn.network import Network
 
@@ -42,7 +43,7 @@ SECOND_SLOWER = ("llava", pytest.param("cross-attention", marks=pytest.mark.slow
 # Tokens that end answers; with them, answers of every length up to 8 occur.
 ENDS = {"llava": (2, 25), "cross-attention": (6, 24)}
 NEVER = (10**6,)
-_plain = jax.jit(answers_plain, static_argnames=("length", "at_once", "count"))
+_plain = Program(answers_plain, ("length", "at_once", "count"))
 
 
 def grown_roles(told: Any, generated: int) -> dict[str, np.ndarray]:

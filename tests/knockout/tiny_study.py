@@ -20,6 +20,7 @@ from xmflow_jax.knockout.arrays import Positions, build_positions
 from xmflow_jax.knockout.fast.engine import sweep_fast
 from xmflow_jax.knockout.plain import sweep_plain
 from xmflow_jax.knockout.study import Study, build_study
+from xmflow_jax.machine.compiler import Program
 from xmflow_jax.nn.anatomy import MLP, SELF
 from xmflow_jax.nn.clip import ClipVisionConfig
 from xmflow_jax.nn.llama import LlamaConfig
@@ -123,7 +124,7 @@ def both_engines_of(
     return np.asarray(fast.base), np.asarray(fast.knockout), np.asarray(plain).swapaxes(0, 1)
 
 
-run_plain = jax.jit(sweep_plain, static_argnames=("at_once", "count"))
+run_plain = Program(sweep_plain, ("at_once", "count"))
 
 
 def widest(x: Any) -> Any:

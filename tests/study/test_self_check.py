@@ -93,7 +93,7 @@ def test_a_mask_that_blocks_nothing(
     sound: Checkable, monkeypatch: pytest.MonkeyPatch, engine: str, program: str
 ) -> None:
     """In the program of one engine; the other's is compiled already and has its edges."""
-    jitted = getattr(blocked_weights, program)
+    jitted = getattr(blocked_weights, program).jitted
     with monkeypatch.context() as sabotage:
         sabotage.setattr(edges, "edge_mask", unblocked)
         jitted.clear_cache()

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from xmflow_jax.knockout.fast.base_run import BaseRun
+from xmflow_jax.machine.compiler import Program
 from xmflow_jax.nn.network import Network
 
 TOP: Final = 5
@@ -44,7 +45,7 @@ def read_answer_states(base: BaseRun, length: Int[Array, " batch"]) -> Float[Arr
     return jnp.concatenate([inputs, base.output[None]]).swapaxes(0, 1)
 
 
-@partial(jax.jit, static_argnames=("top",))
+@partial(Program, static=("top",))
 def read_lens(
     net: Network,
     states: Float[Array, "batch state width"],

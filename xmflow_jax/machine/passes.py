@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from xmflow_jax.machine.compiler import Program
 from xmflow_jax.machine.memory import check_fits, is_planned
 from xmflow_jax.machine.partitioning import CONFIGURATIONS, DATA, mesh_size
 
@@ -32,20 +33,20 @@ class Pass:
     """A compiled pass; where memory is planned (`memory.memory_planned`), it is run only if it fits.
 
     Attributes:
-        jitted: what `jax.jit` returned.
+        program: what is compiled.
     """
 
-    jitted: Any
+    program: Program
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         if is_planned():
             # What is compiled to be looked at is what the call runs: JAX keeps it.
             check_fits(self.lower(*given, **named).compile())
-        return self.jitted(*given, **named)
+        return self.program(*given, **named)
 
     def lower(self, *given: Any, **named: Any) -> Any:
         """As that of `jax.jit`."""
-        return self.jitted.lower(*given, **named)
+        return self.program.jitted.lower(*given, **named)
 
 
 def over_questions(
@@ -78,7 +79,7 @@ def over_questions(
         return spread(arrays)
 
     run.__signature__ = signature  # type: ignore[attr-defined]  # by which jit finds the static arguments
-    return Pass(jax.jit(run, static_argnames=tuple(static)))
+    return Pass(Program(run, tuple(static)))
 
 
 def rows_per_device(rows: Sequence[int]) -> tuple[int, ...]:

@@ -29,6 +29,7 @@ from xmflow_jax.knockout.modes import MODES
 from xmflow_jax.knockout.positions import everywhere, real_positions, rotation_at, side_by_side
 from xmflow_jax.knockout.study import Study
 from xmflow_jax.knockout.study_rows import StudyRow
+from xmflow_jax.machine.compiler import Program
 from xmflow_jax.machine.passes import to_host
 from xmflow_jax.nn.anatomy import MAIN, OWN, Site
 from xmflow_jax.nn.attention import attend
@@ -177,7 +178,7 @@ def _seen(block: Block, x: Array, rotation: Any, probed: Site, attend_at: Attend
     return attended[..., 0].T
 
 
-@partial(jax.jit, static_argnames=("place",))
+@partial(Program, static=("place",))
 def _plain(
     net: Network,
     base: BaseRun,
@@ -241,7 +242,7 @@ class Shown(NamedTuple):
     prefix: int
 
 
-@partial(jax.jit, static_argnames=("shown",))
+@partial(Program, static=("shown",))
 def _fast(
     net: Network,
     base: BaseRun,

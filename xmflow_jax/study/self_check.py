@@ -29,6 +29,7 @@ from xmflow_jax.knockout.fast.reach import impossible_actions
 from xmflow_jax.knockout.plain import sweep_plain
 from xmflow_jax.knockout.study import Study, build_study
 from xmflow_jax.knockout.study_rows import StudyRow
+from xmflow_jax.machine.compiler import Program
 from xmflow_jax.machine.passes import to_host
 from xmflow_jax.study.blocked_weights import Probe, blocked_weights_fast, blocked_weights_plain, key_of, probes
 from xmflow_jax.weights.load import LoadedModel
@@ -40,7 +41,7 @@ TOLERANCE: Final = {"float32": 1e-4, "bfloat16": 5e-2}
 # About how many configurations the plain engine computes, each of them a full pass.
 HANDFUL: Final = 12
 
-_run_plain = jax.jit(sweep_plain, static_argnames=("at_once", "count"))
+_run_plain = Program(sweep_plain, ("at_once", "count"))
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import torch
 from tests.knockout.test_torch_knockout import PROMPTS, build
 from tests.knockout.tiny_study import TinyPrompt, arrays
 from xmflow_jax.knockout.actions import NOTHING_BLOCKED
-from xmflow_jax.knockout.fast.decoding import greedy_answers
+from xmflow_jax.knockout.fast.decoding import greedy_draft
 from xmflow_jax.knockout.fast.engine import encode, run_base
 from xmflow_jax.knockout.study import build_study
 
@@ -41,7 +41,7 @@ def decoder(loaded: Any, prompts: Sequence[TinyPrompt]) -> tuple[np.ndarray, Cal
 
     def decode(ends: list[int], steps: int) -> list[list[int]]:
         end_tokens = np.array(ends, np.int32)
-        return np.asarray(greedy_answers(loaded.net, base, batch, end_tokens, steps)).tolist()
+        return np.asarray(greedy_draft(loaded.net, base, batch, end_tokens, steps).tokens).tolist()
 
     return np.asarray(base.logits), decode
 

@@ -1,6 +1,5 @@
 """The base run's whole answers: greedy decoding from the keys and values that the base pass kept."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -37,15 +36,6 @@ class Draft(NamedTuple):
 
     tokens: Int[Array, "batch step"]
     hidden: Float[Array, "layer batch step width"]
-
-
-@partial(jax.jit, static_argnames=("steps",))
-def greedy_answers(
-    net: Network, base: BaseRun, batch: Batch, end_tokens: Int[Array, " end"], steps: int
-) -> Int[Array, "batch step"]:
-    """The tokens of `greedy_draft`."""
-    tokens: Array = greedy_draft(net, base, batch, end_tokens, steps).tokens
-    return tokens
 
 
 def decode_base(net: Network, base: BaseRun, batch: Batch, end_tokens: Int[Array, " end"], steps: int) -> Draft:
