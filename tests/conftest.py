@@ -41,6 +41,9 @@ install_import_hook(
 REPORT = Path(__file__).parent / "report"
 DRAWN = (*(REPORT / "figures").glob("test_*.py"), REPORT / "test_comparison.py")
 
+# Where simulated runs are the subject.
+POWER = tuple((Path(__file__).parent / "analysis").glob("test_power*.py"))
+
 # Every compiled program takes some of a process's memory mappings, of which Linux allows 65,530; XLA aborts the process
 # that has no more, and a worker that runs a thousand tests gets there.
 MOST_MAPPINGS = 25_000
@@ -79,6 +82,18 @@ def _quick_figures(request: pytest.FixtureRequest) -> Iterator[None]:
             patch.setattr(files, "_file_content", lambda _, kind: blank_figure(kind))
         elif request.path.name != "test_curves.py":
             patch.setitem(files._STYLE, "pdf.fonttype", 3)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_like_runs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a run could have seen is told from few runs like it where that is not the subject: a tenth of the time that
+    every report takes."""
+    from xmflow_jax.analysis import simulated_runs
+
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path not in POWER:
+            patch.setattr(simulated_runs, "_RUNS", (50, 100))
         yield
 
 

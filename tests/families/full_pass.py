@@ -60,8 +60,8 @@ def full_pass(
         x, outside = model.enter(0, tokens, ids, features, None), read_outside(stack, {VISUAL: features})
         added = model.added(0, tokens, features)
     kept = jnp.zeros(batch, int), length
-    output, run = run_stack(stack, x, inputs, outside, {}, added, kept, answer_only=False)
-    return FullPass(run.hidden, output, model.norm(output), next_logits(model, output))
+    output, _, hidden = run_stack(stack, x, inputs, outside, {}, added, kept, answer_only=False)
+    return FullPass(hidden, output, model.norm(output), next_logits(model, output))
 
 
 def answer_logits(net: Network, tokens: np.ndarray, pixels: np.ndarray) -> np.ndarray:

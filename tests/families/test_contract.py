@@ -104,10 +104,13 @@ def test_the_key_table_and_the_module_have_the_same_parameters(family: Family, c
 
 @each_layout
 def test_every_dropped_tensor_is_named(family: Family, config: Any, layout: Layout) -> None:
-    """No parameter is ever left as it was initialised."""
+    """No parameter is ever left as it was initialised; of variants, the tensors that the tiny model has not."""
     table, names = family.keys(config), spelt(family, config, layout)
     assert canonical_names(names.values(), table, "here") == names
+    known = set() if config == family.tiny else set(family.keys(family.tiny).tensor_names())
     for canonical, dropped in names.items():
+        if canonical in known and canonical != table.embedding:
+            continue
         rest = [name for name in names.values() if name != dropped]
         missing = 2 if table.tied and canonical == table.embedding else 1
         with pytest.raises(CheckpointError, match=rf"{missing} missing: .*{re.escape(dropped)}"):
@@ -139,13 +142,19 @@ def test_every_layout_loads_to_the_same_parameters(family: Family, config: Any, 
         assert other.digest == loaded.digest
 
 
-@each_model
-def test_a_checkpoint_is_converted_and_exported(family: Family, config: Any, tmp_path: Path) -> None:
-    write_random(tmp_path / "published", family, config, seed=0)
+@each_family
+def test_a_checkpoint_is_converted(family: Family, tmp_path: Path) -> None:
+    write_random(tmp_path / "published", family, family.tiny, seed=0)
     loaded = load_model(tmp_path / "published")
     converted = load_model(convert(tmp_path / "published", tmp_path / "converted"))
     assert_same_parameters(converted, loaded)
     assert converted.digest == loaded.digest
+
+
+@each_model
+def test_a_checkpoint_is_exported(family: Family, config: Any, tmp_path: Path) -> None:
+    write_random(tmp_path / "published", family, config, seed=0)
+    loaded = load_model(tmp_path / "published")
     (tmp_path / "exported").mkdir()
     write_checkpoint(tmp_path / "exported", family, config, loaded.state)
     again = load_model(tmp_path / "exported")

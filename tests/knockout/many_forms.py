@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from tests.knockout.tiny_study import TinyPrompt
+from tests.random_network import random_network
 from xmflow_jax.data import roles
 from xmflow_jax.data.place import Place
 from xmflow_jax.nn.anatomy import MAIN, NOTHING, VISUAL, Anatomy, Site, StackShape
@@ -186,7 +187,7 @@ class FormModel(nnx.Module):
 
 def network(form: Form, seed: int = 0) -> Network:
     """Of random weights."""
-    return Network(*nnx.split(FormModel(form, rngs=nnx.Rngs(seed))))
+    return random_network(lambda: FormModel(form, rngs=nnx.Rngs(0)), seed)
 
 
 def anatomy(form: Form) -> Anatomy:

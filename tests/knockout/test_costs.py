@@ -10,6 +10,7 @@ from flax import nnx
 
 from tests.knockout.anatomies import anatomy_of
 from tests.knockout.tiny_study import arrays, tiny_prompt
+from tests.random_network import random_network
 from xmflow_jax.families.llava.modeling import Llava, LlavaConfig
 from xmflow_jax.knockout.actions import NOTHING_BLOCKED, block
 from xmflow_jax.knockout.costs import executed_operations, model_costs, necessary_operations, usual_operations
@@ -34,7 +35,7 @@ PROMPT = tiny_prompt(0, grid=3, question=9, after=9, before=8)
 
 def network(config: LlavaConfig) -> Network:
     """Of random weights."""
-    return Network(*nnx.split(Llava(config, rngs=nnx.Rngs(0))))
+    return random_network(lambda: Llava(config, rngs=nnx.Rngs(0)))
 
 
 NET, ANATOMY = network(CONFIG), anatomy_of(CONFIG)

@@ -130,7 +130,7 @@ def examples(count: int) -> settings:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name in ("crossing", "entered") else []) for name in FORMS]
 )
-@examples(2)
+@examples(1)
 @given(st.data())
 def test_fast_equals_plain(name: str, data: st.DataObject) -> None:
     check(name, data)

@@ -6,6 +6,7 @@ import numpy as np
 from flax import nnx
 
 from tests.knockout.tiny_study import VOCABULARY, TinyPrompt, mark_question
+from tests.random_network import random_network
 from xmflow_jax.data import roles
 from xmflow_jax.families.vision_encoder_decoder.modeling import CrossAttentionConfig, CrossAttentionModel
 from xmflow_jax.nn.clip import ClipVisionConfig
@@ -23,12 +24,12 @@ def tiny_cross_attention(
         Gpt2Config(VOCABULARY, 24, 40, layers, heads, positions=64, cross_scale=cross_scale),
         keep_class_token=keep_class_token,
     )
-    graphdef, params = nnx.split(CrossAttentionModel(config, rngs=nnx.Rngs(0)))
+    net = random_network(lambda: CrossAttentionModel(config, rngs=nnx.Rngs(0)))
     # Sharper queries, so that every knockout has an effect far above rounding.
-    for path, leaf in nnx.to_flat_state(params):
+    for path, leaf in nnx.to_flat_state(net.params):
         if any("q_" in str(part) or "q_proj" in str(part) for part in path) and "language_model" in path:
             leaf.set_value(leaf.get_value() * 3)
-    return config, Network(graphdef, params)
+    return config, net
 
 
 def tiny_text_prompt(

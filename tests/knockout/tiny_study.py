@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from tests.knockout.anatomies import anatomy_of
+from tests.random_network import random_network
 from xmflow_jax.data import roles
 from xmflow_jax.data.batch import Batch, StackPrompt, build_batch
 from xmflow_jax.data.place import Place, plain_place
@@ -56,14 +57,14 @@ def tiny_llava(
         LlamaConfig(VOCABULARY, 24, 40, layers, heads, kv_heads, head_width, tied=tied),
         image_token=IMAGE_TOKEN,
     )
-    graphdef, params = nnx.split(Llava(config, rngs=nnx.Rngs(0)))
+    net = random_network(lambda: Llava(config, rngs=nnx.Rngs(0)))
     # Sharper queries, and images as loud as words, so that every knockout has an effect far above rounding.
-    for path, leaf in nnx.to_flat_state(params):
+    for path, leaf in nnx.to_flat_state(net.params):
         if "q_proj" in path and "language_model" in path:
             leaf.set_value(leaf.get_value() * 3)
         if ("embed_tokens" in path and not tied) or "linear_2" in path:
             leaf.set_value(leaf.get_value() * 3)
-    return config, Network(graphdef, params)
+    return config, net
 
 
 def tiny_prompt(

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from tests.random_network import empty_arrays
 from xmflow_jax.data.sources.shapes.tokenizer import BEGIN, LLAVA_TEMPLATE, vocabulary, write_shapes_tokenizer
 from xmflow_jax.data.templates import write_prompt_file
 from xmflow_jax.families.llava.modeling import Llava, LlavaConfig
@@ -113,8 +114,7 @@ def write_flow_model(folder: Path, flow: Flow) -> Path:
         rope_theta=THETA,
     )  # fmt: skip
     config = LlavaConfig(vision, text, image_token=words - 1)
-    _, state = nnx.split(Llava(config, rngs=nnx.Rngs(0)))
-    arrays = {path: np.zeros_like(np.asarray(leaf.get_value())) for path, leaf in nnx.to_flat_state(state)}
+    _, state, arrays = empty_arrays(lambda: Llava(config, rngs=nnx.Rngs(0)))
     fill_image(arrays)
     fill_words(arrays)
     for layer, projections in add_heads(flow).items():

@@ -1,5 +1,6 @@
 """Less at a time where memory ends: the same rows, and a clear end where nothing fits."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,6 +15,8 @@ from xmflow_jax.knockout.batch_answers import Answered, Request, answer_batch
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.study import build_study
 from xmflow_jax.knockout.study_rows import pathway_study
+from xmflow_jax.machine import memory
+from xmflow_jax.machine.memory import memory_planned
 from xmflow_jax.study.memory_fit import (
     OUT_OF_MEMORY,
     Bounds,
@@ -92,6 +95,32 @@ def test_less_at_a_time_gives_the_same(roomy: Answered, room: int, portion: Port
     assert said
     assert f"going on with {portion.questions} question(s) at a time" in said[-1]
     assert ("pieces" in said[-1]) == (portion.pieces > 1)
+
+
+def test_the_programs_own_needs_decide_how_many_questions(monkeypatch: pytest.MonkeyPatch, roomy: Answered) -> None:
+    """Real programs: with half of what the whole batch takes, fewer questions, the same results, nothing beyond it."""
+    taken: list[int] = []
+    measure: Callable[[Any], int | None] = memory.program_bytes
+
+    def told(compiled: Any) -> int | None:
+        taken.append(measure(compiled) or 0)
+        return taken[-1]
+
+    monkeypatch.setattr(memory, "program_bytes", told)
+    said: list[str] = []
+    with memory_planned(lambda: 10**15):
+        found, portion = answer_within_memory(Device(np.inf), COUNT, Portion(COUNT), Bounds(1, len(ROWS), said.append))
+    assert portion == Portion(COUNT)
+    assert said == []
+    check_equal(found, roomy)
+    room = max(taken) // 2
+    taken.clear()
+    with memory_planned(lambda: room):
+        found, portion = answer_within_memory(Device(np.inf), COUNT, Portion(COUNT), Bounds(1, len(ROWS), said.append))
+    assert portion.questions < COUNT
+    check_equal(found, roomy)
+    assert len(said) == sum(needed > room for needed in taken) > 0
+    assert all("a compiled program needs" in line and "GiB free; going on with" in line for line in said)
 
 
 def test_a_group_of_which_nothing_is_selected(roomy: Answered) -> None:

@@ -1,6 +1,5 @@
 """Memory planned: what a compiled program takes is known before it runs, and decides how much is computed at a time."""
 
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,13 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.study.test_memory_fit import COUNT, ROWS, Device, check_equal
+from tests.study.test_memory_fit import ROWS
 from xmflow_jax.machine import layout as layouts
-from xmflow_jax.machine import memory
 from xmflow_jax.machine.layout import DeviceLayout, free_memory
 from xmflow_jax.machine.memory import MemoryShort, memory_planned
 from xmflow_jax.machine.passes import FIRST, over_questions
-from xmflow_jax.study.memory_fit import Bounds, Portion, answer_within_memory, check_within_memory
+from xmflow_jax.study.memory_fit import Bounds, Portion, check_within_memory, within_memory
 
 SIDE = 64
 ran: list[int] = []
@@ -60,31 +58,6 @@ def test_looking_at_a_program_does_not_compile_it_twice() -> None:
     assert len(compiled) == 1
 
 
-def test_the_programs_own_needs_decide_how_many_questions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real programs: with half of what the whole batch takes, fewer questions, the same results, nothing beyond it."""
-    taken: list[int] = []
-    measure: Callable[[Any], int | None] = memory.program_bytes
-
-    def told(compiled: Any) -> int | None:
-        taken.append(measure(compiled) or 0)
-        return taken[-1]
-
-    monkeypatch.setattr(memory, "program_bytes", told)
-    said: list[str] = []
-    with memory_planned(lambda: 10**15):
-        roomy, portion = answer_within_memory(Device(np.inf), COUNT, Portion(COUNT), Bounds(1, len(ROWS), said.append))
-    assert portion == Portion(COUNT)
-    assert said == []
-    room = max(taken) // 2
-    taken.clear()
-    with memory_planned(lambda: room):
-        found, portion = answer_within_memory(Device(np.inf), COUNT, Portion(COUNT), Bounds(1, len(ROWS), said.append))
-    assert portion.questions < COUNT
-    check_equal(found, roomy)
-    assert len(said) == sum(needed > room for needed in taken) > 0
-    assert all("a compiled program needs" in line and "GiB free; going on with" in line for line in said)
-
-
 @pytest.mark.parametrize(
     ("needed", "tried"),
     [
@@ -99,15 +72,14 @@ def test_the_programs_own_needs_decide_how_many_questions(monkeypatch: pytest.Mo
 def test_the_first_guess_is_what_the_program_says(needed: int, tried: list[Portion]) -> None:
     seen: list[Portion] = []
 
-    def answer(some: slice, piece: int, portion: Portion) -> Any:
+    def work(portion: Portion) -> str:
         seen.append(portion)
         if len(seen) == 1:
             raise MemoryShort(needed, 100)
-        return Device(np.inf)(slice(0, 1), piece, portion)
+        return "done"
 
-    _, portion = answer_within_memory(answer, 1, Portion(8), Bounds(1, len(ROWS)))
-    assert list(dict.fromkeys(seen)) == tried
-    assert portion == tried[-1]
+    assert within_memory(work, Portion(8), Bounds(1, len(ROWS))) == ("done", tried[-1])
+    assert seen == tried
 
 
 def test_the_engines_check_heeds_it_too() -> None:

@@ -15,6 +15,7 @@ from flax import nnx
 
 from tests.families.contract import Words, make_prompt
 from tests.knockout.tiny_study import TinyPrompt, arrays, run_plain
+from tests.random_network import empty_arrays
 from xmflow_jax.data import roles
 from xmflow_jax.families.paligemma.modeling import PaliGemma, PaliGemmaConfig
 from xmflow_jax.families.registry import PALIGEMMA
@@ -54,8 +55,7 @@ CONFIG: Final = PaliGemmaConfig(
 
 def network(through_the_image: bool) -> Network:
     """All weights are zero but those that the flow needs."""
-    graphdef, state = nnx.split(PaliGemma(CONFIG, rngs=nnx.Rngs(0)))
-    own = {path: np.zeros_like(np.asarray(leaf.get_value())) for path, leaf in nnx.to_flat_state(state)}
+    graphdef, state, own = empty_arrays(lambda: PaliGemma(CONFIG, rngs=nnx.Rngs(0)))
     own["multi_modal_projector", "linear", "bias"][[ONE, IMAGE]] = 1.0
     words: Any = own["language_model", "embed_tokens", "embedding"]
     for word, channels in {FIRST: [QUESTION], SECOND: [QUESTION], BEGIN: [REST], END: [LAST]}.items():

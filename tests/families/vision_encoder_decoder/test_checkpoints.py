@@ -17,6 +17,7 @@ from transformers import VisionEncoderDecoderModel
 from tests.families.full_pass import answer_logits
 from tests.families.variants import ENCODER_DECODERS as CONFIGS
 from tests.families.vision_encoder_decoder.torch_encoder_decoder import build_encoder_decoder
+from tests.random_network import random_network
 from tests.weights.tiny_checkpoint import edit_config, edit_tensors
 from xmflow_jax.errors import CheckpointError
 from xmflow_jax.families.checkpoint import load_model, read_checkpoint
@@ -28,7 +29,6 @@ from xmflow_jax.families.vision_encoder_decoder.modeling import (
 )
 from xmflow_jax.nn.anatomy import CROSS, SELF, Site
 from xmflow_jax.nn.gpt2 import MODEL_WIDTH
-from xmflow_jax.nn.network import Network
 from xmflow_jax.nn.stacks import every_row, nothing_dropped
 from xmflow_jax.weights.load import LoadedModel, abstract_model, shapes
 from xmflow_jax.weights.random_checkpoint import write_random
@@ -91,7 +91,7 @@ def test_the_preset_has_the_users_sizes() -> None:
     text = XMFLOW_12X1024.text
     assert (text.layers, text.heads, XMFLOW_12X1024.vision.heads, XMFLOW_12X1024.image_positions) == (12, 16, 16, 197)
     tiny = replace(TINY, text=replace(TINY.text, cross_scale=MODEL_WIDTH))
-    net = Network(*nnx.split(CrossAttentionModel(tiny, rngs=nnx.Rngs(0))))
+    net = random_network(lambda: CrossAttentionModel(tiny, rngs=nnx.Rngs(0)))
     block, scales = net.module().stacks[0].groups[0].block(0), {}
 
     def attend_at(site: Site, query: Any, own: Any, scale: float) -> Any:

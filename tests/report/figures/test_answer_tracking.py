@@ -83,6 +83,13 @@ def test_no_task_can_take_the_figures_name() -> None:
     assert figure_names(["answer_tracking"]) == {"answer_tracking": "answer_tracking-2"}
 
 
+@pytest.fixture(name="no_other_figure")
+def fixture_no_other_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    for one in ("task_curves", "overview", "heat_maps", "head_maps"):
+        monkeypatch.setattr(f"xmflow_jax.report.rebuild.draw_{one}", lambda *_: [])
+
+
+@pytest.mark.usefixtures("no_other_figure")
 def test_a_run_folder_gives_it_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_run(tmp_path / "run")
     assert main([str(folder)]) == 0
@@ -95,6 +102,7 @@ def test_a_run_folder_gives_it_without_a_model(tmp_path: Path, capsys: pytest.Ca
     assert [path.read_bytes() for path in made] == before
 
 
+@pytest.mark.usefixtures("no_other_figure")
 def test_a_run_folder_without_it_or_with_damage_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_run(tmp_path / "without", lens=False)
     assert main([str(folder)]) == 0
