@@ -4,7 +4,7 @@ BIN := .venv/bin
 # `make sweep ARGS="--model DIR --data FILE --images DIR"` passes options on.
 ARGS ?=
 
-.PHONY: sweep test test-slow test-browser lint
+.PHONY: sweep test test-slow test-browser tpu-compile lint
 
 sweep: .venv/.sweep
 	$(BIN)/python -m xmflow_jax.sweep $(ARGS)
@@ -19,6 +19,10 @@ test-slow: .venv/.test
 test-browser: .venv/.browser
 	$(BIN)/python -m pytest -m browser
 
+# The engine's passes through the TPU compiler, which `jax[tpu]` brings, in an environment of its own; needs no TPU.
+tpu-compile: .venv-tpu/.ready
+	.venv-tpu/bin/python -m experiments.benchmarks.tpu_compile $(ARGS)
+
 lint: .venv/.lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -26,6 +30,11 @@ lint: .venv/.lint
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
+
+.venv-tpu/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-tpu
+	.venv-tpu/bin/python -m pip install --quiet --editable '.[tpu]'
+	touch $@
 
 .venv/.sweep: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable .
