@@ -6,6 +6,8 @@ promotion, which a bias added to a batch would trip over.
 
 import io
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +15,11 @@ from pathlib import Path
 # Before anything imports the libraries that read them.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+
+# Of a process that was begun in the background a shell may have Ctrl-C ignored, and its children would inherit that;
+# tests send it to theirs.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax
 import pytest
