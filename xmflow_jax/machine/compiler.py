@@ -1,6 +1,6 @@
 """How XLA compiles the programs of this package on CPUs.
 
-By its older emitters of fused loops: today's take twice the time to compile and make programs that run no faster
+By its older emitters of fused loops: today's take longer to compile and make programs that run no faster
 (`python -m experiments.benchmarks.emitters`).
 """
 
