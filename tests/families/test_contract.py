@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from xmflow_jax.weights.export import write_checkpoint
 from xmflow_jax.weights.key_matching import canonical_names
 from xmflow_jax.weights.load import LoadedModel, abstract_model, shapes
 from xmflow_jax.weights.random_checkpoint import write_random
-from xmflow_jax.weights.rules import Layout
+from xmflow_jax.weights.rules import KeyTable, Layout
 from xmflow_jax.weights.safetensors_files import list_tensors
 
 MODELS = [
@@ -41,6 +41,13 @@ LAYOUTS = [
     for layout in family.keys(config).layouts
 ]
 each_model = pytest.mark.parametrize(("family", "config"), MODELS)
+variants_slower = pytest.mark.parametrize(
+    ("family", "config"),
+    [
+        pytest.param(*one.values, id=one.id, marks=[pytest.mark.slow] * (one.values[0].tiny != one.values[1]))
+        for one in MODELS
+    ],
+)
 each_layout = pytest.mark.parametrize(("family", "config", "layout"), LAYOUTS)
 
 
@@ -107,10 +114,21 @@ def test_every_dropped_tensor_is_named(family: Family, config: Any, layout: Layo
     """No parameter is ever left as it was initialised; of variants, the tensors that the tiny model has not."""
     table, names = family.keys(config), spelt(family, config, layout)
     assert canonical_names(names.values(), table, "here") == names
-    known = set() if config == family.tiny else set(family.keys(family.tiny).tensor_names())
-    for canonical, dropped in names.items():
-        if canonical in known and canonical != table.embedding:
-            continue
+    known = set() if config == family.tiny else set(family.keys(family.tiny).tensor_names()) - {table.embedding}
+    check_dropped(table, names, [canonical for canonical in names if canonical not in known])
+
+
+@pytest.mark.slow
+@each_layout
+def test_every_dropped_tensor_of_every_variant_is_named(family: Family, config: Any, layout: Layout) -> None:
+    table, names = family.keys(config), spelt(family, config, layout)
+    check_dropped(table, names, names)
+
+
+def check_dropped(table: KeyTable, names: Mapping[str, str], chosen: Iterable[str]) -> None:
+    """Each of these canonical names, dropped alone, is refused by its published one."""
+    for canonical in chosen:
+        dropped = names[canonical]
         rest = [name for name in names.values() if name != dropped]
         missing = 2 if table.tied and canonical == table.embedding else 1
         with pytest.raises(CheckpointError, match=rf"{missing} missing: .*{re.escape(dropped)}"):
@@ -142,9 +160,9 @@ def test_every_layout_loads_to_the_same_parameters(family: Family, config: Any, 
         assert other.digest == loaded.digest
 
 
-@each_family
-def test_a_checkpoint_is_converted(family: Family, tmp_path: Path) -> None:
-    write_random(tmp_path / "published", family, family.tiny, seed=0)
+@variants_slower
+def test_a_checkpoint_is_converted(family: Family, config: Any, tmp_path: Path) -> None:
+    write_random(tmp_path / "published", family, config, seed=0)
     loaded = load_model(tmp_path / "published")
     converted = load_model(convert(tmp_path / "published", tmp_path / "converted"))
     assert_same_parameters(converted, loaded)
