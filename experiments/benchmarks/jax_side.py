@@ -25,8 +25,8 @@ from xmflow_jax.knockout.costs import (
     usual_operations,
 )
 from xmflow_jax.knockout.fast.engine import Placed, assemble, encode, run_base, run_suffixes
-from xmflow_jax.knockout.fast.passes import Given
 from xmflow_jax.knockout.fast.placement import Placement, place_study
+from xmflow_jax.knockout.fast.stack_pass import Given
 from xmflow_jax.knockout.measure import Measured, measure
 from xmflow_jax.knockout.plain import sweep_plain
 from xmflow_jax.knockout.study import Study, build_study
@@ -179,9 +179,9 @@ def run_groups(placed: Placed, given: Given) -> tuple[list[Any], dict[str, float
     seconds: dict[str, float] = {}
     for group, starts in zip(placed.placement.groups, placed.placement.starts, strict=True):
         before = time.perf_counter()
-        parts.append(run_suffixes(placed.net, given, starts=starts, group=group))
+        parts.append(run_suffixes(placed.net, given, group.schedule, starts, shape=group.shape))
         jax.block_until_ready(parts)
-        name = f"{group.main.rows} rows, {len(group.trie.segments)} segments"
+        name = f"{group.main.rows} rows, {group.shape.together} of {group.trie.lanes[-1]} lanes at a time"
         seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - before
     return parts, seconds
 

@@ -28,8 +28,9 @@ from experiments.benchmarks.workload import random_question, study_rows
 from xmflow_jax.data.batch import build_batch
 from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.fast.base_run import base_pass
-from xmflow_jax.knockout.fast.passes import Given, suffix_pass
+from xmflow_jax.knockout.fast.passes import suffix_pass
 from xmflow_jax.knockout.fast.placement import place_study
+from xmflow_jax.knockout.fast.stack_pass import Given
 from xmflow_jax.knockout.plain import encode_images
 from xmflow_jax.knockout.study import build_study
 from xmflow_jax.nn.network import Network
@@ -93,7 +94,7 @@ def passes(name: str, batch_size: int, chip: str, most_rows: int | None = None) 
     batch = build_batch(questions)
     study = build_study([row.knockout for row in study_rows(preset)], preset.family.anatomy(preset.model))
     positions = build_positions(questions, study.actions, batch.tokens.shape[1])
-    placement = place_study(study, positions, batch)
+    placement = place_study(study, positions, batch, platform=jax.default_backend() if chip == HERE else "tpu")
     net = on_chip(Network(*abstract_model(preset.family, preset.model, preset.dtype)))
     read, first = on_chip(batch), on_chip(placement.first)
     yield "image encoder", jax.jit(encode_images).lower(net, read.pixels)
@@ -103,13 +104,13 @@ def passes(name: str, batch_size: int, chip: str, most_rows: int | None = None) 
     base = on_chip(jax.eval_shape(run_base, net, read, features, first))
     given = on_chip(Given(base, read, study.switches, positions))
     for group, starts in zip(placement.groups, placement.starts, strict=True):
-        rows, segments = group.main.rows, len(group.trie.segments)
+        rows, shape = group.main.rows, group.shape
         if most_rows is not None and rows > most_rows:
             continue
-        of_group = jax.jit(suffix_pass, static_argnames=("group",))
+        of_group = jax.jit(suffix_pass, static_argnames=("shape",))
         yield (
-            f"suffix pass, {rows} rows, {segments} segments",
-            of_group.lower(net, given, group=group, starts=on_chip(starts)),
+            f"suffix pass, {rows} rows, {shape.together} of {group.trie.lanes[-1]} lanes at a time",
+            of_group.lower(net, given, on_chip(group.schedule), on_chip(starts), shape=shape),
         )
 
 

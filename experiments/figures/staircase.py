@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int
 
-from xmflow_jax.knockout.fast.schedule import BASE, Trie, build_trie, histories
+from xmflow_jax.knockout.fast.schedule import BASE, Trie, build_trie
 from xmflow_jax.knockout.windows import CENTRED, STYLES, window_layers
 
 # Characters of a layer's column, of which the first holds the row's letter.
@@ -31,25 +31,22 @@ def blocked_layers(style: str, layers: int, window: int) -> Bool[np.ndarray, "co
 def draw(style: str, layers: int, window: int) -> list[str]:
     """The lines of the drawing, the last one with the rows of every layer."""
     blocked = blocked_layers(style, layers, window)
-    nodes = histories(blocked)
     trie = build_trie(blocked, range(layers))
+    nodes = trie.ends
     margin = len(LABEL) + 3
     lines = [f"{LABEL:{margin}}" + "".join(f"{layer:<{COLUMN}}" for layer in range(layers))]
     grid = [_line(blocked[row, :, 0], nodes, row) for row in range(layers)]
     for row in range(layers):
         _branch(grid, nodes, row)
     lines += [f"at {row:<{margin - 3}}" + "".join(cells) for row, cells in enumerate(grid)]
-    lines.append(f"{'rows':{margin}}" + "".join(f"{count:<{COLUMN}}" for count in trie.necessary))
+    lines.append(f"{'rows':{margin}}" + "".join(f"{count:<{COLUMN}}" for count in trie.lanes))
     return [line.rstrip() for line in lines]
 
 
 def totals(trie: Trie) -> str:
-    """Row-layers: necessary, executed in the trie's segments, and if every configuration ran through every layer."""
-    necessary, layers = sum(trie.necessary), len(trie.necessary)
-    usual = len(trie.configurations) * layers
-    return (
-        f"row-layers: {necessary} necessary, {trie.executed_row_layers} executed, {usual} with every row in every layer"
-    )
+    """Row-layers: necessary, and if every configuration ran through every layer."""
+    usual = len(trie.configurations) * len(trie.lanes)
+    return f"row-layers: {sum(trie.lanes)} necessary, {usual} with every row in every layer"
 
 
 def _first(nodes: Int[np.ndarray, "config layer"], row: int, layer: int) -> int:

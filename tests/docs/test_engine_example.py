@@ -13,8 +13,8 @@ from xmflow_jax.data import roles
 from xmflow_jax.data.batch import StackPrompt, build_batch
 from xmflow_jax.data.place import Place, plain_place
 from xmflow_jax.knockout.arrays import build_positions
-from xmflow_jax.knockout.fast.placement import Group, Placement, place_study
-from xmflow_jax.knockout.fast.schedule import build_trie
+from xmflow_jax.knockout.fast.placement import Group, Placement, place_study, run_overhead
+from xmflow_jax.knockout.fast.schedule import build_trie, lanes_together
 from xmflow_jax.knockout.pathways import parse_pathways
 from xmflow_jax.knockout.study import build_study
 from xmflow_jax.knockout.study_rows import pathway_study
@@ -115,7 +115,7 @@ def test_windows_and_rows_of_every_layer() -> None:
     begun = [sum(window.start <= layer for window in windows) for layer in range(LAYERS)]
     assert by_layer("windows that hold the layer") == with_sum(holding)
     assert by_layer("knockouts that are not the base run") == with_sum(begun)
-    assert by_layer("of them different: batch rows") == with_sum(list(trie.necessary))
+    assert by_layer("of them different: batch rows") == with_sum(list(trie.lanes))
 
 
 @pytest.mark.parametrize(("pathway", "first"), [(PATHWAYS[0], QUESTION.start), (PATHWAYS[1], POSITIONS - 1)])
@@ -125,19 +125,25 @@ def test_rows_of_each_pathway(pathway: str, first: int) -> None:
     suffix = POSITIONS - begin
     own = next(row for row in table("layer") if row.startswith(f"{pathway}:"))
     assert numbers(own)[-1] == suffix
-    assert by_layer(own) == with_sum([suffix * rows for rows in group.trie.necessary])
-    assert numbers(table("")[pathway][0]) == [suffix * sum(group.trie.necessary)]
+    assert by_layer(own) == with_sum([suffix * rows for rows in group.trie.lanes])
+    assert numbers(table("")[pathway][0]) == [suffix * sum(group.trie.lanes)]
 
 
 @pytest.mark.parametrize("pathway", PATHWAYS)
 def test_what_is_executed(pathway: str) -> None:
     group, _ = group_of(pathway)
-    rows, segments, executed = table("group")[pathway]
+    rows, together, runs, executed = table("group")[pathway]
     assert int(rows) == group.main.rows
-    assert [numbers(part) for part in segments.split(", ")] == [
-        [segment.stop - segment.start, len(segment.parents)] for segment in group.trie.segments
-    ]
-    assert int(executed) == group.main.rows * group.trie.executed_row_layers
+    assert int(together) == group.shape.together
+    assert numbers(runs) == group.schedule.runs.tolist()
+    assert int(executed) == group.main.rows * group.executed_lane_layers
+
+
+def test_more_rows_are_worth_fewer_lanes_at_a_time() -> None:
+    lanes = group_of(PATHWAYS[0])[0].trie.lanes
+    together = lanes_together(lanes, 40, run_overhead("cpu"))
+    (told,) = re.findall(r"With 40 suffix rows `Image->Question` would run ([^.]+)\.", PAGE)
+    assert numbers(told) == [together, *(-(-count // together) for count in lanes)]
 
 
 def test_row_layers_in_all() -> None:
@@ -171,4 +177,4 @@ def test_where_groups_start_under_blocks(row: str, blocks: slice | None) -> None
 
 def test_the_schedule_of_32_layers() -> None:
     trie = build_trie(blocked_layers(CENTRED, 32, 9), range(32))
-    assert f"its last line says {sum(trie.necessary)} rows" in PAGE.replace("\n", " ")
+    assert f"its last line says {sum(trie.lanes)} rows" in PAGE.replace("\n", " ")

@@ -15,8 +15,8 @@ from xmflow_jax.knockout.actions import block
 from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.costs import executed_operations, model_costs, necessary_operations, usual_operations
 from xmflow_jax.knockout.fast.engine import encode, run_base, run_suffixes
-from xmflow_jax.knockout.fast.passes import Given
 from xmflow_jax.knockout.fast.placement import place_study
+from xmflow_jax.knockout.fast.stack_pass import Given
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.study import build_study
 from xmflow_jax.nn.clip import ClipVisionConfig
@@ -70,7 +70,7 @@ def test_the_suffix_pass_against_xlas_own_count() -> None:
     base = run_base(net, batch, features, placement.first, rows=placement.rows)
     (group,) = placement.groups
     given = Given(base, batch, study.switches, positions)
-    suffix = run_suffixes.lower(net, given, starts=placement.starts[0], group=group).compile()
+    suffix = run_suffixes.lower(net, given, group.schedule, placement.starts[0], shape=group.shape).compile()
     told = executed_operations(model_costs(net, prompt.pixels), placement, batch, CAUSAL_BLOCK)
     counted = suffix.cost_analysis()["flops"]
     ours = told.suffixes + 2 * config.text.width * VOCABULARY

@@ -18,8 +18,8 @@ from xmflow_jax.knockout.actions import NOTHING_BLOCKED, Knockout, block, keep_o
 from xmflow_jax.knockout.arrays import Positions, Switches, build_positions, site_edges
 from xmflow_jax.knockout.fast.attention import Reads, Rows, SharedKeys, Under
 from xmflow_jax.knockout.fast.engine import encode, run_base, run_suffixes
-from xmflow_jax.knockout.fast.passes import Given
 from xmflow_jax.knockout.fast.placement import place_study
+from xmflow_jax.knockout.fast.stack_pass import Given
 from xmflow_jax.knockout.kinds.edges import EdgeArrays, edge_mask
 from xmflow_jax.knockout.kinds.kind import Bank, View
 from xmflow_jax.knockout.modes import MASK, MODES, ZERO
@@ -135,7 +135,7 @@ def test_rows_recomputed_with_nothing_blocked_are_base() -> None:
         def recomputed(switches: Switches) -> np.ndarray:
             """The schedule says in any case that layers are blocked; the kernel sees the switches alone."""
             given = Given(run, batch, switches, positions)
-            return np.asarray(run_suffixes(net, given, starts=start, group=group)[:, 0])
+            return np.asarray(run_suffixes(net, given, group.schedule, start, shape=group.shape)[:, 0])
 
         off = jax.tree.map(np.zeros_like, study.switches)
         assert run.logits.dtype == np.float64

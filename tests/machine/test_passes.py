@@ -21,8 +21,8 @@ from xmflow_jax.knockout.arrays import build_positions
 from xmflow_jax.knockout.batch_answers import Answered, Request, answer_batch
 from xmflow_jax.knockout.controls import question_key
 from xmflow_jax.knockout.fast.engine import encode, run_base, run_suffixes
-from xmflow_jax.knockout.fast.passes import Given
 from xmflow_jax.knockout.fast.placement import place_study
+from xmflow_jax.knockout.fast.stack_pass import Given
 from xmflow_jax.knockout.pathways import Pathway
 from xmflow_jax.knockout.study import build_study
 from xmflow_jax.knockout.study_rows import pathway_study
@@ -151,7 +151,8 @@ def programs(cross: bool, mesh: Mesh, number: int) -> dict[str, Counter[str]]:
         features = encode(net, batch.pixels)
         given = (net, batch, features, placement.first)
         base = run_base(*given, rows=placement.rows)
-        suffix = run_suffixes.lower(net, Given(base, batch, study.switches, positions), starts=start, group=group)
+        suffixes = Given(base, batch, study.switches, positions), group.schedule, start
+        suffix = run_suffixes.lower(net, *suffixes, shape=group.shape)
         return {
             "encode": collectives(encode.lower(net, batch.pixels).compile()),
             "base": collectives(run_base.lower(*given, rows=placement.rows).compile()),

@@ -231,14 +231,14 @@ def necessary_operations(costs: ModelCosts, placement: Placement, batch: Batch) 
             base += outside * block.read
             base += block.last_rows(length, length, outside) if last else block.rows(seen[number], outside)
             for group, begins in zip(placement.groups, placement.begins, strict=True):
-                begin, count = begins[number], group.trie.necessary[place]
+                begin, count = begins[number], group.trie.lanes[place]
                 if begin is None or not count:
                     continue
                 own = seen[number][int(begin[prompt]) :]
                 one = block.last_rows(len(own), length, outside) if last else block.rows(own, outside)
                 suffixes += count * (one + _read_again(costs, block, begins, outside))
     for group in placement.groups:
-        readouts += group.trie.necessary[-1] * len(batch.length)
+        readouts += group.trie.lanes[-1] * len(batch.length)
     images = len(batch.length) * costs.images
     return Operations(float(images), float(base), float(suffixes), float(readouts * costs.head))
 
@@ -252,7 +252,7 @@ def _read_again(costs: ModelCosts, block: BlockCosts, changed: tuple[Any, ...], 
 
 
 def executed_operations(costs: ModelCosts, placement: Placement, batch: Batch, rows_at_a_time: int) -> Operations:
-    """What the fast engine's programs really compute: padding, whole segments and whole runs of causal rows.
+    """What the fast engine's programs really compute: padding, whole runs of lanes and of causal rows.
 
     Args:
         rows_at_a_time: of `nn.visibility.self_attend`.
@@ -266,16 +266,18 @@ def executed_operations(costs: ModelCosts, placement: Placement, batch: Batch, r
         whole = padded * (block.dense + outside * block.outside_edge) + edges * block.edge
         base += outside * block.read + (block.last_rows(padded, padded, outside) if last else whole)
     for group in placement.groups:
-        trie = group.trie
-        for segment in trie.segments:
-            for number, block, last in layers[segment.start : segment.stop]:
-                extent, outside = group.extents[number], _padded_outside(costs, block, batch)
-                assert extent is not None, "a stack with rows has an extent"
-                sources = extent.prefix + extent.rows
-                row = block.dense + sources * block.edge + outside * block.outside_edge
-                own = block.last_rows(extent.rows, sources, outside) if last else extent.rows * row
-                suffixes += len(segment.parents) * (own + _read_again(costs, block, group.extents, outside))
-        readouts += trie.necessary[-1]
+        shape = group.shape
+        for runs, (number, block, last) in zip(group.schedule.runs, layers, strict=True):
+            if not runs:
+                continue
+            extent, outside = shape.extents[number], _padded_outside(costs, block, batch)
+            assert extent is not None, "a stack with lanes has an extent"
+            sources = extent.prefix + extent.rows
+            row = block.dense + sources * block.edge + outside * block.outside_edge
+            own = block.last_rows(extent.rows, sources, outside) if last else extent.rows * row
+            lanes = int(runs) * shape.together
+            suffixes += lanes * (own + _read_again(costs, block, shape.extents, outside))
+        readouts += shape.runs * shape.together
     size = len(batch.length)
     images = size * costs.images
     return Operations(float(images), float(size * base), float(size * suffixes), float(size * readouts * costs.head))

@@ -82,17 +82,12 @@ def over_questions(
     return Pass(Program(run, tuple(static)))
 
 
-def rows_per_device(rows: Sequence[int]) -> tuple[int, ...]:
-    """Rows of configurations, the last one repeated until they divide by the devices along CONFIGURATIONS."""
-    devices = mesh_size(CONFIGURATIONS)
-    return (*rows, *[rows[-1]] * (-len(rows) % devices))
-
-
-def spread_rows(x: jax.Array) -> jax.Array:
-    """Hidden states [batch, row, ...] of as many rows as `rows_per_device` gives, spread over CONFIGURATIONS."""
+def spread_lanes(x: jax.Array) -> jax.Array:
+    """Hidden states [run, batch, lane, ...] with the lanes of each run, which divide by them, spread over the devices
+    along CONFIGURATIONS."""
     if mesh_size(CONFIGURATIONS) == 1:
         return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(None, CONFIGURATIONS))
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(None, None, CONFIGURATIONS))
 
 
 def to_host(tree: Tree) -> Tree:

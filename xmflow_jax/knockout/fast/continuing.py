@@ -23,7 +23,7 @@ from xmflow_jax.knockout.arrays import Positions, with_room
 from xmflow_jax.knockout.fast.attention import Reads, Rows, SharedKeys, Under
 from xmflow_jax.knockout.fast.base_run import rows_from
 from xmflow_jax.knockout.fast.departed import Tiles
-from xmflow_jax.knockout.fast.passes import Given
+from xmflow_jax.knockout.fast.stack_pass import Given
 from xmflow_jax.knockout.greedy import greedy_token
 from xmflow_jax.knockout.positions import ids_at, real_positions, rotation_at, side_by_side
 from xmflow_jax.nn.interfaces import Block, KeysValues, Model, Stack

@@ -12,7 +12,16 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from xmflow_jax.data.batch import Batch
-from xmflow_jax.knockout.fast.placement import PREFIX_STEP, ROW_STEP, Extent, Group, Placement, StackRows, round_up
+from xmflow_jax.knockout.fast.placement import (
+    MANY_ROWS_STEP,
+    PREFIX_STEP,
+    Extent,
+    Group,
+    Placement,
+    StackRows,
+    round_rows,
+    round_up,
+)
 
 TokenIds = Int[np.ndarray, "batch step"]
 
@@ -20,7 +29,7 @@ TokenIds = Int[np.ndarray, "batch step"]
 def generated_room(answer_length: int) -> int:
     """Positions that a study's arrays must have behind the padded prompts: those of the answer's tokens that are read,
     and the rest of the last block of rows. None for the first token alone, which is not read."""
-    return 0 if answer_length == 1 else answer_length - 1 + ROW_STEP
+    return 0 if answer_length == 1 else answer_length - 1 + MANY_ROWS_STEP
 
 
 def answer_lengths(tokens: TokenIds, end_tokens: Sequence[int]) -> Int[np.ndarray, " batch"]:
@@ -60,7 +69,7 @@ class DraftedGroup:
     @property
     def in_main_alone(self) -> bool:
         """Whether the stacks before the main one are as in the base run."""
-        return all(extent is None for extent in self.group.extents[:-1])
+        return all(extent is None for extent in self.group.shape.extents[:-1])
 
 
 def drafted_groups(
@@ -78,14 +87,14 @@ def drafted_groups(
         begin = begins[-1]
         assert begin is not None, "what changes anything changes the main stack"
         needed = int((length - begin).max())
-        rows = answers if needed == 1 else round_up(needed + answers - 1, ROW_STEP)
+        rows = answers if needed == 1 else round_rows(needed + answers - 1)
         longest = max(rows, needed + answer_length - 1)
         start = np.minimum(begin, padded + generated_room(answer_length) - longest).astype(np.int32)
         extent = Extent(rows, min(padded, round_up(max(1, int(start.max())), PREFIX_STEP)))
-        extents = (*group.extents[:-1], extent)
-        groups.append(DraftedGroup(replace(group, extents=extents), (*starts[:-1], start), longest))
+        shape = group.shape._replace(extents=(*group.shape.extents[:-1], extent))
+        groups.append(DraftedGroup(replace(group, shape=shape), (*starts[:-1], start), longest))
         window = max(window, int((start - placement.first[-1]).max()) + rows)
-    return tuple(groups), round_up(window, ROW_STEP)
+    return tuple(groups), round_up(window, PREFIX_STEP)
 
 
 @dataclass(frozen=True, eq=False)

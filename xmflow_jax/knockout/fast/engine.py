@@ -29,8 +29,9 @@ from xmflow_jax.knockout.fast.drafts import (
     generated_room,
     tokens_checked,
 )
-from xmflow_jax.knockout.fast.passes import Given, drafted_pass, extend_base, suffix_pass
+from xmflow_jax.knockout.fast.passes import drafted_pass, extend_base, suffix_pass
 from xmflow_jax.knockout.fast.placement import Placement, place_study
+from xmflow_jax.knockout.fast.stack_pass import Given
 from xmflow_jax.knockout.plain import AnswerLength, answers_plain, encode_images
 from xmflow_jax.knockout.study import Study
 from xmflow_jax.machine.partitioning import DATA, mesh_size
@@ -41,13 +42,14 @@ Tree = Any
 
 _GIVEN = Given._make((BASE_PARTS, FIRST, SHARED, FIRST))
 _PASS = {"net": SHARED, "given": _GIVEN, "starts": FIRST}
+_LANES = {**_PASS, "schedule": SHARED}
 
 encode = over_questions(encode_images, {"net": SHARED, "pixels": FIRST}, FIRST)
 run_base = over_questions(
     base_pass, {"net": SHARED, "batch": FIRST, "features": FIRST, "first": FIRST}, BASE_PARTS, ["rows"]
 )
-run_suffixes = over_questions(suffix_pass, _PASS, FIRST, ["group"])
-run_drafted = over_questions(drafted_pass, {**_PASS, "draft": FIRST}, (FIRST, FIRST), ["group"])
+run_suffixes = over_questions(suffix_pass, _LANES, FIRST, ["shape"])
+run_drafted = over_questions(drafted_pass, {**_LANES, "draft": FIRST}, (FIRST, FIRST), ["shape"])
 run_continued = over_questions(
     continue_answers, {**_PASS, "end_tokens": SHARED, "tiles": TILES_PARTS, "first_layer": SHARED}, SECOND, ["shape"]
 )
@@ -105,7 +107,7 @@ def knock_out(placed: Placed, base: BaseRun) -> Float[Array, "batch config vocab
     """Logits under every configuration, from the base run of the same batch."""
     given = Given(base, placed.batch, placed.study.switches, placed.positions)
     parts = [
-        run_suffixes(placed.net, given, starts=starts, group=group)
+        run_suffixes(placed.net, given, group.schedule, starts, shape=group.shape)
         for group, starts in zip(placed.placement.groups, placed.placement.starts, strict=True)
     ]
     return assemble(placed, base.logits, parts)
@@ -140,7 +142,10 @@ def knock_out_drafted(placed: Placed, base: BaseRun, draft: Draft, checked: int)
     # Without groups nothing is recomputed, and the base run's window may be any.
     extended = run_extend(base, draft.hidden[:, :, : checked - 1], batch.length, rows=window) if groups else base
     given = Given(extended, batch, placed.study.switches, placed.positions)
-    parts = [run_drafted(placed.net, given, tokens[:, :checked], starts=one.starts, group=one.group) for one in groups]
+    parts = [
+        run_drafted(placed.net, given, tokens[:, :checked], one.group.schedule, one.starts, shape=one.group.shape)
+        for one in groups
+    ]
     logits = assemble(placed, base.logits, [part[0] for part in parts])
     following = assemble(placed, tokens[:, :checked], [part[1] for part in parts])
     return Drafted(logits, following, extended, groups)
@@ -239,11 +244,17 @@ def assemble(
     base: Shaped[Any, "batch *rest"],  # noqa: F821 (a shape, which ruff takes for a name)
     parts: Sequence[Shaped[Array, "batch _ *rest"]],
 ) -> Shaped[Array, "batch config *rest"]:
-    """The groups' results in the study's order; configurations in no group change nothing and are the base run's."""
-    chosen = [member for group in placed.placement.groups for member in group.trie.configurations]
-    order = np.full(len(placed.study.knockouts), len(chosen))
-    order[chosen] = np.arange(len(chosen))
-    return jnp.concatenate([*parts, base[:, None]], axis=1)[:, order]
+    """The lanes' results in the study's order; configurations in no group change nothing and are the base run's.
+
+    Args:
+        parts: of every group, those of its lanes.
+    """
+    order = np.zeros(len(placed.study.knockouts), int)
+    before = 1
+    for group, part in zip(placed.placement.groups, parts, strict=True):
+        order[list(group.trie.configurations)] = before + group.trie.ends[:, -1]
+        before += part.shape[1]
+    return jnp.concatenate([base[:, None], *parts], axis=1)[:, order]
 
 
 def sweep_fast(net: Network, batch: Batch, positions: Positions, study: Study) -> Swept:
