@@ -5,6 +5,8 @@ base run keeps the keys and values of every position, and the inputs of every la
 recompute.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,18 +19,17 @@ from xmflow_jax.knockout.positions import blocks_at, everywhere
 from xmflow_jax.machine.passes import FIRST, SECOND, THIRD
 from xmflow_jax.nn.anatomy import VISUAL, Site
 from xmflow_jax.nn.attention import NO_EDGES, Edges, attend
-from xmflow_jax.nn.interfaces import Block, KeysValues, Stack
+from xmflow_jax.nn.interfaces import Block, BlockGroup, KeysValues, Stack
 from xmflow_jax.nn.layers import layer_slice
 from xmflow_jax.nn.network import Network
 from xmflow_jax.nn.stacks import (
     every_row,
-    group_ranges,
+    group_begins,
     layer_count,
     next_logits,
     nothing_dropped,
     read_layers,
     reading_site,
-    run_layers,
     stack_name,
 )
 from xmflow_jax.nn.visibility import sees, self_attend
@@ -206,15 +207,37 @@ def run_stack(
         put_out = block(x, rotation, attend_at, nothing_dropped, wanted)
         return put_out, (by_head(kept[0]) if kept else None, rows_from(x, *kept_rows))
 
-    layers = layer_count(stack)
-    if not answer_only:
-        x, by_range = run_layers(stack, x, layer, 0, layers)
-    else:
-        x, by_range = run_layers(stack, x, layer, 0, layers - 1)
-        ((group, index, _),) = group_ranges(stack, layers - 1, layers)
-        x, last = layer(x, stack.groups[group].block(index), group, index, answered=True)
-        by_range.append(jax.tree.map(lambda leaf: leaf[None], last))
-        if index:  # the last group had other layers before
-            by_range[-2:] = [jax.tree.map(lambda *parts: jnp.concatenate(parts), *by_range[-2:])]
-    own, hidden = zip(*by_range, strict=True)
-    return x, StackKeys(tuple(own), outside), jnp.concatenate(hidden) if len(hidden) > 1 else hidden[0]
+    hidden = jnp.zeros((layer_count(stack), len(x), kept_rows[1], x.shape[2]), x.dtype)
+    own: list[SharedKeys | None] = []
+    for number, (group, begin) in enumerate(zip(stack.groups, group_begins(stack), strict=True)):
+        _, (shapes, _) = jax.eval_shape(partial(layer, block=group.block(0), group=number, index=0), x)
+        room = jax.tree.map(lambda one, count=group.layers: jnp.zeros((count, *one.shape), one.dtype), shapes)
+        answered = answer_only and number == len(stack.groups) - 1
+        step, state = partial(_kept_layer, layer, group, (number, begin)), (x, room, hidden)
+        if group.layers > answered:
+            state = jax.lax.fori_loop(0, group.layers - answered, step, state)
+        x, room, hidden = step(group.layers - 1, state, answered=True) if answered else state
+        own.append(room)
+    return x, StackKeys(tuple(own), outside), hidden
+
+
+def _kept_layer(
+    layer: Callable[..., tuple[Array, Tree]],
+    group: BlockGroup,
+    place: tuple[int, int],
+    index: Any,
+    state: tuple[Array, Tree, Array],
+    answered: bool = False,
+) -> tuple[Array, Tree, Array]:
+    """A layer whose keys, values and input are written where they stay: put together afterwards, they would be copied.
+
+    Args:
+        place: the group's number, and that of its first layer.
+    """
+    x, room, hidden = state
+    x, (keys, own) = layer(x, group.block(index), place[0], index, answered)
+
+    def put(room: Array, one: Array, index: Any) -> Array:
+        return jax.lax.dynamic_update_index_in_dim(room, one, index, axis=0)
+
+    return x, jax.tree.map(partial(put, index=index), room, keys), put(hidden, own, place[1] + index)
