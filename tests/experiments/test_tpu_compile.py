@@ -1,8 +1,13 @@
 """What is told of a compiled program: its copies, and a line for each pass."""
 
 import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh
 
-from experiments.benchmarks.tpu_compile import HERE, Copy, copies_in, passes, row_of
+from experiments.benchmarks.presets import PRESETS
+from experiments.benchmarks.tpu_compile import Compiled, Copy, compiled_passes, copies_in, row_of
+from xmflow_jax.machine.partitioning import DATA, MODEL
 
 PROGRAM = """
   %copy.3 = bf16[32,4096,4096]{2,1,0:T(8,128)(2,1)} copy(%param.9), metadata={op_name="x"}
@@ -19,19 +24,21 @@ def test_copies_are_told_with_their_bytes() -> None:
     assert str(found[0]) == "bf16[32,4096,4096]"
 
 
-def test_every_pass_of_a_study_is_compiled() -> None:
-    found = dict(passes("tiny", 2, HERE))
-    assert [name.partition(",")[0] for name in found] == ["image encoder", "base pass", "suffix pass", "suffix pass"]
-    name, seconds, *sizes, copies = row_of("base pass", found["base pass"])
+@pytest.mark.parametrize("model", [1, 2])
+def test_every_pass_of_a_study_is_compiled(model: int) -> None:
+    mesh = Mesh(np.array(jax.devices()[:model])[None], (DATA, MODEL), (AxisType.Auto,) * 2)
+    with jax.set_mesh(mesh):
+        found = list(compiled_passes(PRESETS["tiny"], 2, mesh, "cpu"))
+    assert [one.name.partition(",")[0] for one in found] == ["image encoder", "base pass", "suffix pass", "suffix pass"]
+    name, seconds, *sizes, share, copies, exchanges = row_of(found[1], 2**30)
     assert (name, copies) == ("base pass", "none")
+    # Attention, MLP and the words' embedding are summed over the devices of a model.
+    assert ("all-reduce" in exchanges) == (model > 1)
     assert seconds.endswith(" s")
-    assert all(float(size) >= 0 for size in sizes)
+    assert share == f"{sum(map(float, sizes)):.0%}"
 
 
 def test_a_pass_that_does_not_compile_is_a_line_as_well() -> None:
-    class Lowered:
-        def compile(self) -> None:
-            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 20 G of 16 G\nmore")
-
-    _, _, told = row_of("base pass", Lowered())
+    error = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 20 G of 16 G\nmore")
+    _, _, told = row_of(Compiled("base pass", 1.0, error), None)
     assert told == "does not compile: RESOURCE_EXHAUSTED: 20 G of 16 G"

@@ -195,8 +195,8 @@ def shapes(abstract: Any) -> dict[tuple[str, ...], Leaf]:
     return {tuple(map(str, path)): variable.get_value() for path, variable in nnx.to_flat_state(abstract)}
 
 
-def fill_state(abstract: Any, arrays: Mapping[tuple[str, ...], jax.Array]) -> Any:
-    """The state with arrays in it.
+def fill_state(abstract: Any, arrays: Mapping[tuple[str, ...], Leaf]) -> Any:
+    """The state with arrays in it, or with shapes that tell where each array lies.
 
     Raises:
         RuntimeError: paths differ, which `nnx.merge` would accept and leave parameters without values.
