@@ -13,8 +13,8 @@ from xmflow_jax.data import roles
 from xmflow_jax.data.batch import StackPrompt, build_batch
 from xmflow_jax.data.place import Place, plain_place
 from xmflow_jax.knockout.arrays import build_positions
-from xmflow_jax.knockout.fast.placement import Group, Placement, place_study, run_overhead
-from xmflow_jax.knockout.fast.schedule import build_trie, lanes_together
+from xmflow_jax.knockout.fast.placement import Group, Placement, place_study
+from xmflow_jax.knockout.fast.schedule import build_trie
 from xmflow_jax.knockout.pathways import parse_pathways
 from xmflow_jax.knockout.study import build_study
 from xmflow_jax.knockout.study_rows import pathway_study
@@ -137,13 +137,6 @@ def test_what_is_executed(pathway: str) -> None:
     assert int(together) == group.shape.together
     assert numbers(runs) == group.schedule.runs.tolist()
     assert int(executed) == group.main.rows * group.executed_lane_layers
-
-
-def test_more_rows_are_worth_fewer_lanes_at_a_time() -> None:
-    lanes = group_of(PATHWAYS[0])[0].trie.lanes
-    together = lanes_together(lanes, 40, run_overhead("cpu"))
-    (told,) = re.findall(r"With 40 suffix rows `Image->Question` would run ([^.]+)\.", PAGE)
-    assert numbers(told) == [together, *(-(-count // together) for count in lanes)]
 
 
 def test_row_layers_in_all() -> None:

@@ -1,7 +1,7 @@
 """How XLA compiles the programs of this package on CPUs.
 
-By its older emitters of fused loops: today's take longer to compile and make programs that run no faster
-(`python -m experiments.benchmarks.emitters`).
+By its older emitters of fused loops, where it still has them (JAX 0.10): today's take longer to compile and make
+programs that run no faster (`python -m experiments.benchmarks.emitters`).
 """
 
 from collections.abc import Callable

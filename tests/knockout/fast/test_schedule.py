@@ -110,7 +110,7 @@ def test_little_waste_at_real_sizes(style: str, layers: int) -> None:
         for layer in range(layers):
             switched[pathway * layers + layer, list(window_layers(style, layer, 9, layers)), pathway] = True
     lanes = build_trie(switched, range(len(switched))).lanes
-    together = lanes_together(lanes, 40, 32)
+    together = lanes_together(lanes, 40, 8)
     runs = sum(-(-count // together) for count in lanes)
     assert runs * together <= 1.08 * sum(lanes)
     assert runs <= 0.35 * sum(lanes)
