@@ -23,6 +23,9 @@ from xmflow_jax.knockout.fast.placement import (
     round_up,
 )
 
+# Rows that are computed again for departed answers are rounded up to multiples of this, or to a power of two below.
+AGAIN_STEP = 8
+
 TokenIds = Int[np.ndarray, "batch step"]
 
 
@@ -53,11 +56,13 @@ class DraftedGroup:
         group: its rows of the main stack cover every prompt and the draft's tokens that are read.
         starts: of every stack, the first row that is recomputed; all rows lie within the arrays of positions.
         longest: rows of the main stack that cover the prompts and every token of the longest answer that is read.
+        again: rows of the main stack that are computed again for answers that depart, as many in few kinds of groups.
     """
 
     group: Group
     starts: StackRows
     longest: int
+    again: int
 
     @property
     def start(self) -> Int[np.ndarray, " batch"]:
@@ -83,18 +88,41 @@ def drafted_groups(
     """
     groups, window = [], placement.rows[-1]
     length, padded = np.asarray(batch.length), batch.tokens.shape[1]
-    for group, begins, starts in zip(placement.groups, placement.begins, placement.starts, strict=True):
-        begin = begins[-1]
+    needs = [rows_needed(begins, length) for begins in placement.begins]
+    all_rows = [answers if needed == 1 else round_rows(needed + answers - 1) for needed in needs]
+    for number, (group, begins, starts) in enumerate(
+        zip(placement.groups, placement.begins, placement.starts, strict=True)
+    ):
+        begin, needed, rows = begins[-1], needs[number], all_rows[number]
         assert begin is not None, "what changes anything changes the main stack"
-        needed = int((length - begin).max())
-        rows = answers if needed == 1 else round_rows(needed + answers - 1)
         longest = max(rows, needed + answer_length - 1)
         start = np.minimum(begin, padded + generated_room(answer_length) - longest).astype(np.int32)
         extent = Extent(rows, min(padded, round_up(max(1, int(start.max())), PREFIX_STEP)))
         shape = group.shape._replace(extents=(*group.shape.extents[:-1], extent))
-        groups.append(DraftedGroup(replace(group, shape=shape), (*starts[:-1], start), longest))
-        window = max(window, int((start - placement.first[-1]).max()) + rows)
+        again = rows_again(rows, max(all_rows))
+        groups.append(DraftedGroup(replace(group, shape=shape), (*starts[:-1], start), longest, again))
+        window = max(window, int((start - placement.first[-1]).max()) + max(rows, again))
     return tuple(groups), round_up(window, PREFIX_STEP)
+
+
+def rows_needed(begins: StackRows, length: Int[np.ndarray, " batch"]) -> int:
+    """Rows of the main stack from a group's first one to the prompts' ends, of the prompt that has most."""
+    begin = begins[-1]
+    assert begin is not None, "what changes anything changes the main stack"
+    return int((length - begin).max())
+
+
+def rows_again(rows: int, most: int) -> int:
+    """Rows that are computed again for departed answers: those of the largest group, where that is not twice as many,
+    and no other number than a few. Every number is another body of the program, and every set of numbers another
+    program.
+
+    Args:
+        rows: of the group.
+        most: of the largest one.
+    """
+    rows = most if 2 * rows >= most else rows
+    return 1 << (rows - 1).bit_length() if rows <= AGAIN_STEP else round_up(rows, AGAIN_STEP)
 
 
 @dataclass(frozen=True, eq=False)

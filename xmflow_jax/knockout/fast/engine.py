@@ -17,9 +17,10 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from xmflow_jax.data.batch import Batch
 from xmflow_jax.knockout.arrays import Positions
 from xmflow_jax.knockout.fast.base_run import BASE_PARTS, BaseRun, base_pass
-from xmflow_jax.knockout.fast.continuing import Shape, continue_answers
+from xmflow_jax.knockout.fast.continuing import continue_answers
 from xmflow_jax.knockout.fast.decoding import Draft
 from xmflow_jax.knockout.fast.departed import TILES_PARTS, Tiles, continue_departed, first_blocked_layers
+from xmflow_jax.knockout.fast.departed_work import Shape
 from xmflow_jax.knockout.fast.drafts import (
     Checked,
     DraftedGroup,
@@ -202,8 +203,8 @@ def decode_on(
         own[:, one.group.trie.configurations] = drafts.departed[:, one.group.trie.configurations]
     given = Given(found.base, placed.batch, placed.study.switches, placed.positions)
     shape = Shape(
-        tuple(one.group.main.rows for one in groups),
-        max(one.longest for one in groups),
+        tuple(one.again for one in groups),
+        max(max(one.longest, one.again) for one in groups),
         max(one.group.main.prefix for one in groups),
     )
     starts, ends = tuple(one.start for one in groups), np.asarray(end_tokens, np.int32)
