@@ -208,4 +208,4 @@ def test_image_to_all_to_the_end_recomputes_no_image_row() -> None:
     study = build_study([row.knockout for row in rows[:-1]], ANATOMY)
     batch, positions = arrays([tiny_prompt(0, grid=2, question=4, after=3)], study)
     (group,) = place_study(study, positions, batch).groups
-    assert group.main.rows == 16  # images are read again after the window
+    assert group.main.rows == 12  # and the four of the image, which is read again after the window
